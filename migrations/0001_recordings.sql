@@ -81,8 +81,8 @@ create table recording (
             and completed_at is null and deadline_at is not null
         when 'completed' then completed_at is not null and output_key is not null and stage is null
             and deadline_at is null
-        when 'failed' then failed_at is not null and error_code is not null and stage is null
-            and deadline_at is null
+        -- A failed recording keeps its stage and token, so that a re-queued job can take it up again.
+        when 'failed' then failed_at is not null and error_code is not null and deadline_at is null
         when 'deleted' then deleted_at is not null and stage is null and deadline_at is null
         else false end),
     constraint recording_stage_known check (stage in ('mux', 'thumbnails', 'upload'))

@@ -8,8 +8,8 @@ use crate::clock::Timestamp;
 use crate::id::{CallId, EdgeId, RecordingId, UserId};
 use crate::recording::{Format, Recording, RecordingError, RecordingOptions, RecordingState, Stage};
 
-pub use processing::{Output, Step, advance, begin_processing, complete, fail, set_progress};
-pub use upkeep::{Overdue, capture_deleted, expired, finished_captures, live_by_edge, overdue};
+pub use processing::{Output, Step, advance, begin_processing, complete, fail, set_progress, take_up};
+pub use upkeep::{Overdue, capture_deleted, expired, finished_captures, live_by_edge, overdue, without_job};
 
 struct RecordingRow {
     id: RecordingId,
@@ -233,7 +233,8 @@ pub async fn flushed(
 /// Those of the database.
 pub async fn delete(tx: &mut PgConnection, id: &RecordingId, at: Timestamp) -> sqlx::Result<Option<()>> {
     let deleted = sqlx::query!(
-        "update recording set state = 'deleted', deleted_at = $2 where id = $1 and state in ('completed', 'failed')",
+        "update recording set state = 'deleted', deleted_at = $2, stage = null, stage_token = null
+         where id = $1 and state in ('completed', 'failed')",
         id.as_str(),
         at,
     )

@@ -132,8 +132,7 @@ pub async fn fail(
     at: Timestamp,
 ) -> sqlx::Result<Option<()>> {
     let failed = sqlx::query!(
-        "update recording set state = 'failed', stage = null, stage_token = null, deadline_at = null, failed_at = $2,
-             error_code = $3, error_detail = $4, stopped_at = coalesce(stopped_at, $2)
+        "update recording set state = 'failed', deadline_at = null, failed_at = $2, error_code = $3, error_detail = $4, stopped_at = coalesce(stopped_at, $2)
          where id = $1 and state in ('recording', 'paused', 'stopping', 'processing')
            and ($5::text is null or (stage = $6 and stage_token = $5))",
         id.as_str(),
@@ -146,6 +145,31 @@ pub async fn fail(
     .execute(tx)
     .await?;
     Ok((failed.rows_affected() == 1).then_some(()))
+}
+
+/// `failed → processing`, for a job that an operator has re-queued and that holds the step at which the recording failed.
+/// `None`: it was in another state or at another step.
+///
+/// # Errors
+/// Those of the database.
+pub async fn take_up(
+    tx: &mut PgConnection,
+    id: &RecordingId,
+    held: &Step,
+    deadline: Timestamp,
+) -> sqlx::Result<Option<()>> {
+    let taken = sqlx::query!(
+        "update recording set state = 'processing', failed_at = null, error_code = null, error_detail = null,
+             deadline_at = $4
+         where id = $1 and state = 'failed' and stage = $2 and stage_token = $3 and capture_deleted_at is null",
+        id.as_str(),
+        held.stage as Stage,
+        held.token,
+        deadline,
+    )
+    .execute(tx)
+    .await?;
+    Ok((taken.rows_affected() == 1).then_some(()))
 }
 
 /// Notes how far a stage has come, 0 to 1 over all stages. Changes nothing when somebody else holds it.

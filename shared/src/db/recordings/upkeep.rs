@@ -101,3 +101,26 @@ pub async fn capture_deleted(db: impl PgExecutor<'_>, id: &RecordingId, at: Time
         .await?;
     Ok(())
 }
+
+/// Recordings that are `processing` although no job is left that could go on with them, `limit` at most.
+///
+/// # Errors
+/// Those of the database.
+pub async fn without_job(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Overdue>> {
+    sqlx::query_as!(
+        Overdue,
+        r#"select id as "id: RecordingId", call_id as "call: CallId", state as "state: RecordingState",
+            stage as "stage: Stage"
+         from recording r
+         where state = 'processing' and not exists (
+             select from apalis.jobs j
+             where j.job_type in ('mux-recording', 'make-thumbnails', 'upload-recording')
+               and (j.status in ('Pending', 'Queued', 'Running') or (j.status = 'Failed' and j.attempts < j.max_attempts))
+               and convert_from(j.job, 'UTF8')::jsonb ->> 'recording' = r.id
+               and convert_from(j.job, 'UTF8')::jsonb ->> 'token' = r.stage_token)
+         limit $1"#,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}

@@ -1,0 +1,110 @@
+//! The worker as a process: its folders, its queue, and its port for Prometheus.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use prometheus::Registry;
+use shared::clock::SystemClock;
+use shared::lifecycle::Signals;
+use shared::spool::Spool;
+use shared::telemetry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::ctx::Ctx;
+use crate::jobs;
+use crate::metrics::Metrics;
+use crate::queue::Runner;
+use crate::scratch::Scratch;
+use crate::settings::Settings;
+
+/// A worker that is ready to take jobs.
+pub struct Worker {
+    runner: Runner<Ctx>,
+    registry: Registry,
+    listener: TcpListener,
+}
+
+impl Worker {
+    /// Opens what the worker needs. The database may still be away.
+    ///
+    /// # Errors
+    /// When a folder cannot be made or the port cannot be bound.
+    pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let db = shared::db::pool(&settings.shared.database_url, settings.max_connections)?;
+        let ctx = Ctx {
+            db: db.clone(),
+            clock: Arc::new(SystemClock),
+            spool: Spool::open(&settings.shared.spool_dir).context("SPOOL_URL cannot be used")?,
+            storage: settings.shared.storage.open().context("RECORDING_OUTPUT_DIR cannot be used")?,
+            scratch: Arc::new(Scratch::open(&settings.scratch_dir).context("SCRATCH_DIR cannot be used")?),
+            media: settings.shared.media,
+            retention_days: settings.shared.retention_days,
+            capture_keep: settings.shared.capture_keep,
+            ffmpeg_threads: settings.ffmpeg_threads,
+            metrics: Metrics::register(&registry)?,
+        };
+        crate::queue::register_metrics(&registry)?;
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.metrics_port));
+        let listener = TcpListener::bind(address).await.context("METRICS_PORT cannot be used")?;
+        let runner = jobs::register(Runner::new(db, settings.queue, ctx), settings.concurrency);
+        Ok(Self { runner, registry, listener })
+    }
+
+    /// Where metrics are served.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn metrics_address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Takes jobs until a signal comes; running jobs then have their grace to finish. A second signal ends at once.
+    pub async fn run_until(self, mut signals: Signals) -> ExitCode {
+        let stop = CancellationToken::new();
+        info!("worker takes jobs; metrics on port {}", self.listener.local_addr().map_or(0, |at| at.port()));
+        let metrics = tokio::spawn(serve_metrics(self.listener, self.registry));
+        let queue = self.runner.run(stop.clone());
+        tokio::pin!(queue);
+        let ended = tokio::select! {
+            ended = &mut queue => ended,
+            () = signals.recv() => {
+                info!("asked to stop: running jobs may finish");
+                stop.cancel();
+                tokio::select! {
+                    ended = &mut queue => ended,
+                    () = signals.recv() => {
+                        warn!("second signal: ending at once; what runs is taken up elsewhere");
+                        return ExitCode::FAILURE;
+                    }
+                }
+            }
+        };
+        metrics.abort();
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                error!("the worker ends to be started anew: {reason}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn serve_metrics(listener: TcpListener, registry: Registry) {
+    let text = move || {
+        let text = telemetry::render(&registry);
+        async move { ([(CONTENT_TYPE, telemetry::METRICS_CONTENT_TYPE)], text) }
+    };
+    let routes = Router::new().route("/metrics", get(text)).route("/healthz", get(async || "ok\n"));
+    if let Err(error) = axum::serve(listener, routes).await {
+        warn!("metrics are no longer served: {error}");
+    }
+}

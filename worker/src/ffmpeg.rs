@@ -1,0 +1,152 @@
+//! FFmpeg's arguments, as pure functions of what is wanted. Running them is [`crate::process`]'s business.
+//!
+//! Measured, and so held to:
+//! - **Every input's demuxer is forced.** A file named `.webm` that holds `ffconcat version 1.0` reads other files otherwise, even
+//!   under a protocol whitelist.
+//! - `-copyts`: without it FFmpeg moves the first packet to 0, and a recording whose first chunk was lost is mistimed as a whole.
+//! - `-fflags +bitexact`: without it Matroska files get random ids, and the same input gives other bytes each time.
+//! - Copying 1 h (572 MB) to WebM costs 1.4 CPU seconds with the cues in front; to MP4 with `+faststart` 1.3.
+
+use std::path::Path;
+use std::process::Command;
+
+use ffmpeg_sidecar::command::FfmpegCommand;
+
+use crate::media::{AudioPlan, Demuxer, MuxPlan, VideoPlan};
+use shared::recording::Format;
+
+/// The program; found on the fixed `PATH` that [`crate::process`] gives.
+pub const FFMPEG: &str = "ffmpeg";
+
+/// An assembled track, as an input of the mux.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MuxInput {
+    /// File name within the job's folder.
+    pub file: String,
+    /// How much later than the participant's first track it begins, in milliseconds.
+    pub offset_ms: u64,
+}
+
+/// Muxes a participant's assembled tracks into one finished file.
+#[must_use]
+pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) -> Command {
+    let mut ffmpeg = quiet();
+    ffmpeg.arg("-copyts");
+    for input in inputs {
+        if input.offset_ms > 0 {
+            ffmpeg.args(["-itsoffset", &format!("{}ms", input.offset_ms)]);
+        }
+        ffmpeg.args(["-protocol_whitelist", "file"]).format(Demuxer::Matroska.as_str()).input(&input.file);
+    }
+    for (input, stream) in &plan.streams {
+        ffmpeg.map(format!("{input}:{stream}"));
+    }
+    video(&mut ffmpeg, &plan.video, threads);
+    audio(&mut ffmpeg, &plan.audio);
+    ffmpeg.args(["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"]);
+    ffmpeg.args(["-max_muxing_queue_size", "4096", "-avoid_negative_ts", "disabled"]);
+    match plan.format {
+        Format::Webm => ffmpeg.args(["-cues_to_front", "1"]).format("webm"),
+        Format::Mkv => ffmpeg.args(["-cues_to_front", "1"]).format("matroska"),
+        Format::Mp4 => ffmpeg.args(["-movflags", "+faststart"]).format("mp4"),
+    };
+    ffmpeg.overwrite().output(output);
+    ffmpeg.into()
+}
+
+fn video(ffmpeg: &mut FfmpegCommand, plan: &VideoPlan, threads: usize) {
+    let VideoPlan::Encode { encoder, bitrate, framerate, resolution } = plan else {
+        ffmpeg.codec_video("copy");
+        return;
+    };
+    ffmpeg.codec_video(encoder.as_str()).args(["-b:v", &bitrate.to_string(), "-threads", &threads.to_string()]);
+    // Fixed gop: a keyframe every two seconds at 30 frames per second, so that a player can seek.
+    ffmpeg.args(["-g", "60"]).args(encoder.speed());
+    let mut filters = Vec::new();
+    if let Some(fps) = framerate {
+        filters.push(format!("fps={fps}"));
+    }
+    // Even sides, as 4:2:0 needs; and one size, as the input may change its own.
+    filters.push(match resolution {
+        Some(size) => format!(
+            "scale={w}:{h}:force_original_aspect_ratio=decrease,pad={w}:{h}:-1:-1,setsar=1",
+            w = size.width,
+            h = size.height
+        ),
+        None => "scale=trunc(iw/2)*2:trunc(ih/2)*2".to_owned(),
+    });
+    filters.push("format=yuv420p".to_owned());
+    ffmpeg.args(["-filter:v", &filters.join(",")]);
+}
+
+fn audio(ffmpeg: &mut FfmpegCommand, plan: &AudioPlan) {
+    match plan {
+        AudioPlan::Copy => ffmpeg.codec_audio("copy"),
+        // Without async a gap vanishes and everything after it is early.
+        AudioPlan::Encode { encoder, bitrate } => ffmpeg
+            .codec_audio(encoder.as_str())
+            .args(["-b:a", &bitrate.to_string(), "-filter:a", "aresample=48000:async=1"]),
+    };
+}
+
+/// Width of a thumbnail in pixels; the height follows the picture and is even.
+pub const THUMBNAIL_WIDTH: u32 = 320;
+
+/// Takes one picture at each of `at_ms` from a finished file: one process, one input each with its own seek in front, because
+/// seeking in a finished file costs 0.7 s for five pictures of an hour, and decoding up to them 213 s.
+#[must_use]
+pub fn thumbnails(file: &Path, demuxer: Demuxer, at_ms: &[u64], names: &[String]) -> Command {
+    let mut ffmpeg = quiet();
+    for at in at_ms {
+        ffmpeg.seek(seconds(*at)).args(["-protocol_whitelist", "file"]).format(demuxer.as_str()).input(path(file));
+    }
+    for (n, name) in names.iter().enumerate() {
+        ffmpeg.map(format!("{n}:v:0")).frames(1);
+        ffmpeg.args(["-filter:v", &format!("scale={THUMBNAIL_WIDTH}:-2"), "-q:v", "3", "-pix_fmt", "yuvj420p"]);
+        ffmpeg.args(["-threads", "1", "-fflags", "+bitexact"]).format("image2").args(["-update", "1"]);
+        ffmpeg.overwrite().output(name);
+    }
+    ffmpeg.into()
+}
+
+/// Draws the sound of a finished file, in place of pictures that it does not have.
+#[must_use]
+pub fn waveform(file: &Path, demuxer: Demuxer, name: &str) -> Command {
+    let mut ffmpeg = quiet();
+    ffmpeg.args(["-protocol_whitelist", "file"]).format(demuxer.as_str()).input(path(file));
+    let draw = format!("[0:a:0]aformat=channel_layouts=mono,showwavespic=s={THUMBNAIL_WIDTH}x180:colors=0x3b82f6[p]");
+    ffmpeg.filter_complex(draw).map("[p]").frames(1).args(["-q:v", "3", "-pix_fmt", "yuvj420p"]);
+    ffmpeg.format("image2").args(["-update", "1"]).overwrite().output(name);
+    ffmpeg.into()
+}
+
+/// Decodes a span of a finished file and throws the pictures away: the proof that it plays.
+#[must_use]
+pub fn decode(file: &Path, demuxer: Demuxer, from_ms: u64, length_ms: u64) -> Command {
+    let mut ffmpeg = quiet();
+    ffmpeg.seek(seconds(from_ms)).args(["-t", &seconds(length_ms), "-protocol_whitelist", "file"]);
+    ffmpeg.format(demuxer.as_str()).input(path(file)).args(["-map", "0", "-f", "null"]).output("-");
+    ffmpeg.into()
+}
+
+/// Progress on stdout, errors alone on stderr, no keyboard.
+fn quiet() -> FfmpegCommand {
+    let mut command = FfmpegCommand::new_with_path(FFMPEG);
+    command.hide_banner().args(["-nostdin", "-loglevel", "error", "-nostats", "-progress", "pipe:1"]);
+    command
+}
+
+/// How far FFmpeg is, from a line of `-progress`, in milliseconds of output.
+#[must_use]
+pub fn progress_ms(line: &str) -> Option<u64> {
+    line.strip_prefix("out_time_us=")?.trim().parse::<u64>().ok().map(|us| us / 1000)
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+fn path(file: &Path) -> &str {
+    // Paths are built from our own ids and settings; one that is no UTF-8 was refused when the settings were read.
+    file.to_str().unwrap_or_default()
+}

@@ -1,0 +1,46 @@
+//! The jobs, one file each, and their wiring, one line each.
+//!
+//! Every job looks first (is there still something to do, and do I hold the stage?), works aside, and publishes in one
+//! transaction that its stage's token fences. Running twice, on two machines at once, changes nothing.
+
+use std::time::Duration;
+
+use shared::jobs::{ExpireRecordings, Sweep};
+
+use crate::ctx::Ctx;
+use crate::queue::Runner;
+
+pub mod delete_recording;
+pub mod expire_recordings;
+pub mod make_thumbnails;
+pub mod mux_recording;
+mod stage;
+pub mod sweep;
+pub mod upload_recording;
+
+/// Assembling and, in the worst case, encoding a whole day of video.
+const MUX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Five seeks in a finished file take a second; a slow volume gets half an hour.
+const THUMBNAILS_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// A day of video over a slow uplink.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Listing and deleting some hundred objects.
+const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How often deadlines are looked at: a recording is at most this much later than its deadline said.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often ages are looked at; they are days.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// Registers every job. `concurrency` is how many FFmpeg processes may run at once.
+#[must_use]
+pub fn register(runner: Runner<Ctx>, concurrency: usize) -> Runner<Ctx> {
+    runner
+        .register(concurrency, MUX_TIMEOUT, mux_recording::run)
+        .register(concurrency, THUMBNAILS_TIMEOUT, make_thumbnails::run)
+        .register(concurrency, UPLOAD_TIMEOUT, upload_recording::run)
+        .register(concurrency, HOUSEKEEPING_TIMEOUT, delete_recording::run)
+        .register(1, HOUSEKEEPING_TIMEOUT, expire_recordings::run)
+        .register(1, HOUSEKEEPING_TIMEOUT, sweep::run)
+        .cron("sweep", SWEEP_EVERY, || Sweep {})
+        .cron("expire-recordings", EXPIRE_EVERY, || ExpireRecordings {})
+}

@@ -1,0 +1,180 @@
+//! What the three stages of processing have in common: taking hold of a recording, reporting how far they are, and what a
+//! failure means for the recording.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use serde_json::json;
+use shared::clock::Timestamp;
+use shared::db::events::{self, EventType};
+use shared::db::recordings::{self, Step};
+use shared::id::RecordingId;
+use shared::recording::{Recording, RecordingError, RecordingState, Stage};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+use ulid::Ulid;
+
+use crate::ctx::Ctx;
+use crate::failure::Failure;
+use crate::queue::Attempt;
+
+/// How long one stage may last before the sweeper ends it: longer than every timeout of its jobs with their retries.
+const STAGE_DEADLINE: TimeDelta = TimeDelta::hours(36);
+/// How often progress is written to the recording's row.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// What a stage that fails says.
+#[derive(Debug)]
+pub enum StageError {
+    /// No attempt can succeed: the recording fails with this.
+    Hopeless(RecordingError),
+    /// Another attempt may succeed.
+    Again(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for StageError {
+    fn from(error: E) -> Self {
+        Self::Again(error.into())
+    }
+}
+
+/// A [`StageError`] that no attempt mends.
+#[must_use]
+pub fn hopeless(code: &str, detail: impl Into<String>) -> StageError {
+    StageError::Hopeless(RecordingError { code: code.to_owned(), detail: detail.into() })
+}
+
+/// The step that follows, with a token of its own.
+#[must_use]
+pub fn next(stage: Stage) -> Step {
+    Step { stage, token: Ulid::generate().to_string() }
+}
+
+/// When the step that begins now is overdue.
+#[must_use]
+pub fn deadline(ctx: &Ctx) -> Timestamp {
+    ctx.now() + STAGE_DEADLINE
+}
+
+/// The recording, when the job holds its current step. `None`: there is nothing (more) to do. A re-queued job takes up a
+/// recording that failed at its step.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold(
+    ctx: &Ctx,
+    id: &RecordingId,
+    step: &Step,
+    attempt: &Attempt,
+) -> Result<Option<Recording>, Failure> {
+    let found = recordings::find(&ctx.db, id).await.map_err(anyhow::Error::from)?;
+    let Some(mut recording) = found else { return Ok(None) };
+    let current = recording.stage == Some(step.stage) && recording.stage_token.as_ref() == Some(&step.token);
+    match recording.state {
+        RecordingState::Processing if current => Ok(Some(recording)),
+        RecordingState::Failed if current && attempt.number == 1 => {
+            take_up(ctx, &recording, step).await?;
+            recording.state = RecordingState::Processing;
+            Ok(Some(recording))
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn take_up(ctx: &Ctx, recording: &Recording, step: &Step) -> anyhow::Result<()> {
+    let mut tx = ctx.db.begin().await?;
+    if recordings::take_up(&mut tx, &recording.id, step, deadline(ctx)).await?.is_some() {
+        let (call, id) = (&recording.call, &recording.id);
+        events::about_recording(&mut tx, EventType::RecordingProcessing, call, id, json!({}), ctx.now()).await?;
+        info!(recording.id = %id, "taking up failed recording {id} again");
+    }
+    Ok(tx.commit().await?)
+}
+
+/// Turns a stage's end into the job's: a hopeless error, or any on the last attempt, fails the recording as well.
+///
+/// # Errors
+/// The stage's error, as the queue wants it.
+pub async fn settle(
+    ctx: &Ctx,
+    recording: &Recording,
+    step: &Step,
+    attempt: &Attempt,
+    result: Result<(), StageError>,
+) -> Result<(), Failure> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(StageError::Hopeless(error)) => {
+            fail(ctx, recording, Some(step), &error).await?;
+            Err(Failure::GiveUp(anyhow::anyhow!("{}: {}", error.code, error.detail)))
+        }
+        Err(StageError::Again(error)) if attempt.cancel.is_cancelled() => Err(Failure::Retry(error)),
+        Err(StageError::Again(error)) if attempt.is_last() => {
+            // The full error is the operator's, in the job's attempts; the client is not told about servers and paths.
+            let detail = format!("processing failed {} times; the operator sees why", attempt.number);
+            fail(ctx, recording, Some(step), &RecordingError { code: "processing-failed".to_owned(), detail }).await?;
+            Err(Failure::Retry(error))
+        }
+        Err(StageError::Again(error)) => Err(Failure::Retry(error)),
+    }
+}
+
+/// Fails a recording and tells why, unless it is elsewhere by now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fail(
+    ctx: &Ctx,
+    recording: &Recording,
+    step: Option<&Step>,
+    error: &RecordingError,
+) -> anyhow::Result<()> {
+    let (id, at) = (&recording.id, ctx.now());
+    let mut tx = ctx.db.begin().await?;
+    if recordings::fail(&mut tx, id, step, error, at).await?.is_some() {
+        let data = json!({ "error": error });
+        events::about_recording(&mut tx, EventType::RecordingFailed, &recording.call, id, data, at).await?;
+        tx.commit().await?;
+        ctx.metrics.failed();
+        warn!(recording.id = %id, error.code = error.code, "recording {id} failed: {}", error.detail);
+    }
+    Ok(())
+}
+
+/// How far a stage is. Written to the recording's row once a second while it lives.
+#[derive(Debug)]
+pub struct Progress {
+    share: Arc<AtomicU32>,
+    _writer: AbortOnDropHandle<()>,
+}
+
+/// Progress is kept in millionths, as an atomic has no fractions.
+const WHOLE: f32 = 1_000_000.0;
+
+impl Progress {
+    /// Begins to report.
+    #[must_use]
+    pub fn report(ctx: &Ctx, id: &RecordingId, step: &Step) -> Self {
+        let share = Arc::new(AtomicU32::new(0));
+        let (ctx, id, step, shown) = (ctx.clone(), id.clone(), step.clone(), Arc::clone(&share));
+        let writer = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+            loop {
+                ticks.tick().await;
+                #[expect(clippy::cast_precision_loss, reason = "a million fits a float's 24 bits")]
+                let share = shown.load(Ordering::Relaxed) as f32 / WHOLE;
+                // A database that is away is not this job's business: the next tick tries again.
+                let _ = recordings::set_progress(&ctx.db, &id, &step, share).await;
+            }
+        });
+        Self { share, _writer: AbortOnDropHandle::new(writer) }
+    }
+
+    /// Notes how much of the whole processing is done, 0 to 1.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+    pub fn set(&self, share: f64) {
+        self.share.store((share.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
+    }
+}

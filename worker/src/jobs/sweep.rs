@@ -1,0 +1,79 @@
+//! Ends what has overrun its deadline, so that nothing waits for ever, and cleans up what crashes have left.
+//!
+//! A recording whose edge did not come back is not given up as long as the spool holds some of it: it is sealed with what is
+//! there, and what was still on the edge is a gap.
+
+use chrono::TimeDelta;
+use serde_json::json;
+use shared::capture::TrackReader;
+use shared::clock::Timestamp;
+use shared::db::events::{self, EventType};
+use shared::db::recordings::{self, Overdue};
+use shared::db::tracks;
+use shared::id::RecordingId;
+use shared::jobs::{MuxRecording, Sweep, enqueue};
+use shared::recording::{RecordingError, RecordingState, Stage};
+use shared::track::Track;
+use tracing::{info, warn};
+
+use super::stage;
+use crate::ctx::Ctx;
+use crate::failure::Failure;
+use crate::queue::Attempt;
+
+/// How many are taken in one run; the next run takes the next.
+const BATCH: i64 = 200;
+/// How long after a deadline the sweeper steps in: the edge itself acts at the deadline, and may be restarting.
+const PATIENCE: TimeDelta = TimeDelta::minutes(5);
+
+/// Runs the job.
+///
+/// # Errors
+/// When the database or the spool fails; every step may be repeated.
+pub async fn run(ctx: Ctx, _job: Sweep, _attempt: Attempt) -> Result<(), Failure> {
+    Ok(sweep(&ctx).await?)
+}
+
+async fn sweep(ctx: &Ctx) -> anyhow::Result<()> {
+    for overdue in recordings::overdue(&ctx.db, ctx.now() - PATIENCE, BATCH).await? {
+        match overdue.state {
+            RecordingState::Processing => fail(ctx, &overdue, "deadline", "processing took too long").await?,
+            _ => salvage(ctx, &overdue).await?,
+        }
+    }
+    for stuck in recordings::without_job(&ctx.db, BATCH).await? {
+        fail(ctx, &stuck, "job-lost", "its job was cancelled or is dead").await?;
+    }
+    let scratch = std::sync::Arc::clone(&ctx.scratch);
+    ctx.blocking(move || Ok(scratch.delete_abandoned()?)).await
+}
+
+async fn fail(ctx: &Ctx, overdue: &Overdue, code: &str, detail: &str) -> anyhow::Result<()> {
+    let Some(recording) = recordings::find(&ctx.db, &overdue.id).await? else { return Ok(()) };
+    let error = RecordingError { code: code.to_owned(), detail: detail.to_owned() };
+    stage::fail(ctx, &recording, None, &error).await
+}
+
+/// Seals a recording whose edge is gone with what the spool holds of it.
+async fn salvage(ctx: &Ctx, overdue: &Overdue) -> anyhow::Result<()> {
+    let (spool, id) = (ctx.spool.clone(), overdue.id.clone());
+    let held = ctx.blocking(move || in_spool(&spool, &id)).await?;
+    if held.is_empty() {
+        return fail(ctx, overdue, "edge-lost", "the edge that captured it did not come back").await;
+    }
+    let (id, at, step) = (&overdue.id, ctx.now(), stage::next(Stage::Mux));
+    let mut tx = ctx.db.begin().await?;
+    recordings::stop(&mut tx, id, at, at).await?;
+    for track in &held {
+        tracks::upsert(&mut *tx, track).await?;
+    }
+    if recordings::begin_processing(&mut tx, id, &step, at, stage::deadline(ctx)).await?.is_none() {
+        return Ok(());
+    }
+    enqueue(&mut tx, &MuxRecording { recording: id.clone(), token: step.token }).await?;
+    let data = json!({ "salvaged": true });
+    events::about_recording(&mut tx, EventType::RecordingProcessing, &overdue.call, id, data, at).await?;
+    tx.commit().await?;
+    info!(recording.id = %id, "sealed recording {id} without its edge, from what had reached the spool");
+    Ok(())
+}

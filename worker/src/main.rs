@@ -1,0 +1,55 @@
+//! `worker`: makes finished files from recordings. `worker migrate` prepares the database, `worker run` takes jobs.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use shared::env::{Env, EnvError};
+use shared::lifecycle;
+use shared::telemetry::{self, LogSettings};
+use worker::{Settings, Worker};
+
+#[derive(Parser)]
+#[command(name = "worker", version, about = "Makes finished files from Callreel's recordings.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Brings the database to this version's tables; may run anywhere, at any time, any number of times at once.
+    Migrate,
+    /// Takes jobs until it is told to stop (the default).
+    Run,
+}
+
+/// What sysexits.h calls a configuration error: starting again does not help.
+const EX_CONFIG: u8 = 78;
+
+#[tokio::main]
+#[expect(clippy::print_stderr, reason = "the one line about a setting that is wrong comes before there is a log")]
+async fn main() -> ExitCode {
+    let env = Env::from_process();
+    let done = match Arguments::parse().command.unwrap_or(Command::Run) {
+        Command::Migrate => migrate(&env).await,
+        Command::Run => run(&env).await,
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("worker: {error:#}");
+        ExitCode::from(if error.is::<EnvError>() { EX_CONFIG } else { 1 })
+    })
+}
+
+async fn run(env: &Env) -> anyhow::Result<ExitCode> {
+    let settings = Settings::from_env(env)?;
+    telemetry::init(&settings.shared.log);
+    Ok(Worker::bind(settings).await?.run_until(lifecycle::signals()?).await)
+}
+
+async fn migrate(env: &Env) -> anyhow::Result<ExitCode> {
+    telemetry::init(&LogSettings::from_env(env)?);
+    let db = shared::db::pool(&shared::settings::database_url(env)?, 2)?;
+    worker::queue::migrate(&db).await?;
+    tracing::info!("the database is up to date");
+    Ok(ExitCode::SUCCESS)
+}

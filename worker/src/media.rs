@@ -1,0 +1,347 @@
+//! What becomes of a participant's tracks: which container, which streams are copied, which must be encoded. Pure rules.
+//!
+//! A stream is copied whenever the container holds it, because remuxing an hour costs a second and encoding it costs half an
+//! hour. Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no container, the one that holds what was captured wins over the environment's default.
+
+use shared::recording::{AudioCodec, Format, RecordingOptions, Resolution, VideoCodec};
+use shared::settings::MediaDefaults;
+use thiserror::Error;
+
+/// A demuxer that is named before an input, never guessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demuxer {
+    /// Matroska and WebM.
+    Matroska,
+    /// MP4.
+    Mov,
+}
+
+impl Demuxer {
+    /// The one that reads a container of ours.
+    #[must_use]
+    pub fn of(format: Format) -> Self {
+        match format {
+            Format::Webm | Format::Mkv => Self::Matroska,
+            Format::Mp4 => Self::Mov,
+        }
+    }
+
+    /// FFmpeg's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Matroska => "matroska",
+            Self::Mov => "mov",
+        }
+    }
+}
+
+/// A codec found in the capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// VP8.
+    Vp8,
+    /// VP9.
+    Vp9,
+    /// AV1.
+    Av1,
+    /// H.264.
+    H264,
+    /// Opus.
+    Opus,
+    /// AAC.
+    Aac,
+}
+
+impl Codec {
+    /// Whether it is a picture's.
+    #[must_use]
+    pub fn is_video(self) -> bool {
+        !matches!(self, Self::Opus | Self::Aac)
+    }
+
+    /// The word in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vp8 => "vp8",
+            Self::Vp9 => "vp9",
+            Self::Av1 => "av1",
+            Self::H264 => "h264",
+            Self::Opus => "opus",
+            Self::Aac => "aac",
+        }
+    }
+
+    fn fits(self, format: Format) -> bool {
+        match format {
+            Format::Mkv => true,
+            Format::Webm => matches!(self, Self::Vp8 | Self::Vp9 | Self::Av1 | Self::Opus),
+            Format::Mp4 => !matches!(self, Self::Vp8),
+        }
+    }
+}
+
+/// What encodes video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoEncoder {
+    /// VP8.
+    Libvpx,
+    /// VP9.
+    LibvpxVp9,
+    /// H.264.
+    Libx264,
+}
+
+impl VideoEncoder {
+    /// FFmpeg's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Libvpx => "libvpx",
+            Self::LibvpxVp9 => "libvpx-vp9",
+            Self::Libx264 => "libx264",
+        }
+    }
+
+    /// Settings that keep up with real time on one core: VP8 at `-cpu-used 8` was slower than that, at 16 three times faster.
+    #[must_use]
+    pub fn speed(self) -> [&'static str; 4] {
+        match self {
+            Self::Libvpx => ["-deadline", "realtime", "-cpu-used", "16"],
+            Self::LibvpxVp9 => ["-deadline", "realtime", "-cpu-used", "8"],
+            Self::Libx264 => ["-preset", "veryfast", "-profile:v", "high"],
+        }
+    }
+}
+
+/// What encodes audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AudioEncoder {
+    /// Opus.
+    Libopus,
+    /// AAC.
+    Aac,
+}
+
+impl AudioEncoder {
+    /// FFmpeg's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Libopus => "libopus",
+            Self::Aac => "aac",
+        }
+    }
+}
+
+/// What becomes of video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoPlan {
+    /// Packets as they came.
+    Copy,
+    /// Decoded and encoded again.
+    Encode {
+        /// With what.
+        encoder: VideoEncoder,
+        /// Bits per second.
+        bitrate: u32,
+        /// Frames per second, when asked for.
+        framerate: Option<u32>,
+        /// Size, when asked for.
+        resolution: Option<Resolution>,
+    },
+}
+
+/// What becomes of audio.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioPlan {
+    /// Packets as they came.
+    Copy,
+    /// Decoded and encoded again.
+    Encode {
+        /// With what.
+        encoder: AudioEncoder,
+        /// Bits per second.
+        bitrate: u32,
+    },
+}
+
+/// How a participant's file is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MuxPlan {
+    /// Its container.
+    pub format: Format,
+    /// Its streams, as (input, stream of that input), video first.
+    pub streams: Vec<(usize, usize)>,
+    /// What becomes of video.
+    pub video: VideoPlan,
+    /// What becomes of audio.
+    pub audio: AudioPlan,
+}
+
+/// A plan that cannot be made.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum NoPlan {
+    /// There is nothing to put into the file.
+    #[error("there is no stream to put into the file")]
+    NoStreams,
+    /// Copying was asked for explicitly, into a container that does not hold the codec.
+    #[error("{format} does not hold {codec} by copy")]
+    CannotCopy {
+        /// The container.
+        format: &'static str,
+        /// The codec.
+        codec: &'static str,
+    },
+}
+
+/// Plans the file of one participant from the codecs of its inputs' streams, in their order.
+///
+/// # Errors
+/// When nothing is left to put into it, or copying was asked for where it cannot be.
+pub fn plan(
+    inputs: &[Vec<Codec>],
+    options: &RecordingOptions,
+    defaults: &MediaDefaults,
+) -> Result<MuxPlan, NoPlan> {
+    let mut found: Vec<(usize, usize, Codec)> = Vec::new();
+    for (input, codecs) in inputs.iter().enumerate() {
+        found.extend(codecs.iter().enumerate().map(|(stream, codec)| (input, stream, *codec)));
+    }
+    found.retain(|(_, _, codec)| !(options.audio_only && codec.is_video()));
+    found.sort_by_key(|(_, _, codec)| !codec.is_video());
+    let codecs: Vec<Codec> = found.iter().map(|(_, _, codec)| *codec).collect();
+    if codecs.is_empty() {
+        return Err(NoPlan::NoStreams);
+    }
+    let format = options.format.unwrap_or_else(|| holding(&codecs, options, defaults));
+    Ok(MuxPlan {
+        format,
+        streams: found.into_iter().map(|(input, stream, _)| (input, stream)).collect(),
+        video: video(format, &codecs, options, defaults)?,
+        audio: audio(format, &codecs, options, defaults)?,
+    })
+}
+
+/// The container when none was asked for: the default when it holds everything, else one that does.
+fn holding(codecs: &[Codec], options: &RecordingOptions, defaults: &MediaDefaults) -> Format {
+    let asked = |format| {
+        let trial = RecordingOptions { format: Some(format), ..options.clone() };
+        trial.validate().is_ok()
+    };
+    let encodes = |codec: &Codec| {
+        if codec.is_video() { wants_video(options, defaults).is_some() } else { wants_audio(options, defaults).is_some() }
+    };
+    let holds = |format: &Format| asked(*format) && codecs.iter().all(|codec| codec.fits(*format) || encodes(codec));
+    [defaults.format, Format::Webm, Format::Mp4].into_iter().find(holds).unwrap_or(Format::Mkv)
+}
+
+/// The codec that video must become; `None` when a copy will do.
+fn wants_video(options: &RecordingOptions, defaults: &MediaDefaults) -> Option<VideoCodec> {
+    options.video_codec.or(Some(defaults.video_codec)).filter(|codec| *codec != VideoCodec::Copy)
+}
+
+fn wants_audio(options: &RecordingOptions, defaults: &MediaDefaults) -> Option<AudioCodec> {
+    options.audio_codec.or(Some(defaults.audio_codec)).filter(|codec| *codec != AudioCodec::Copy)
+}
+
+fn video(
+    format: Format,
+    codecs: &[Codec],
+    options: &RecordingOptions,
+    defaults: &MediaDefaults,
+) -> Result<VideoPlan, NoPlan> {
+    let misfit = codecs.iter().find(|codec| codec.is_video() && !codec.fits(format));
+    if let (Some(VideoCodec::Copy), Some(codec)) = (options.video_codec, misfit) {
+        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec.as_str() });
+    }
+    let is = |codec: Codec| codecs.iter().filter(|found| found.is_video()).all(|found| *found == codec);
+    let encoder = match wants_video(options, defaults) {
+        _ if !codecs.iter().any(|codec| codec.is_video()) => return Ok(VideoPlan::Copy),
+        Some(VideoCodec::Vp8) if !is(Codec::Vp8) => VideoEncoder::Libvpx,
+        Some(VideoCodec::Vp9) if !is(Codec::Vp9) => VideoEncoder::LibvpxVp9,
+        Some(VideoCodec::H264) if !is(Codec::H264) => VideoEncoder::Libx264,
+        None if misfit.is_some() && format == Format::Webm => VideoEncoder::Libvpx,
+        None if misfit.is_some() => VideoEncoder::Libx264,
+        _ => return Ok(VideoPlan::Copy),
+    };
+    let bitrate = options.video_bitrate.unwrap_or(defaults.video_bitrate);
+    Ok(VideoPlan::Encode { encoder, bitrate, framerate: options.framerate, resolution: options.resolution })
+}
+
+fn audio(
+    format: Format,
+    codecs: &[Codec],
+    options: &RecordingOptions,
+    defaults: &MediaDefaults,
+) -> Result<AudioPlan, NoPlan> {
+    let misfit = codecs.iter().find(|codec| !codec.is_video() && !codec.fits(format));
+    if let (Some(AudioCodec::Copy), Some(codec)) = (options.audio_codec, misfit) {
+        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec.as_str() });
+    }
+    let is = |codec: Codec| codecs.iter().filter(|found| !found.is_video()).all(|found| *found == codec);
+    let encoder = match wants_audio(options, defaults) {
+        _ if !codecs.iter().any(|codec| !codec.is_video()) => return Ok(AudioPlan::Copy),
+        Some(AudioCodec::Opus) if !is(Codec::Opus) => AudioEncoder::Libopus,
+        Some(AudioCodec::Aac) if !is(Codec::Aac) => AudioEncoder::Aac,
+        None if misfit.is_some() => AudioEncoder::Libopus,
+        _ => return Ok(AudioPlan::Copy),
+    };
+    Ok(AudioPlan::Encode { encoder, bitrate: options.audio_bitrate.unwrap_or(defaults.audio_bitrate) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULTS: MediaDefaults = MediaDefaults {
+        format: Format::Webm,
+        video_codec: VideoCodec::Copy,
+        audio_codec: AudioCodec::Copy,
+        video_bitrate: 2_000_000,
+        audio_bitrate: 128_000,
+    };
+
+    fn planned(codecs: &[Codec], options: &str) -> Result<MuxPlan, NoPlan> {
+        plan(&[codecs.to_vec()], &serde_json::from_str(options).unwrap(), &DEFAULTS)
+    }
+
+    #[test]
+    fn what_the_default_container_holds_is_copied_into_it() {
+        let plan = planned(&[Codec::Opus, Codec::Vp8], "{}").unwrap();
+        assert_eq!((plan.format, plan.video, plan.audio), (Format::Webm, VideoPlan::Copy, AudioPlan::Copy));
+        assert_eq!(plan.streams, [(0, 1), (0, 0)], "video comes first");
+    }
+
+    #[test]
+    fn without_a_wish_the_container_follows_the_codecs() {
+        for (codecs, format) in [
+            (vec![Codec::H264, Codec::Opus], Format::Mp4),
+            (vec![Codec::H264, Codec::Aac], Format::Mp4),
+            (vec![Codec::Vp8, Codec::Aac], Format::Mkv),
+            (vec![Codec::Av1, Codec::Opus], Format::Webm),
+        ] {
+            let plan = planned(&codecs, "{}").unwrap();
+            assert_eq!((plan.format, plan.video, plan.audio), (format, VideoPlan::Copy, AudioPlan::Copy));
+        }
+    }
+
+    #[test]
+    fn only_what_the_asked_container_does_not_hold_is_encoded() {
+        let plan = planned(&[Codec::H264, Codec::Opus], r#"{"format":"webm"}"#).unwrap();
+        assert!(matches!(plan.video, VideoPlan::Encode { encoder: VideoEncoder::Libvpx, .. }));
+        assert_eq!(plan.audio, AudioPlan::Copy);
+        let plan = planned(&[Codec::Vp8, Codec::Opus], r#"{"format":"mp4"}"#).unwrap();
+        assert!(matches!(plan.video, VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }));
+        let plan = planned(&[Codec::Vp8], r#"{"videoCodec":"vp8","videoBitrate":500000}"#).unwrap();
+        assert_eq!(plan.video, VideoPlan::Copy);
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_is_refused_with_the_reason() {
+        let error = planned(&[Codec::H264], r#"{"format":"webm","videoCodec":"copy"}"#).unwrap_err();
+        assert_eq!(error.to_string(), "webm does not hold h264 by copy");
+        assert_eq!(planned(&[Codec::Vp8], r#"{"audioOnly":true}"#), Err(NoPlan::NoStreams));
+    }
+}
