@@ -1,1 +1,4 @@
-//! placeholder
+//! What edge and worker share.
+
+pub mod db;
+pub mod jobs;
