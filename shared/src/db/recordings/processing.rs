@@ -1,0 +1,172 @@
+//! A recording's way through processing. Each step is fenced by the stage's token: a job that lost its place changes nothing.
+
+use sqlx::{PgConnection, PgExecutor};
+
+use super::to_i64;
+use crate::clock::Timestamp;
+use crate::id::RecordingId;
+use crate::recording::{Format, RecordingError, Stage};
+
+/// A stage and the token that fences it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is done.
+    pub stage: Stage,
+    /// Held by the job that may publish the stage's result.
+    pub token: String,
+}
+
+/// `stopping → processing`. `None`: the recording was in another state.
+///
+/// # Errors
+/// Those of the database.
+pub async fn begin_processing(
+    tx: &mut PgConnection,
+    id: &RecordingId,
+    first: &Step,
+    at: Timestamp,
+    deadline: Timestamp,
+) -> sqlx::Result<Option<()>> {
+    let sealed = sqlx::query!(
+        "update recording set state = 'processing', stage = $2, stage_token = $3, sealed_at = $4, deadline_at = $5,
+             progress = 0, stopped_at = coalesce(stopped_at, $4)
+         where id = $1 and state = 'stopping'",
+        id.as_str(),
+        first.stage as Stage,
+        first.token,
+        at,
+        deadline,
+    )
+    .execute(tx)
+    .await?;
+    Ok((sealed.rows_affected() == 1).then_some(()))
+}
+
+/// From one stage to the next. `None`: somebody else holds the stage, and what the caller made is to be thrown away.
+///
+/// # Errors
+/// Those of the database.
+pub async fn advance(
+    tx: &mut PgConnection,
+    id: &RecordingId,
+    held: &Step,
+    next: &Step,
+    deadline: Timestamp,
+) -> sqlx::Result<Option<()>> {
+    let advanced = sqlx::query!(
+        "update recording set stage = $4, stage_token = $5, deadline_at = $6
+         where id = $1 and state = 'processing' and stage = $2 and stage_token = $3",
+        id.as_str(),
+        held.stage as Stage,
+        held.token,
+        next.stage as Stage,
+        next.token,
+        deadline,
+    )
+    .execute(tx)
+    .await?;
+    Ok((advanced.rows_affected() == 1).then_some(()))
+}
+
+/// What a completed recording has to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its container.
+    pub format: Format,
+    /// Length of the main file in milliseconds.
+    pub duration_ms: u64,
+    /// Size of the main file in bytes.
+    pub file_size: u64,
+    /// Key of the main file in storage.
+    pub key: String,
+    /// Which storage holds it.
+    pub provider: String,
+    /// Which bucket or folder of it.
+    pub bucket: String,
+    /// When it is deleted by age.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// `processing → completed`. `None`: somebody else holds the stage.
+///
+/// # Errors
+/// Those of the database.
+pub async fn complete(
+    tx: &mut PgConnection,
+    id: &RecordingId,
+    held: &Step,
+    output: &Output,
+    at: Timestamp,
+) -> sqlx::Result<Option<()>> {
+    let completed = sqlx::query!(
+        "update recording set state = 'completed', stage = null, stage_token = null, deadline_at = null, progress = 1,
+             completed_at = $4, format = $5, duration_ms = $6, file_size = $7, output_key = $8, storage_provider = $9,
+             storage_bucket = $10, expires_at = $11
+         where id = $1 and state = 'processing' and stage = $2 and stage_token = $3",
+        id.as_str(),
+        held.stage as Stage,
+        held.token,
+        at,
+        output.format as Format,
+        to_i64(Some(output.duration_ms)),
+        to_i64(Some(output.file_size)),
+        output.key,
+        output.provider,
+        output.bucket,
+        output.expires_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok((completed.rows_affected() == 1).then_some(()))
+}
+
+/// Any state with a deadline `→ failed`; with `held`, only while that step is the current one. `None`: it was in another state.
+///
+/// # Errors
+/// Those of the database.
+pub async fn fail(
+    tx: &mut PgConnection,
+    id: &RecordingId,
+    held: Option<&Step>,
+    error: &RecordingError,
+    at: Timestamp,
+) -> sqlx::Result<Option<()>> {
+    let failed = sqlx::query!(
+        "update recording set state = 'failed', stage = null, stage_token = null, deadline_at = null, failed_at = $2,
+             error_code = $3, error_detail = $4, stopped_at = coalesce(stopped_at, $2)
+         where id = $1 and state in ('recording', 'paused', 'stopping', 'processing')
+           and ($5::text is null or (stage = $6 and stage_token = $5))",
+        id.as_str(),
+        at,
+        error.code,
+        error.detail,
+        held.map(|step| step.token.as_str()),
+        held.map(|step| step.stage) as Option<Stage>,
+    )
+    .execute(tx)
+    .await?;
+    Ok((failed.rows_affected() == 1).then_some(()))
+}
+
+/// Notes how far a stage has come, 0 to 1 over all stages. Changes nothing when somebody else holds it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_progress(
+    db: impl PgExecutor<'_>,
+    id: &RecordingId,
+    held: &Step,
+    progress: f32,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update recording set progress = greatest(progress, $4)
+         where id = $1 and state = 'processing' and stage = $2 and stage_token = $3",
+        id.as_str(),
+        held.stage as Stage,
+        held.token,
+        progress.clamp(0.0, 1.0),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

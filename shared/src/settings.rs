@@ -1,0 +1,120 @@
+//! The settings that edge and worker have in common. Each process adds its own beside its `main`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::env::{Env, EnvError, Secret};
+use crate::recording::{AudioCodec, Format, VideoCodec};
+use crate::storage::StorageSettings;
+use crate::telemetry::LogSettings;
+
+/// A recording's age in days after which it is deleted, unless `RECORDING_RETENTION_DAYS` says otherwise.
+const RETENTION_DAYS: u32 = 30;
+/// How long a capture is kept after completion for re-processing, unless `CAPTURE_KEEP` says otherwise.
+const CAPTURE_KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// What both processes read.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `DATABASE_URL`.
+    pub database_url: Secret,
+    /// `SPOOL_URL`: where closed segments of the capture wait for a worker, a folder that edge and worker share.
+    pub spool_dir: PathBuf,
+    /// Where finished files go.
+    pub storage: StorageSettings,
+    /// What outputs are when their owner did not say.
+    pub media: MediaDefaults,
+    /// `RECORDING_RETENTION_DAYS`: `None` (0 in the environment) keeps for ever.
+    pub retention_days: Option<u32>,
+    /// `CAPTURE_KEEP`: how long a capture outlives its recording's completion.
+    pub capture_keep: Duration,
+    /// `LOG_FORMAT`, `RUST_LOG`.
+    pub log: LogSettings,
+}
+
+/// `RECORDING_FORMAT`, `RECORDING_VIDEO_CODEC`, `RECORDING_AUDIO_CODEC`, `VIDEO_BITRATE`, `AUDIO_BITRATE`.
+#[derive(Debug, Clone)]
+pub struct MediaDefaults {
+    /// The container, when it holds the captured codecs.
+    pub format: Format,
+    /// What video is encoded as; `Copy` where the container holds what came.
+    pub video_codec: VideoCodec,
+    /// What audio is encoded as; `Copy` where the container holds what came.
+    pub audio_codec: AudioCodec,
+    /// Bits per second of encoded video.
+    pub video_bitrate: u32,
+    /// Bits per second of encoded audio.
+    pub audio_bitrate: u32,
+}
+
+impl Settings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The first variable that is missing or wrong.
+    pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let retention =
+            env.parsed("RECORDING_RETENTION_DAYS", RETENTION_DAYS, "a number of days, 0 for ever")?;
+        Ok(Self {
+            database_url: database_url(env)?,
+            spool_dir: spool_dir(env)?,
+            storage: StorageSettings::from_env(env)?,
+            media: MediaDefaults::from_env(env)?,
+            retention_days: (retention > 0).then_some(retention),
+            capture_keep: env.duration("CAPTURE_KEEP", CAPTURE_KEEP)?,
+            log: LogSettings::from_env(env)?,
+        })
+    }
+}
+
+/// `DATABASE_URL`.
+///
+/// # Errors
+/// When it is missing or no `postgres://` URL.
+pub fn database_url(env: &Env) -> Result<Secret, EnvError> {
+    let url = env.required("DATABASE_URL", "a postgres:// URL")?;
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        return Err(EnvError::wants("DATABASE_URL", "a postgres:// URL"));
+    }
+    Ok(Secret::new(url.to_owned()))
+}
+
+fn spool_dir(env: &Env) -> Result<PathBuf, EnvError> {
+    let url = env.optional("SPOOL_URL").unwrap_or("data/spool");
+    let path = url.strip_prefix("file://").unwrap_or(url);
+    if path.is_empty() || path.contains("://") {
+        return Err(EnvError::wants("SPOOL_URL", "a folder, as file:///path or a path"));
+    }
+    Ok(path.into())
+}
+
+impl MediaDefaults {
+    fn from_env(env: &Env) -> Result<Self, EnvError> {
+        Ok(Self {
+            format: env.parsed("RECORDING_FORMAT", Format::Webm, "webm, mp4 or mkv")?,
+            video_codec: env.parsed("RECORDING_VIDEO_CODEC", VideoCodec::Copy, "vp8, vp9, h264 or copy")?,
+            audio_codec: env.parsed("RECORDING_AUDIO_CODEC", AudioCodec::Copy, "opus, aac or copy")?,
+            video_bitrate: env.parsed("VIDEO_BITRATE", 2_000_000, "bits per second")?,
+            audio_bitrate: env.parsed("AUDIO_BITRATE", 128_000, "bits per second")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spool_is_a_folder() {
+        for (url, path) in [("file:///var/spool", "/var/spool"), ("data/spool", "data/spool")] {
+            assert_eq!(spool_dir(&Env::from_pairs([("SPOOL_URL", url)])), Ok(path.into()));
+        }
+        assert!(spool_dir(&Env::from_pairs([("SPOOL_URL", "ftp://host/x")])).is_err());
+    }
+
+    #[test]
+    fn a_database_is_postgres() {
+        let env = Env::from_pairs([("DATABASE_URL", "mysql://localhost")]);
+        assert_eq!(database_url(&env).unwrap_err().to_string(), "DATABASE_URL wants a postgres:// URL");
+    }
+}
