@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     attempt::Attempt,
+    metrics::register_metrics,
     migrate::{MigrateError, migrate},
     settings::{QueueFilter, QueueSettings},
 };

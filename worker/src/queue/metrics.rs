@@ -20,8 +20,20 @@ const DURATION_BUCKETS_S: [f64; 10] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300
 /// From an idle worker's 2 ms to a backlog of an hour.
 const LATENCY_BUCKETS_S: [f64; 10] = [0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 3_600.0];
 
-/// Registered once for the process, in the default registry.
-pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::register);
+/// The process counts once, whoever asks: two runners in one process (tests) share it.
+pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// Shows the queue's metrics in `registry`.
+///
+/// # Errors
+/// When they are registered there already.
+pub fn register_metrics(registry: &Registry) -> Result<(), prometheus::Error> {
+    registry.register(Box::new(METRICS.finished.clone()))?;
+    registry.register(Box::new(METRICS.duration_s.clone()))?;
+    registry.register(Box::new(METRICS.latency_s.clone()))?;
+    registry.register(Box::new(METRICS.depth.clone()))?;
+    registry.register(Box::new(METRICS.oldest_wait_s.clone()))
+}
 
 pub(super) struct Metrics {
     finished: IntCounterVec,
@@ -32,11 +44,11 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    fn register() -> Self {
+    fn new() -> Self {
         let fits = "the names and labels are constants that fit";
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            registered(HistogramVec::new(options, &["queue"]).expect(fits))
+            HistogramVec::new(options, &["queue"]).expect(fits)
         };
         let depth =
             Opts::new("callreel_queue_jobs", "Jobs by state: pending, scheduled, running, failed, dead.");
@@ -46,7 +58,7 @@ impl Metrics {
         );
         let finished = Opts::new("callreel_jobs_total", "Ended attempts by outcome.");
         Self {
-            finished: registered(IntCounterVec::new(finished, &["queue", "outcome"]).expect(fits)),
+            finished: IntCounterVec::new(finished, &["queue", "outcome"]).expect(fits),
             duration_s: histogram(
                 "callreel_job_duration_seconds",
                 "How long attempts ran.",
@@ -57,8 +69,8 @@ impl Metrics {
                 "From when a job could run to when it was claimed.",
                 &LATENCY_BUCKETS_S,
             ),
-            depth: registered(IntGaugeVec::new(depth, &["queue", "state"]).expect(fits)),
-            oldest_wait_s: registered(GaugeVec::new(oldest, &["queue"]).expect(fits)),
+            depth: IntGaugeVec::new(depth, &["queue", "state"]).expect(fits),
+            oldest_wait_s: GaugeVec::new(oldest, &["queue"]).expect(fits),
         }
     }
 
@@ -92,13 +104,6 @@ impl Metrics {
             self.oldest_wait_s.with_label_values(&[&queue.queue]).set(queue.oldest_wait_s);
         }
     }
-}
-
-fn registered<C: Collector + Clone + 'static>(collector: C) -> C {
-    default_registry()
-        .register(Box::new(collector.clone()))
-        .expect("each name is registered once, by one static");
-    collector
 }
 
 /// Refreshes the gauges until `stop`.
