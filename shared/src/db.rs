@@ -12,6 +12,7 @@ pub mod artifacts;
 pub mod calls;
 pub mod edges;
 pub mod events;
+pub mod jobs;
 pub mod recordings;
 pub mod tracks;
 

@@ -7,6 +7,7 @@
 //! | [`id`] | newtypes of every identifier, parsed at the door |
 //! | [`recording`], [`track`], [`call`] | the domain's states and facts |
 //! | [`chunk`], [`capture`], [`spool`] | sequence rules, the append-only log, and where closed segments wait for a worker |
+//! | [`jobs`] | payloads and how they are enqueued |
 //! | [`db`] | one file of SQL per table |
 //!
 //! | [`storage`] | where finished files live |
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod db;
 pub mod env;
 pub mod id;
+pub mod jobs;
 pub mod lifecycle;
 pub mod recording;
 pub mod settings;

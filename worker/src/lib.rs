@@ -1,1 +1,4 @@
-//! placeholder
+//! The worker.
+
+pub mod failure;
+pub mod queue;
