@@ -13,6 +13,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::PgConnection;
 
+mod payloads;
+
+pub use payloads::{DeleteRecording, ExpireRecordings, MakeThumbnails, MuxRecording, Sweep, UploadRecording};
+
 /// The payload of one kind of job.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The queue's name. It is stored with every job: written out by hand, never derived from the type, never changed.

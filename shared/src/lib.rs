@@ -9,7 +9,6 @@
 //! | [`chunk`], [`capture`], [`spool`] | sequence rules, the append-only log, and where closed segments wait for a worker |
 //! | [`jobs`] | payloads and how they are enqueued |
 //! | [`db`] | one file of SQL per table |
-//!
 //! | [`storage`] | where finished files live |
 //! | [`env`], [`settings`] | the environment, read once |
 //! | [`clock`], [`lifecycle`], [`telemetry`] | time, signals, logs and metrics |

@@ -23,6 +23,8 @@ const ANSWER_MAX: usize = 8 << 20;
 /// How far an output's length may be from the plan, in milliseconds: one video frame at 10 frames per second, or the last
 /// packet's unknown length.
 const DURATION_TOLERANCE_MS: u64 = 100;
+/// The same for a file that was encoded: an encoder fills the last frame and delays the first.
+const ENCODED_TOLERANCE_MS: u64 = 500;
 /// How much of the beginning and of the end is decoded.
 const DECODED_MS: u64 = 1_000;
 /// How far back the last keyframe is looked for first. Keyframes of browsers are a second to 7.5 s apart.
@@ -46,10 +48,21 @@ pub struct Probed {
 /// What an output must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
-    /// Its length in milliseconds; `None` when it was encoded anew and the encoder may round.
+    /// Its length in milliseconds.
     pub duration_ms: u64,
     /// Number of streams.
     pub streams: usize,
+    /// Whether a stream was encoded anew.
+    pub encoded: Encoded,
+}
+
+/// Whether a file's packets are those that came, or an encoder's, which rounds to its own frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoded {
+    /// Every stream was copied.
+    No,
+    /// At least one stream was encoded.
+    Yes,
 }
 
 /// Probes a finished file, compares it with the plan and decodes both of its ends.
@@ -65,9 +78,13 @@ pub async fn verify(
     let probed = probe(file, demuxer, cancel).await?;
     let streams = probed.video_streams + probed.audio_streams;
     ensure!(streams == expected.streams, "the output has {streams} streams where {} went in", expected.streams);
+    let tolerance = match expected.encoded {
+        Encoded::No => DURATION_TOLERANCE_MS,
+        Encoded::Yes => ENCODED_TOLERANCE_MS,
+    };
     let off = probed.duration_ms.abs_diff(expected.duration_ms);
     ensure!(
-        off <= DURATION_TOLERANCE_MS,
+        off <= tolerance,
         "the output lasts {} ms where {} ms were planned",
         probed.duration_ms,
         expected.duration_ms

@@ -7,6 +7,9 @@ use shared::recording::{AudioCodec, Format, RecordingOptions, Resolution, VideoC
 use shared::settings::MediaDefaults;
 use thiserror::Error;
 
+use crate::assemble::{Codec, Kind};
+use crate::ffprobe::Encoded;
+
 /// A demuxer that is named before an input, never guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demuxer {
@@ -36,50 +39,31 @@ impl Demuxer {
     }
 }
 
-/// A codec found in the capture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
-    /// VP8.
-    Vp8,
-    /// VP9.
-    Vp9,
-    /// AV1.
-    Av1,
-    /// H.264.
-    H264,
-    /// Opus.
-    Opus,
-    /// AAC.
-    Aac,
+/// Whether a container holds a codec without encoding.
+fn fits(codec: Codec, format: Format) -> bool {
+    match format {
+        Format::Mkv => true,
+        Format::Webm => matches!(codec, Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::Opus),
+        Format::Mp4 => !matches!(codec, Codec::Vp8 | Codec::PcmFloat),
+    }
 }
 
-impl Codec {
-    /// Whether it is a picture's.
-    #[must_use]
-    pub fn is_video(self) -> bool {
-        !matches!(self, Self::Opus | Self::Aac)
+/// The word for a codec in the API.
+#[must_use]
+pub fn codec_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Vp8 => "vp8",
+        Codec::Vp9 => "vp9",
+        Codec::Av1 => "av1",
+        Codec::H264 => "h264",
+        Codec::Opus => "opus",
+        Codec::Aac => "aac",
+        Codec::PcmFloat => "pcm",
     }
+}
 
-    /// The word in the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Vp8 => "vp8",
-            Self::Vp9 => "vp9",
-            Self::Av1 => "av1",
-            Self::H264 => "h264",
-            Self::Opus => "opus",
-            Self::Aac => "aac",
-        }
-    }
-
-    fn fits(self, format: Format) -> bool {
-        match format {
-            Format::Mkv => true,
-            Format::Webm => matches!(self, Self::Vp8 | Self::Vp9 | Self::Av1 | Self::Opus),
-            Format::Mp4 => !matches!(self, Self::Vp8),
-        }
-    }
+fn is_video(codec: Codec) -> bool {
+    codec.kind() == Kind::Video
 }
 
 /// What encodes video.
@@ -180,6 +164,14 @@ pub struct MuxPlan {
     pub audio: AudioPlan,
 }
 
+impl MuxPlan {
+    /// Whether any stream is encoded.
+    #[must_use]
+    pub fn encodes(&self) -> Encoded {
+        if self.video == VideoPlan::Copy && self.audio == AudioPlan::Copy { Encoded::No } else { Encoded::Yes }
+    }
+}
+
 /// A plan that cannot be made.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NoPlan {
@@ -209,8 +201,8 @@ pub fn plan(
     for (input, codecs) in inputs.iter().enumerate() {
         found.extend(codecs.iter().enumerate().map(|(stream, codec)| (input, stream, *codec)));
     }
-    found.retain(|(_, _, codec)| !(options.audio_only && codec.is_video()));
-    found.sort_by_key(|(_, _, codec)| !codec.is_video());
+    found.retain(|(_, _, codec)| !(options.audio_only && is_video(*codec)));
+    found.sort_by_key(|(_, _, codec)| !is_video(*codec));
     let codecs: Vec<Codec> = found.iter().map(|(_, _, codec)| *codec).collect();
     if codecs.is_empty() {
         return Err(NoPlan::NoStreams);
@@ -231,9 +223,9 @@ fn holding(codecs: &[Codec], options: &RecordingOptions, defaults: &MediaDefault
         trial.validate().is_ok()
     };
     let encodes = |codec: &Codec| {
-        if codec.is_video() { wants_video(options, defaults).is_some() } else { wants_audio(options, defaults).is_some() }
+        if is_video(*codec) { wants_video(options, defaults).is_some() } else { wants_audio(options, defaults).is_some() }
     };
-    let holds = |format: &Format| asked(*format) && codecs.iter().all(|codec| codec.fits(*format) || encodes(codec));
+    let holds = |format: &Format| asked(*format) && codecs.iter().all(|codec| fits(*codec, *format) || encodes(codec));
     [defaults.format, Format::Webm, Format::Mp4].into_iter().find(holds).unwrap_or(Format::Mkv)
 }
 
@@ -252,13 +244,13 @@ fn video(
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<VideoPlan, NoPlan> {
-    let misfit = codecs.iter().find(|codec| codec.is_video() && !codec.fits(format));
+    let misfit = codecs.iter().find(|codec| is_video(*codec) && !fits(*codec, format));
     if let (Some(VideoCodec::Copy), Some(codec)) = (options.video_codec, misfit) {
-        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec.as_str() });
+        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
     }
-    let is = |codec: Codec| codecs.iter().filter(|found| found.is_video()).all(|found| *found == codec);
+    let is = |codec: Codec| codecs.iter().filter(|found| is_video(*found)).all(|found| *found == codec);
     let encoder = match wants_video(options, defaults) {
-        _ if !codecs.iter().any(|codec| codec.is_video()) => return Ok(VideoPlan::Copy),
+        _ if !codecs.iter().any(|codec| is_video(*codec)) => return Ok(VideoPlan::Copy),
         Some(VideoCodec::Vp8) if !is(Codec::Vp8) => VideoEncoder::Libvpx,
         Some(VideoCodec::Vp9) if !is(Codec::Vp9) => VideoEncoder::LibvpxVp9,
         Some(VideoCodec::H264) if !is(Codec::H264) => VideoEncoder::Libx264,
@@ -276,13 +268,13 @@ fn audio(
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<AudioPlan, NoPlan> {
-    let misfit = codecs.iter().find(|codec| !codec.is_video() && !codec.fits(format));
+    let misfit = codecs.iter().find(|codec| !is_video(*codec) && !fits(*codec, format));
     if let (Some(AudioCodec::Copy), Some(codec)) = (options.audio_codec, misfit) {
-        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec.as_str() });
+        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
     }
-    let is = |codec: Codec| codecs.iter().filter(|found| !found.is_video()).all(|found| *found == codec);
+    let is = |codec: Codec| codecs.iter().filter(|found| !is_video(*found)).all(|found| *found == codec);
     let encoder = match wants_audio(options, defaults) {
-        _ if !codecs.iter().any(|codec| !codec.is_video()) => return Ok(AudioPlan::Copy),
+        _ if !codecs.iter().any(|codec| !is_video(*codec)) => return Ok(AudioPlan::Copy),
         Some(AudioCodec::Opus) if !is(Codec::Opus) => AudioEncoder::Libopus,
         Some(AudioCodec::Aac) if !is(Codec::Aac) => AudioEncoder::Aac,
         None if misfit.is_some() => AudioEncoder::Libopus,

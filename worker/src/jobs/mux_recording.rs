@@ -1,0 +1,153 @@
+//! Assembles a sealed recording's capture into finished files, one per participant; of a single participant, that is the
+//! recording.
+//!
+//! Everything is made in a folder of the attempt, probed there, and moved to the spool under the stage's token. Then one
+//! transaction moves the stage on, writes the artifacts and what the tracks have shown, and enqueues the next job. Of two
+//! attempts that get this far, the fence lets one through; the other deletes what it staged.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use shared::db::artifacts;
+use shared::db::recordings::{self, Step};
+use shared::db::tracks;
+use shared::id::UserId;
+use shared::jobs::{MakeThumbnails, MuxRecording, enqueue};
+use shared::recording::{Recording, Source, Stage};
+use shared::track::{Track, TrackSource};
+use tracing::{info, warn};
+use ulid::Ulid;
+
+use super::stage::{self, Progress, StageError, hopeless};
+use crate::ctx::Ctx;
+use crate::failure::Failure;
+use crate::queue::Attempt;
+
+mod file;
+mod track;
+
+use file::{Finished, Place};
+use track::AssembledTrack;
+
+/// The share of the whole processing that is done when every track is assembled.
+const PROGRESS_ASSEMBLED: f64 = 0.3;
+/// The share of the whole processing that is done when this stage ends.
+const PROGRESS_TO: f64 = 0.6;
+
+/// Runs the job.
+///
+/// # Errors
+/// When the capture holds no media, or a file, FFmpeg or the database fails.
+pub async fn run(ctx: Ctx, job: MuxRecording, attempt: Attempt) -> Result<(), Failure> {
+    let step = Step { stage: Stage::Mux, token: job.token };
+    let Some(recording) = stage::hold(&ctx, &job.recording, &step, &attempt).await? else {
+        return Ok(());
+    };
+    let result = mux(&ctx, &recording, &step, &attempt).await;
+    stage::settle(&ctx, &recording, &step, &attempt, result).await
+}
+
+async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -> Result<(), StageError> {
+    let captured = tracks::of_recording(&ctx.db, &recording.id).await?;
+    let captured: Vec<Track> = captured.into_iter().filter(|track| is_wanted(recording, track)).collect();
+    let progress = Progress::report(ctx, &recording.id, step);
+    let scratch = ctx.scratch.attempt()?;
+    let mut assembled = Vec::new();
+    for (n, track) in captured.iter().enumerate() {
+        if attempt.cancel.is_cancelled() {
+            return Err(anyhow::anyhow!("cancelled").into());
+        }
+        assembled.push(track::assemble(ctx, track, scratch.path(), &attempt.cancel).await?);
+        progress.set(PROGRESS_ASSEMBLED * part(n + 1, captured.len()));
+    }
+    let participants = by_participant(&assembled);
+    if participants.is_empty() {
+        return Err(nothing_usable(ctx, recording, &assembled).await);
+    }
+    let mut files = Vec::new();
+    for (n, (user, tracks)) in participants.iter().enumerate() {
+        let (from, span) = (part(n, participants.len()), part(1, participants.len()));
+        let report = |done: f64| progress.set(PROGRESS_ASSEMBLED + (from + done * span) * (PROGRESS_TO - PROGRESS_ASSEMBLED));
+        let place = if participants.len() == 1 { Place::Recording } else { Place::Participant(n) };
+        files.push(file::finish(ctx, recording, user, tracks, &place, scratch.path(), attempt, &report).await?);
+    }
+    Ok(publish(ctx, recording, step, &assembled, files).await?)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a handful of tracks")]
+fn part(n: usize, of: usize) -> f64 {
+    n as f64 / of.max(1) as f64
+}
+
+fn is_wanted(recording: &Recording, track: &Track) -> bool {
+    let source = match track.source {
+        TrackSource::Client => Source::Client,
+        TrackSource::Server => Source::Server,
+    };
+    recording.options.sources.as_ref().is_none_or(|wanted| wanted.contains(&source))
+}
+
+/// The tracks that have media, by whose they are.
+fn by_participant(assembled: &[AssembledTrack]) -> BTreeMap<&UserId, Vec<&AssembledTrack>> {
+    let mut participants: BTreeMap<&UserId, Vec<&AssembledTrack>> = BTreeMap::new();
+    for track in assembled.iter().filter(|track| track.file.is_some()) {
+        participants.entry(&track.participant).or_default().push(track);
+    }
+    participants
+}
+
+/// Why there is nothing to make a file from; the tracks keep what was found out about them.
+async fn nothing_usable(ctx: &Ctx, recording: &Recording, assembled: &[AssembledTrack]) -> StageError {
+    if assembled.is_empty() {
+        return hopeless("no-media", "nothing was recorded");
+    }
+    let noted: anyhow::Result<()> = async {
+        let mut tx = ctx.db.begin().await?;
+        for track in assembled {
+            tracks::assembled(&mut tx, &track.id, &track.codec, track.duration_ms, &track.gaps).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+    .await;
+    if let Err(error) = noted {
+        return StageError::Again(error);
+    }
+    warn!(recording.id = %recording.id, "nothing that was uploaded to recording {} is media", recording.id);
+    hopeless("unusable-media", "nothing that was uploaded is media that can be played")
+}
+
+async fn publish(
+    ctx: &Ctx,
+    recording: &Recording,
+    step: &Step,
+    assembled: &[AssembledTrack],
+    files: Vec<Finished>,
+) -> anyhow::Result<()> {
+    // A folder of this attempt's own: a second attempt under the same stage must not replace what the first has published.
+    let folder = Ulid::generate().to_string();
+    let staged = file::stage_all(ctx, recording, &folder, files).await?;
+    let next = stage::next(Stage::Thumbnails);
+    let (id, at) = (&recording.id, ctx.now());
+    let mut tx = ctx.db.begin().await?;
+    if recordings::advance(&mut tx, id, step, &next, stage::deadline(ctx)).await?.is_none() {
+        drop(tx);
+        let (spool, id) = (ctx.spool.clone(), id.clone());
+        return ctx.blocking(move || Ok(spool.delete_staged(&id, &folder)?)).await;
+    }
+    for artifact in &staged {
+        artifacts::stage(&mut tx, artifact, at).await?;
+    }
+    for track in assembled {
+        tracks::assembled(&mut tx, &track.id, &track.codec, track.duration_ms, &track.gaps).await?;
+    }
+    enqueue(&mut tx, &MakeThumbnails { recording: id.clone(), token: next.token }).await?;
+    tx.commit().await?;
+    let gaps: usize = assembled.iter().map(|track| track.gaps.len()).sum();
+    info!(recording.id = %id, files = staged.len(), gaps, "assembled recording {id}: {}", json!(summary(&staged)));
+    Ok(())
+}
+
+fn summary(staged: &[artifacts::Artifact]) -> Vec<String> {
+    let one = |file: &artifacts::Artifact| format!("{} ms, {} bytes", file.duration_ms.unwrap_or(0), file.size);
+    staged.iter().map(one).collect()
+}

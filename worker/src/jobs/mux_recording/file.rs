@@ -1,0 +1,171 @@
+//! A participant's assembled tracks become one finished file: planned, muxed, probed, and staged in the spool.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use shared::db::artifacts::{Artifact, ArtifactKind};
+use shared::id::{ArtifactId, UserId};
+use shared::recording::{Format, Recording};
+use shared::storage::{Fingerprint, StorageKey};
+
+use super::super::stage::{StageError, hopeless};
+use super::track::AssembledTrack;
+use crate::ctx::Ctx;
+use crate::ffmpeg::{self, MuxInput};
+use crate::ffprobe::{self, Expected, Probed};
+use crate::fingerprint;
+use crate::media::{self, Demuxer, MuxPlan, NoPlan};
+use crate::process::{self, Limits};
+use crate::queue::Attempt;
+
+/// FFmpeg says how far it is twice a second, except while it moves an MP4's index to the front of a file of any size.
+const LIMITS: Limits =
+    Limits { wall: Duration::from_secs(24 * 3600), stall: Some(Duration::from_secs(15 * 60)) };
+
+/// What a file is among a recording's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The recording itself.
+    Recording,
+    /// One participant's of several, by their order.
+    Participant(usize),
+}
+
+/// A file that was made, probed and fingerprinted.
+#[derive(Debug)]
+pub(super) struct Finished {
+    path: PathBuf,
+    participant: UserId,
+    place: Place,
+    format: Format,
+    probed: Probed,
+    print: Fingerprint,
+}
+
+/// Makes a participant's file in `folder`. `report` is told how much of it is done, 0 to 1.
+///
+/// # Errors
+/// When what was asked for cannot be, or FFmpeg fails, or its output is not what it should be.
+#[expect(clippy::too_many_arguments, reason = "all of it shapes the one file")]
+pub(super) async fn finish(
+    ctx: &Ctx,
+    recording: &Recording,
+    participant: &UserId,
+    tracks: &[&AssembledTrack],
+    place: &Place,
+    folder: &Path,
+    attempt: &Attempt,
+    report: &(dyn Fn(f64) + Send + Sync),
+) -> Result<Finished, StageError> {
+    let codecs: Vec<_> = tracks.iter().map(|track| track.codecs.clone()).collect();
+    let plan = media::plan(&codecs, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
+    let inputs = inputs(tracks);
+    let duration_ms = tracks.iter().zip(&inputs).map(|(track, input)| input.offset_ms + track.duration_ms).max();
+    let duration_ms = duration_ms.unwrap_or(0);
+    let name = match place {
+        Place::Recording => format!("recording.{}", plan.format.as_str()),
+        Place::Participant(n) => format!("participant-{n}.{}", plan.format.as_str()),
+    };
+    let path = folder.join(&name);
+    run_ffmpeg(ctx, &inputs, &plan, &name, folder, duration_ms, attempt, report).await?;
+    let began = Instant::now();
+    let expected = Expected { duration_ms, streams: plan.streams.len(), encoded: plan.encodes() };
+    let probed = ffprobe::verify(&path, Demuxer::of(plan.format), expected, &attempt.cancel).await?;
+    ctx.metrics.ffmpeg("verify").inc_by(began.elapsed().as_secs_f64());
+    let made = path.clone();
+    let print = ctx.blocking(move || Ok(fingerprint::of(&made)?)).await?;
+    Ok(Finished { path, participant: participant.clone(), place: *place, format: plan.format, probed, print })
+}
+
+fn no_plan(error: &NoPlan) -> StageError {
+    let code = match error {
+        NoPlan::NoStreams => "no-media",
+        NoPlan::CannotCopy { .. } => "codec-not-in-format",
+    };
+    hopeless(code, error.to_string())
+}
+
+/// The tracks of one person side by side: each begins as much later as its recorder did.
+fn inputs(tracks: &[&AssembledTrack]) -> Vec<MuxInput> {
+    let first = tracks.iter().map(|track| track.began_ms).min().unwrap_or(0);
+    let input = |track: &&AssembledTrack| MuxInput {
+        file: track.file.clone().unwrap_or_default(),
+        offset_ms: u64::try_from(track.began_ms - first).unwrap_or(0),
+    };
+    tracks.iter().map(input).collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call of one program")]
+async fn run_ffmpeg(
+    ctx: &Ctx,
+    inputs: &[MuxInput],
+    plan: &MuxPlan,
+    name: &str,
+    folder: &Path,
+    duration_ms: u64,
+    attempt: &Attempt,
+    report: &(dyn Fn(f64) + Send + Sync),
+) -> anyhow::Result<()> {
+    let command = ffmpeg::mux(inputs, plan, ctx.ffmpeg_threads, name);
+    let began = Instant::now();
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than a float has")]
+    let ran = process::run(command, folder, LIMITS, &attempt.cancel, |line| {
+        if let Some(at) = ffmpeg::progress_ms(line) {
+            report((at as f64 / duration_ms.max(1) as f64).min(1.0));
+        }
+    })
+    .await;
+    ctx.metrics.ffmpeg("mux").inc_by(began.elapsed().as_secs_f64());
+    ran?;
+    Ok(())
+}
+
+/// Moves the files to the spool and says what they are.
+///
+/// # Errors
+/// When they cannot be moved.
+pub(super) async fn stage_all(
+    ctx: &Ctx,
+    recording: &Recording,
+    token: &str,
+    files: Vec<Finished>,
+) -> anyhow::Result<Vec<Artifact>> {
+    let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), token.to_owned());
+    ctx.blocking(move || {
+        let mut staged = Vec::new();
+        for file in files {
+            let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            spool.stage(&id, &token, &name, &file.path)?;
+            staged.push(artifact(&id, format!("{token}/{name}"), file));
+        }
+        Ok(staged)
+    })
+    .await
+}
+
+fn artifact(recording: &shared::id::RecordingId, staged_path: String, file: Finished) -> Artifact {
+    let (kind, ordinal, key) = match file.place {
+        Place::Recording => (ArtifactKind::Recording, 0, StorageKey::Media(recording.clone(), file.format)),
+        Place::Participant(n) => {
+            let key = StorageKey::Participant(recording.clone(), file.participant.clone(), file.format);
+            (ArtifactKind::Participant, u32::try_from(n).unwrap_or(u32::MAX), key)
+        }
+    };
+    let has_video = file.probed.video_streams > 0;
+    Artifact {
+        id: ArtifactId::generate(),
+        recording: recording.clone(),
+        kind,
+        participant: Some(file.participant),
+        ordinal,
+        content_type: if has_video { file.format.content_type() } else { file.format.audio_content_type() }.to_owned(),
+        size: file.print.size,
+        sha256: file.print.sha256,
+        duration_ms: Some(file.probed.duration_ms),
+        width: file.probed.width,
+        height: file.probed.height,
+        staged_path: Some(staged_path),
+        storage_key: key.to_string(),
+        stored_at: None,
+    }
+}

@@ -1,0 +1,155 @@
+//! One track of the capture becomes one clean Matroska file in the attempt's folder, or is found to hold no media.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+
+use shared::capture::TrackReader;
+use shared::id::{TrackId, UserId};
+use shared::spool::Spool;
+use shared::track::{Gap, GapReason, Track};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Plan};
+use crate::ctx::Ctx;
+use crate::media::codec_name;
+
+/// Written at once to the assembled file.
+const BUFFER: usize = 1 << 20;
+
+/// What became of a track.
+#[derive(Debug)]
+pub(super) struct AssembledTrack {
+    /// Which.
+    pub(super) id: TrackId,
+    /// Whose.
+    pub(super) participant: UserId,
+    /// Name of its file in the attempt's folder; `None` when there is no media in it.
+    pub(super) file: Option<String>,
+    /// Its streams' codecs, in the file's order.
+    pub(super) codecs: Vec<Codec>,
+    /// The codecs as the API names them.
+    pub(super) codec: String,
+    /// When its media began, milliseconds since the epoch, by the client's clock or else by arrival.
+    pub(super) began_ms: i64,
+    /// Its length in milliseconds.
+    pub(super) duration_ms: u64,
+    /// What is missing from it.
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// Assembles a track into `folder`.
+///
+/// # Errors
+/// When the capture cannot be read or the file cannot be written.
+pub(super) async fn assemble(
+    ctx: &Ctx,
+    track: &Track,
+    folder: &Path,
+    cancel: &CancellationToken,
+) -> anyhow::Result<AssembledTrack> {
+    let (spool, folder, wanted, cancel) = (ctx.spool.clone(), folder.to_owned(), track.clone(), cancel.clone());
+    let done = ctx.blocking(move || assemble_blocking(&spool, &wanted, &folder, cancel)).await?;
+    ctx.metrics.assembled(track.bytes);
+    Ok(done)
+}
+
+fn assemble_blocking(
+    spool: &Spool,
+    track: &Track,
+    folder: &Path,
+    cancel: CancellationToken,
+) -> anyhow::Result<AssembledTrack> {
+    let reader = TrackReader::open(spool, &track.recording, &track.id)?;
+    for span in reader.damaged() {
+        warn!(track.id = %track.id, "capture of track {} is damaged: {span:?}", track.id);
+    }
+    let began_ms = began_ms(&reader, track);
+    let plan = Plan { last_sequence: reader.last_sequence().or(track.last_sequence) };
+    let name = format!("{}.mkv", track.id);
+    let out = BufWriter::with_capacity(BUFFER, File::create(folder.join(&name))?);
+    let mut source = Source { reader, next: 0, cancel };
+    match assemble::assemble(&mut source, &plan, out) {
+        Ok(assembled) => Ok(usable(track, name, began_ms, &assembled)),
+        Err(AssembleError::NoMedia { detail, .. }) => {
+            warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
+            Ok(unusable(track, began_ms, &source.reader))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> AssembledTrack {
+    let codecs: Vec<Codec> = assembled.streams.iter().map(|stream| stream.codec).collect();
+    let names: Vec<&str> = codecs.iter().copied().map(codec_name).collect();
+    AssembledTrack {
+        id: track.id.clone(),
+        participant: track.participant.clone(),
+        file: Some(file),
+        codec: names.join(","),
+        codecs,
+        began_ms,
+        duration_ms: ms(assembled.duration_us),
+        gaps: assembled.gaps.iter().map(gap).collect(),
+    }
+}
+
+/// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
+fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
+    let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival_us / 1000);
+    let duration_ms = u64::try_from(last - began_ms).unwrap_or(0);
+    AssembledTrack {
+        id: track.id.clone(),
+        participant: track.participant.clone(),
+        file: None,
+        codecs: Vec::new(),
+        codec: String::new(),
+        began_ms,
+        duration_ms,
+        gaps: vec![Gap { from: 0, to: duration_ms, reason: GapReason::Corrupt }],
+    }
+}
+
+fn gap(gap: &assemble::Gap) -> Gap {
+    let reason = match gap.reason {
+        assemble::GapReason::MissingChunk => GapReason::MissingChunk,
+        assemble::GapReason::Corrupt => GapReason::Corrupt,
+        assemble::GapReason::Disconnected => GapReason::Disconnected,
+    };
+    Gap { from: ms(gap.from_us), to: ms(gap.to_us), reason }
+}
+
+/// To the nearest millisecond.
+fn ms(us: i64) -> u64 {
+    u64::try_from((us + 500) / 1000).unwrap_or(0)
+}
+
+fn began_ms(reader: &TrackReader, track: &Track) -> i64 {
+    let first = reader.chunks().first();
+    let told = first.and_then(|chunk| chunk.client_timestamp_ms);
+    told.or(first.map(|chunk| chunk.arrival_us / 1000)).unwrap_or_else(|| track.started_at.timestamp_millis())
+}
+
+/// The capture as the assembly reads it: one chunk in memory at a time.
+struct Source {
+    reader: TrackReader,
+    next: usize,
+    cancel: CancellationToken,
+}
+
+impl ChunkSource for Source {
+    fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        let Some(at) = self.reader.chunks().get(self.next).cloned() else { return Ok(None) };
+        self.next += 1;
+        Ok(Some(Chunk {
+            sequence: at.sequence.into(),
+            timestamp_ms: at.client_timestamp_ms,
+            arrival_ms: at.arrival_us / 1000,
+            bytes: self.reader.read(&at).map_err(io::Error::other)?,
+        }))
+    }
+}
