@@ -1,0 +1,436 @@
+//! Streaming assembly: the blobs of one track of one participant become one clean Matroska file with exact times.
+//!
+//! Blobs are no segments: they end inside elements, time themselves by headers in other blobs, begin anew when a tab is
+//! reloaded, go missing, arrive cut or are not media at all. `cat` and FFmpeg make of one missing blob a recording that is
+//! a second off and says nothing; so this is our own code. Only what a lost blob held is lost, nothing else moves, and
+//! every hole is told.
+//!
+//! Memory is a blob or two and what is held while a time is unknown (named limits), never a recording. The output is a
+//! pure function of the input. This module spawns nothing, believes no mime type, and knows nothing of storage or jobs.
+
+mod clock;
+mod codec;
+mod ebml;
+mod matroska;
+mod mp4;
+mod resync;
+mod timeline;
+mod writer;
+
+use std::io::{self, Seek, Write};
+
+use bytes::Bytes;
+
+use self::clock::{Clock, Stamp};
+pub use self::codec::{Codec, Kind};
+use self::matroska::{Head, Tail};
+use self::timeline::Timeline;
+
+/// The largest chunk accepted: what the upload routes accept.
+pub const MAX_CHUNK_BYTES: usize = 10 * 1024 * 1024;
+
+/// The client's clock may run this far ahead of arrivals before arrivals are believed instead: chunks are uploaded
+/// within minutes or, after an outage, late, but never long before they were recorded.
+const MAX_CLOCK_LEAD_US: i64 = 10 * 60 * 1_000_000;
+
+/// Multiples of time in the file for Matroska input, which has whole milliseconds itself.
+const MATROSKA_TICK_US: i64 = 1_000;
+
+/// Multiples of time in the file for MP4 input: fine enough for 30000/1001, coarse enough for clusters of three seconds.
+const MP4_TICK_US: i64 = 100;
+
+/// Gives the chunks of one track in ascending sequence, each sequence once.
+pub trait ChunkSource {
+    /// The next chunk, or `None` after the last.
+    ///
+    /// # Errors
+    /// Whatever reading the capture fails with; assembly stops and hands it on.
+    fn next_chunk(&mut self) -> io::Result<Option<Chunk>>;
+}
+
+impl<I: Iterator<Item = io::Result<Chunk>>> ChunkSource for I {
+    fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
+        self.next().transpose()
+    }
+}
+
+/// One uploaded blob.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// Position among the track's chunks, from 0.
+    pub sequence: u64,
+    /// When the blob's media began by the client's wall clock, milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    /// When the server had it, milliseconds since the epoch.
+    pub arrival_ms: i64,
+    /// The blob.
+    pub bytes: Bytes,
+}
+
+/// What is known of a track besides its chunks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plan {
+    /// The last sequence as the client declared it: what is missing at the end is a gap too.
+    pub last_sequence: Option<u64>,
+}
+
+/// Why a span of the track is not in the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// A chunk was never received.
+    MissingChunk,
+    /// A chunk was received, but not whole or not as media that can be kept.
+    Corrupt,
+    /// The recorder stopped and another one started: a tab was reloaded.
+    Disconnected,
+}
+
+/// A span of the track that is not in the output. Times are microseconds on the track's timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// End of the last packet before.
+    pub from_us: i64,
+    /// Start of the first packet after.
+    pub to_us: i64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// A span whose times are the best bound there was, because no timestamp of it survived: right to about a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// First packet of the span, microseconds.
+    pub from_us: i64,
+    /// Last packet of the span, microseconds.
+    pub to_us: i64,
+}
+
+/// From when on pictures have this size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSize {
+    /// Microseconds on the track's timeline.
+    pub time_us: i64,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+/// One stream of the output, in the order of its tracks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Seen or heard.
+    pub kind: Kind,
+    /// Its codec.
+    pub codec: Codec,
+    /// Packets written.
+    pub packets: u64,
+    /// Packets that decode without any before them.
+    pub keyframes: u64,
+    /// Start of the first packet, microseconds.
+    pub first_us: i64,
+    /// Start of the last packet, microseconds.
+    pub last_us: i64,
+    /// End of the last packet, microseconds.
+    pub end_us: i64,
+    /// The picture's size, and every change of it, as keyframes tell.
+    pub sizes: Vec<PictureSize>,
+}
+
+/// What was assembled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assembled {
+    /// What the file holds.
+    pub streams: Vec<StreamInfo>,
+    /// What it does not hold, in order.
+    pub gaps: Vec<Gap>,
+    /// Spans whose times are estimates.
+    pub estimates: Vec<Estimate>,
+    /// End of the last packet, microseconds.
+    pub duration_us: i64,
+    /// Recorder sessions that were put one after the other.
+    pub sessions: u64,
+    /// Chunks read.
+    pub chunks: u64,
+    /// Bytes read.
+    pub bytes_in: u64,
+    /// Bytes of the file.
+    pub bytes_out: u64,
+}
+
+/// Why nothing could be assembled.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// The capture could not be read.
+    #[error("cannot read chunk after {after:?}")]
+    Read {
+        /// The last sequence that was read.
+        after: Option<u64>,
+        /// What reading failed with.
+        source: io::Error,
+    },
+    /// The output could not be written.
+    #[error("cannot write the assembled file")]
+    Write(#[from] io::Error),
+    /// The source broke its promise of order.
+    #[error("chunk {found} came after chunk {after}")]
+    OutOfOrder {
+        /// The sequence before.
+        after: u64,
+        /// The sequence that does not follow it.
+        found: u64,
+    },
+    /// A chunk is larger than any that uploads accept.
+    #[error("chunk {sequence} has {bytes} bytes, more than {MAX_CHUNK_BYTES}")]
+    ChunkTooLarge {
+        /// Which chunk.
+        sequence: u64,
+        /// Its size.
+        bytes: usize,
+    },
+    /// There are chunks, but nothing in them is media that a file can hold.
+    #[error("no media in {chunks} chunks: {detail}")]
+    NoMedia {
+        /// How many chunks were read.
+        chunks: u64,
+        /// What was found instead.
+        detail: &'static str,
+    },
+}
+
+/// Assembles the chunks of one track into a Matroska file.
+///
+/// # Errors
+/// [`AssembleError`]: the capture or the output failed, or there is no media in the chunks at all. Media that is missing or
+/// damaged in part is no error but a [`Gap`].
+pub fn assemble<W: Write + Seek>(source: &mut dyn ChunkSource, plan: &Plan, out: W) -> Result<Assembled, AssembleError> {
+    let mut assembly = Assembly::new(out);
+    let mut last = None;
+    while let Some(chunk) =
+        source.next_chunk().map_err(|source| AssembleError::Read { after: last, source })?
+    {
+        if let Some(after) = last.filter(|last| *last >= chunk.sequence) {
+            return Err(AssembleError::OutOfOrder { after, found: chunk.sequence });
+        }
+        if chunk.bytes.len() > MAX_CHUNK_BYTES {
+            return Err(AssembleError::ChunkTooLarge { sequence: chunk.sequence, bytes: chunk.bytes.len() });
+        }
+        if chunk.sequence != last.map_or(0, |last| last + 1) {
+            assembly.hole(GapReason::MissingChunk)?;
+        }
+        last = Some(chunk.sequence);
+        assembly.chunk(&chunk)?;
+    }
+    assembly.finish(plan, last)
+}
+
+/// The reader of the current session.
+enum Reader {
+    Matroska(Box<matroska::Reader>),
+    Mp4(Box<mp4::Reader>),
+}
+
+/// A track being assembled.
+struct Assembly<W> {
+    /// Taken when the first media is recognised, because that tells the file's time scale.
+    out: Option<W>,
+    timeline: Option<Timeline<W>>,
+    reader: Option<Reader>,
+    /// A hole before anything was recognised.
+    early_hole: Option<GapReason>,
+    /// A chunk and when its media began on the track's timeline: what later sessions are placed by.
+    origin: Option<(Stamp, i64)>,
+    sessions: u64,
+    chunks: u64,
+    bytes_in: u64,
+}
+
+impl<W: Write + Seek> Assembly<W> {
+    fn new(out: W) -> Self {
+        Self {
+            out: Some(out),
+            timeline: None,
+            reader: None,
+            early_hole: None,
+            origin: None,
+            sessions: 0,
+            chunks: 0,
+            bytes_in: 0,
+        }
+    }
+
+    fn hole(&mut self, reason: GapReason) -> io::Result<()> {
+        match (&mut self.reader, &mut self.timeline) {
+            (Some(reader), Some(timeline)) => reader.hole(reason, timeline),
+            _ => {
+                self.early_hole.get_or_insert(reason);
+                Ok(())
+            }
+        }
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) -> io::Result<()> {
+        self.chunks += 1;
+        self.bytes_in += chunk.bytes.len() as u64;
+        let stamp = Stamp::of(chunk);
+        if let Some(found) = recognise(&chunk.bytes) {
+            self.begin_session(found, stamp)?;
+        } else if self.reader.is_none() {
+            match recognise_headless(&chunk.bytes) {
+                Some(found) => self.begin_session(found, stamp)?,
+                None => self.early_hole = Some(GapReason::Corrupt),
+            }
+        }
+        match (&mut self.reader, &mut self.timeline) {
+            (Some(reader), Some(timeline)) => reader.push(stamp, &chunk.bytes, timeline),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_session(&mut self, found: Found, stamp: Stamp) -> io::Result<()> {
+        if let Some(mut old) = self.reader.take() {
+            if let Some(timeline) = &mut self.timeline {
+                old.finish(timeline)?;
+                timeline.hole(GapReason::Disconnected);
+            }
+            self.origin = self.origin.or_else(|| old.clock().first());
+        }
+        let tick_us = if found.is_mp4() { MP4_TICK_US } else { MATROSKA_TICK_US };
+        if let Some(out) = self.out.take() {
+            self.timeline = Some(Timeline::new(out, tick_us)?);
+        }
+        let Some(timeline) = &mut self.timeline else { return Ok(()) };
+        if let Some(reason) = self.early_hole.take() {
+            timeline.hole(reason);
+        }
+        timeline.begin_session(self.origin.map_or(0, |(first, us)| us.saturating_add(since(&stamp, &first))));
+        if self.sessions == 0 && found.has_head() {
+            self.origin = Some((stamp, 0));
+        }
+        self.sessions += 1;
+        self.reader = Some(found.reader());
+        Ok(())
+    }
+
+    fn finish(mut self, plan: &Plan, last: Option<u64>) -> Result<Assembled, AssembleError> {
+        let no_media = |detail| AssembleError::NoMedia { chunks: self.chunks, detail };
+        let (Some(mut reader), Some(mut timeline)) = (self.reader.take(), self.timeline.take()) else {
+            return Err(no_media("neither matroska nor mp4"));
+        };
+        let tail = reader.finish(&mut timeline)?;
+        if timeline.is_empty() {
+            return Err(no_media(reader.why_empty()));
+        }
+        let chunk_us = reader.clock().mean_chunk_us();
+        let missing = plan.last_sequence.unwrap_or(0).saturating_sub(last.unwrap_or(0));
+        let missing_us = chunk_us.saturating_mul(i64::try_from(missing).unwrap_or(i64::MAX));
+        if missing > 0 {
+            timeline.missing_until(timeline.end_us().saturating_add(missing_us), GapReason::MissingChunk);
+        } else if tail == Tail::Torn {
+            let due_us = reader.clock().end_of_last().max(timeline.session_end_us() + 1_000);
+            let end_us = timeline.end_us() + due_us - timeline.session_end_us();
+            timeline.missing_until(end_us, GapReason::Corrupt);
+        }
+        let done = timeline.finish()?;
+        Ok(Assembled {
+            streams: done.streams,
+            gaps: done.gaps,
+            estimates: done.estimates,
+            duration_us: done.duration_us,
+            sessions: self.sessions,
+            chunks: self.chunks,
+            bytes_in: self.bytes_in,
+            bytes_out: done.bytes,
+        })
+    }
+}
+
+/// How long after `before` a session's first chunk lies: by the client's clock, unless arrivals cannot explain it.
+fn since(stamp: &Stamp, before: &Stamp) -> i64 {
+    let arrivals = stamp.arrival_us.saturating_sub(before.arrival_us);
+    let client = stamp.since(before);
+    if client > arrivals.saturating_add(MAX_CLOCK_LEAD_US) { arrivals } else { client }
+}
+
+/// What a blob turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Matroska(Head),
+    Mp4(Head),
+}
+
+impl Found {
+    fn is_mp4(self) -> bool {
+        matches!(self, Self::Mp4(_))
+    }
+
+    fn has_head(self) -> bool {
+        matches!(self, Self::Matroska(Head::Present) | Self::Mp4(Head::Present))
+    }
+
+    fn reader(self) -> Reader {
+        match self {
+            Self::Matroska(head) => Reader::Matroska(Box::new(matroska::Reader::new(head))),
+            Self::Mp4(head) => Reader::Mp4(Box::new(mp4::Reader::new(head))),
+        }
+    }
+}
+
+/// Recognises the first blob of a session by its magic bytes.
+fn recognise(blob: &[u8]) -> Option<Found> {
+    /// How far the document type may be from the start; browsers put it within 32 bytes.
+    const DOC_TYPE_WITHIN: usize = 64;
+    if blob.starts_with(&[0x1A, 0x45, 0xDF, 0xA3]) {
+        let begin = blob.get(..blob.len().min(DOC_TYPE_WITHIN)).unwrap_or_default();
+        let names = |wanted: &[u8]| begin.windows(wanted.len()).any(|part| part == wanted);
+        return (names(b"webm") || names(b"matroska")).then_some(Found::Matroska(Head::Present));
+    }
+    (blob.get(4..8) == Some(b"ftyp")).then_some(Found::Mp4(Head::Present))
+}
+
+/// Recognises a later blob of a session whose first is lost.
+fn recognise_headless(blob: &[u8]) -> Option<Found> {
+    if mp4::begins(blob) {
+        return Some(Found::Mp4(Head::Lost));
+    }
+    let lost = resync::Numbers::Lost;
+    let found = resync::prefix(blob, lost).is_some() || resync::find(blob, 1, lost).is_some();
+    found.then_some(Found::Matroska(Head::Lost))
+}
+
+impl Reader {
+    fn hole<W: Write + Seek>(&mut self, reason: GapReason, timeline: &mut Timeline<W>) -> io::Result<()> {
+        match self {
+            Self::Matroska(reader) => reader.hole(reason, timeline),
+            Self::Mp4(reader) => reader.hole(reason, timeline),
+        }
+    }
+
+    fn push<W: Write + Seek>(&mut self, stamp: Stamp, blob: &[u8], timeline: &mut Timeline<W>) -> io::Result<()> {
+        match self {
+            Self::Matroska(reader) => reader.push(stamp, blob, timeline),
+            Self::Mp4(reader) => reader.push(stamp, blob, timeline),
+        }
+    }
+
+    fn finish<W: Write + Seek>(&mut self, timeline: &mut Timeline<W>) -> io::Result<Tail> {
+        match self {
+            Self::Matroska(reader) => reader.finish(timeline),
+            Self::Mp4(reader) => reader.finish(timeline),
+        }
+    }
+
+    fn clock(&self) -> &Clock {
+        match self {
+            Self::Matroska(reader) => reader.clock(),
+            Self::Mp4(reader) => reader.clock(),
+        }
+    }
+
+    fn why_empty(&self) -> &'static str {
+        match self {
+            Self::Matroska(_) => "matroska without a block of a known codec",
+            Self::Mp4(reader) => reader.why_empty(),
+        }
+    }
+}

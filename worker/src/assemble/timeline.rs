@@ -1,0 +1,330 @@
+//! The one timeline of a track: places every session's frames on it, keeps the streams, and accounts for what is missing.
+//!
+//! Readers hand frames over with times of their own session; this adds the session's offset, so that nothing overlaps
+//! what is already written. It knows no container's syntax on the way in, and leaves the way out to the writer.
+
+use std::io::{self, Seek, Write};
+
+use super::codec::{Codec, Kind, Marked, h264};
+use super::writer::{Block, BlockKind, MAX_CODEC_PRIVATE, MAX_TRACKS, TrackHeader, Writer};
+use super::{Estimate, Gap, GapReason, PictureSize, StreamInfo};
+
+/// Gaps kept one by one; a recording that has more is rubbish, and its last gap then covers the rest.
+const MAX_GAPS: usize = 10_000;
+
+/// Changes of resolution kept per stream: one a minute for a day.
+const MAX_SIZES: usize = 1_440;
+
+/// Spans whose times are estimates, kept one by one; more are merged into the last.
+const MAX_ESTIMATES: usize = 1_000;
+
+/// A stream that fell silent longer ago than this does not tell where a gap begins.
+const SILENT_US: i64 = 500_000;
+
+/// The longest that a frame without a duration of its own is taken to last.
+const MAX_FRAME_US: i64 = 1_000_000;
+
+/// What a frame of an unknown cadence is taken to last: MediaRecorder's default is 30 frames a second.
+const DEFAULT_FRAME_US: i64 = 33_000;
+
+/// Less missing than this is rounding of a 1 ms timestamp, not a gap.
+const ROUNDING_US: i64 = 1_000;
+
+/// One frame as a reader gives it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame<'a> {
+    /// The session's own number of the track.
+    pub(super) track: u64,
+    /// Microseconds from the session's zero.
+    pub(super) time_us: i64,
+    pub(super) marked: Marked,
+    /// What the container says it lasts; 0 where it does not say.
+    pub(super) duration_us: i64,
+    pub(super) data: &'a [u8],
+    pub(super) additions: &'a [u8],
+}
+
+/// One stream of the output.
+struct Stream {
+    header: TrackHeader,
+    info: StreamInfo,
+    last_us: i64,
+    end_us: i64,
+}
+
+/// Where a session's track goes, and what its payloads need on the way.
+struct Route {
+    number: u64,
+    to: Destination,
+    /// Bytes of a NAL unit's length; 0 means Annex B.
+    length_size: usize,
+    /// Parameter sets that the output's header does not hold, packed, to go before each keyframe.
+    inject: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    Stream(usize),
+    /// The stream of this kind has another codec, or there are too many: (from, to) of what is left out.
+    LeftOut(i64, i64),
+}
+
+/// The timeline being filled.
+pub(super) struct Timeline<W> {
+    writer: Writer<W>,
+    streams: Vec<Stream>,
+    routes: Vec<Route>,
+    offset_us: i64,
+    open: Option<(i64, GapReason)>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) estimates: Vec<Estimate>,
+    scratch: Vec<u8>,
+}
+
+impl<W: Write + Seek> Timeline<W> {
+    /// An empty timeline; times in the file are multiples of `tick_us`.
+    pub(super) fn new(out: W, tick_us: i64) -> io::Result<Self> {
+        Ok(Self {
+            writer: Writer::new(out, tick_us)?,
+            streams: Vec::new(),
+            routes: Vec::new(),
+            offset_us: 0,
+            open: None,
+            gaps: Vec::new(),
+            estimates: Vec::new(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Starts a session whose zero lies at `offset_us`, or after everything written, whichever is later.
+    pub(super) fn begin_session(&mut self, offset_us: i64) {
+        self.close_routes();
+        self.offset_us = offset_us.max(self.end_us());
+    }
+
+    /// Starts a session whose zero lies at `zero_us` of the current session's time.
+    pub(super) fn begin_session_at(&mut self, zero_us: i64) {
+        self.begin_session(self.offset_us.saturating_add(zero_us));
+    }
+
+    /// Tells of a track of the current session. A number told twice keeps its first meaning.
+    pub(super) fn track(&mut self, number: u64, header: TrackHeader) {
+        if self.routes.iter().any(|route| route.number == number) {
+            return;
+        }
+        let length_size =
+            if header.codec_private.first() == Some(&1) { h264::length_size(&header.codec_private) } else { 0 };
+        let same_kind = |stream: &Stream| stream.header.codec.kind() == header.codec.kind();
+        let found = self.streams.iter().position(|stream| stream.header.codec == header.codec);
+        let mut inject = Vec::new();
+        let to = if let Some(index) = found {
+            self.adopt(index, &header, &mut inject);
+            Destination::Stream(index)
+        } else if self.streams.iter().any(same_kind) || self.streams.len() >= MAX_TRACKS {
+            Destination::LeftOut(i64::MAX, i64::MIN)
+        } else {
+            self.streams.push(Stream::new(header));
+            Destination::Stream(self.streams.len() - 1)
+        };
+        self.routes.push(Route { number, to, length_size, inject });
+    }
+
+    /// A later session's header for a stream that exists: keeps what differs where it can be kept.
+    fn adopt(&mut self, index: usize, header: &TrackHeader, inject: &mut Vec<u8>) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.header.has_alpha |= header.has_alpha;
+        if stream.header.codec_private.is_empty() {
+            stream.header.codec_private.clone_from(&header.codec_private);
+        } else if header.codec == Codec::H264 && stream.header.codec_private != header.codec_private {
+            h264::append(inject, h264::parameter_sets(&header.codec_private).into_iter());
+        }
+    }
+
+    /// Places one frame.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        let time_us = (frame.time_us + self.offset_us).max(0);
+        let Some(route) = self.routes.iter_mut().find(|route| route.number == frame.track) else { return Ok(()) };
+        let index = match &mut route.to {
+            Destination::Stream(index) => *index,
+            Destination::LeftOut(from, to) => {
+                *from = (*from).min(time_us);
+                *to = (*to).max(time_us + frame.duration_us.max(DEFAULT_FRAME_US));
+                return Ok(());
+            }
+        };
+        let Some(stream) = self.streams.get_mut(index) else { return Ok(()) };
+        let key = stream.header.codec.is_keyframe(frame.data, frame.marked);
+        let data = if stream.header.codec == Codec::H264 {
+            repack(&mut self.scratch, stream, route, frame.data, key)
+        } else {
+            frame.data
+        };
+        stream.note(time_us, frame, key);
+        let kind = if key { BlockKind::Key } else { BlockKind::Delta };
+        self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
+        if let Some((from_us, reason)) = self.open.take() {
+            self.push_gap(from_us, time_us, reason);
+        }
+        Ok(())
+    }
+
+    /// Something is missing from here on, until the next frame. A hole inside a hole keeps the first one's reason.
+    pub(super) fn hole(&mut self, reason: GapReason) {
+        if self.open.is_none() {
+            self.open = Some((self.expected_us(), reason));
+        }
+    }
+
+    /// What follows was lost up to `to_us`, the end of the track as far as it can be told.
+    pub(super) fn missing_until(&mut self, to_us: i64, reason: GapReason) {
+        let (from_us, reason) = self.open.take().unwrap_or((self.expected_us(), reason));
+        self.push_gap(from_us, to_us, reason);
+    }
+
+    /// Notes that the times of a span of the current session are estimates.
+    pub(super) fn estimated(&mut self, from_us: i64, to_us: i64) {
+        let span = Estimate { from_us: from_us + self.offset_us, to_us: to_us + self.offset_us };
+        let full = self.estimates.len() >= MAX_ESTIMATES;
+        match self.estimates.last_mut() {
+            Some(last) if full => last.to_us = span.to_us,
+            _ => self.estimates.push(span),
+        }
+    }
+
+    /// The end of everything written, on the track's timeline.
+    pub(super) fn end_us(&self) -> i64 {
+        self.streams.iter().map(|stream| stream.end_us).max().unwrap_or(0)
+    }
+
+    /// The end of everything written, in the current session's time.
+    pub(super) fn session_end_us(&self) -> i64 {
+        self.end_us() - self.offset_us
+    }
+
+    /// Whether anything was written at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.iter().all(|stream| stream.info.packets == 0)
+    }
+
+    /// When the next frame of any stream is due: the earliest end among the streams that are not silent.
+    fn expected_us(&self) -> i64 {
+        let end = self.end_us();
+        let ends = self.streams.iter().filter(|stream| stream.info.packets > 0).map(|stream| stream.end_us);
+        ends.filter(|us| *us >= end - SILENT_US).min().unwrap_or(end)
+    }
+
+    fn push_gap(&mut self, from_us: i64, to_us: i64, reason: GapReason) {
+        if to_us - from_us < ROUNDING_US {
+            return;
+        }
+        let full = self.gaps.len() >= MAX_GAPS;
+        match self.gaps.last_mut() {
+            Some(last) if full => last.to_us = last.to_us.max(to_us),
+            _ => self.gaps.push(Gap { from_us, to_us, reason }),
+        }
+    }
+
+    fn close_routes(&mut self) {
+        for route in std::mem::take(&mut self.routes) {
+            if let Destination::LeftOut(from_us, to_us) = route.to {
+                self.push_gap(from_us, to_us, GapReason::Corrupt);
+            }
+        }
+    }
+
+    /// Finishes the file; returns what is in it and its size in bytes.
+    pub(super) fn finish(mut self) -> io::Result<Finished> {
+        self.close_routes();
+        self.gaps.sort_by_key(|gap| gap.from_us);
+        let duration_us = self.end_us();
+        let headers: Vec<TrackHeader> = self.streams.iter().map(|stream| stream.header.clone()).collect();
+        let bytes = self.writer.finish(&headers, duration_us)?;
+        let streams = self.streams.into_iter().map(Stream::into_info).collect();
+        Ok(Finished { streams, gaps: self.gaps, estimates: self.estimates, duration_us, bytes })
+    }
+}
+
+/// What a finished timeline holds.
+pub(super) struct Finished {
+    pub(super) streams: Vec<StreamInfo>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) estimates: Vec<Estimate>,
+    pub(super) duration_us: i64,
+    pub(super) bytes: u64,
+}
+
+impl Stream {
+    fn new(mut header: TrackHeader) -> Self {
+        header.codec_private.truncate(MAX_CODEC_PRIVATE);
+        let codec = header.codec;
+        let info = StreamInfo {
+            kind: codec.kind(),
+            codec,
+            packets: 0,
+            keyframes: 0,
+            first_us: 0,
+            last_us: 0,
+            end_us: 0,
+            sizes: Vec::new(),
+        };
+        Self { header, info, last_us: 0, end_us: 0 }
+    }
+
+    /// Counts a frame and learns from it.
+    fn note(&mut self, time_us: i64, frame: &Frame<'_>, key: bool) {
+        let codec = self.header.codec;
+        let since = time_us - self.last_us;
+        let cadence = if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
+        let told = codec.duration_us(frame.data).unwrap_or(frame.duration_us);
+        self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
+        if self.info.packets == 0 {
+            self.info.first_us = time_us;
+        }
+        self.last_us = self.last_us.max(time_us);
+        self.info.packets += 1;
+        self.info.keyframes += u64::from(key);
+        if key && codec.kind() == Kind::Video {
+            self.note_size(time_us, frame.data);
+        }
+    }
+
+    fn note_size(&mut self, time_us: i64, data: &[u8]) {
+        let Some((width, height)) = self.header.codec.picture_size(data) else { return };
+        self.header.size.get_or_insert((width, height));
+        let same = self.info.sizes.last().is_some_and(|last| (last.width, last.height) == (width, height));
+        if !same && self.info.sizes.len() < MAX_SIZES {
+            self.info.sizes.push(PictureSize { time_us, width, height });
+        }
+    }
+
+    fn into_info(self) -> StreamInfo {
+        let mut info = self.info;
+        info.last_us = self.last_us;
+        info.end_us = self.end_us;
+        if let (true, Some((width, height))) = (info.sizes.is_empty(), self.header.size) {
+            info.sizes.push(PictureSize { time_us: info.first_us, width, height });
+        }
+        info
+    }
+}
+
+/// Brings an H.264 frame into four-byte lengths; copies only when it is not already so.
+fn repack<'a>(scratch: &'a mut Vec<u8>, stream: &mut Stream, route: &Route, data: &'a [u8], key: bool) -> &'a [u8] {
+    if route.length_size == 0 {
+        if key && stream.header.codec_private.is_empty() {
+            stream.header.codec_private = h264::avcc_from(h264::annex_b(data)).unwrap_or_default();
+        }
+        h264::pack(scratch, h264::annex_b(data));
+        return scratch;
+    }
+    let inject = key && !route.inject.is_empty();
+    if route.length_size == 4 && !inject {
+        return data;
+    }
+    scratch.clear();
+    if inject {
+        scratch.extend_from_slice(&route.inject);
+    }
+    h264::append(scratch, h264::prefixed(data, route.length_size));
+    scratch
+}

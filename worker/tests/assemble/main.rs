@@ -1,0 +1,10 @@
+//! Streaming assembly, judged against FFmpeg: real blobs of real browsers, whole, holed, cut, torn and hostile.
+//!
+//! The reference is independent of our code: `ffprobe` reads the fixture's blobs concatenated whole, and reads our output;
+//! packets are compared by payload and time.
+
+mod hostile;
+mod losses;
+mod probe;
+mod sessions;
+mod support;
