@@ -51,8 +51,12 @@ attend() {
   return "$code"
 }
 
+# How long the attended command may take to clean up after a TERM.
+END_ATTENDED_SECONDS=60
 end_attended() {
-  [[ -z $ATTENDED ]] || kill -TERM -- "-$ATTENDED" 2>/dev/null || true
+  [[ -n $ATTENDED ]] || return 0
+  kill -TERM -- "-$ATTENDED" 2>/dev/null || true
+  wait_until "$END_ATTENDED_SECONDS" is_gone "$ATTENDED" || kill -KILL -- "-$ATTENDED" 2>/dev/null || true
 }
 
 # port_in_use PORT: does anything listen on it, on any address? Read from the kernel: a connection attempt would

@@ -37,6 +37,7 @@ pg_make() {
   if [[ ! -e $wanted/PG_VERSION ]]; then
     # Made aside and renamed, so that a run that was killed half-way leaves nothing that looks finished.
     local home=$wanted
+    say "making a private PostgreSQL in $wanted"
     pg_can_reach "${wanted%/*}" || home=$(pg_fallback_home "$wanted")
     pg_initdb "$home.new" "$password_file"
     mv -T -- "$home.new" "$home"
@@ -65,8 +66,9 @@ pg_initdb() {
   secret=$(mktemp)
   cat -- "$2" >"$secret"
   if ((EUID == 0)); then chown postgres: -- "$home" "$secret"; fi
-  "${PG_AS[@]}" "$(pg_bin initdb)" -D "$home" -U callreel -A scram-sha-256 --pwfile="$secret" \
-    -E UTF8 --locale=C.UTF-8 --data-checksums >&2 </dev/null 9>&- || die "initdb failed in $home"
+  local log
+  log=$("${PG_AS[@]}" "$(pg_bin initdb)" -D "$home" -U callreel -A scram-sha-256 --pwfile="$secret" \
+    -E UTF8 --locale=C.UTF-8 --data-checksums 2>&1 </dev/null 9>&-) || die "initdb failed in $home: $log"
   rm -f -- "$secret"
 }
 
@@ -92,6 +94,28 @@ pg_await() {
 
 # pg_url PASSWORD_FILE PORT DATABASE
 pg_url() { echo "postgres://callreel:$(<"$1")@127.0.0.1:$2/$3"; }
+
+# pg_run_temporary FOLDER [OPTION…]: a server for the length of a test run, in FOLDER, on a free port. Sets PG_PID and
+# PG_URL (of database callreel). Two runs at once may pick one port; the later one then picks another.
+pg_run_temporary() {
+  local folder=$1 port try
+  shift
+  random_secret >"$folder/password"
+  pg_choose_user
+  chmod 711 -- "$folder"
+  PG_HOME=$(pg_make "$folder/postgres" "$folder/password")
+  for try in 1 2 3; do
+    port=$(free_port)
+    pg_command "$PG_HOME" "$port" "$@"
+    env -C / setsid "${PG_COMMAND[@]}" >"$folder/postgres.log" 2>&1 </dev/null &
+    PG_PID=$!
+    ! pg_await "$port" "$PG_PID" || break
+    ((try < 3)) || die "PostgreSQL did not start: $(tail -n 5 -- "$folder/postgres.log")"
+  done
+  pg_create_database "$folder/password" "$port" callreel
+  # shellcheck disable=SC2034  # read by whoever sources this
+  PG_URL=$(pg_url "$folder/password" "$port" callreel)
+}
 
 # pg_create_database PASSWORD_FILE PORT DATABASE: unless it is there.
 pg_create_database() {

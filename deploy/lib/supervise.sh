@@ -161,7 +161,7 @@ end_strays() {
   local pids
   mapfile -t pids < <(strays)
   ((${#pids[@]})) || return 0
-  say "ending what an earlier run left behind: ${pids[*]}"
+  say "ending what was left running: ${pids[*]}"
   kill -TERM "${pids[@]}" 2>/dev/null || true
   end_pids "$1" "${pids[@]}" || true
 }
