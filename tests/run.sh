@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Runs the tests, with everything that they need: installs what is missing, starts a private PostgreSQL for the
+# length of the run, cleans up. See usage() below.
+set -euo pipefail
+
+ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
+# shellcheck source=../deploy/lib/common.sh
+. "$ROOT/deploy/lib/common.sh"
+# shellcheck source=../deploy/lib/install.sh
+. "$ROOT/deploy/lib/install.sh"
+# shellcheck source=../deploy/lib/postgres.sh
+. "$ROOT/deploy/lib/postgres.sh"
+
+PARTS=(unit e2e web scripts fuzz docs)
+
+usage() {
+  cat <<'END'
+usage: tests/run.sh [NAME…]
+
+  unit     the crates' own tests               e2e      the whole path, with real servers and browsers
+  web      types and tests of the page         scripts  deploy/local.sh and the other scripts
+  fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
+
+Without a NAME: all of them. Ends with one line per part and `N passed, M failed`; fails when a part failed.
+END
+}
+
+# Each test has pools of its own, and nextest runs several at once.
+PG_CONNECTIONS=300
+# nextest of this version or newer reads .config/nextest.toml.
+NEXTEST_VERSION=0.9
+# How long each fuzz test may look for trouble, where it asks.
+FUZZ_SECONDS=${FUZZ_SECONDS:-20}
+
+main() {
+  local part
+  for part; do
+    case $part in
+      -h | --help) usage && exit 0 ;;
+    esac
+    [[ " ${PARTS[*]} " == *" $part "* ]] || die "there is no part $part (one of: ${PARTS[*]})"
+  done
+  (($# == 0)) || PARTS=("$@")
+  cd -- "$ROOT"
+  install_tools
+  WORK=$(mktemp -d)
+  trap clean_up EXIT
+  trap 'exit 130' INT TERM HUP
+  start_database
+  run_parts
+}
+
+wants() {
+  local part
+  for part; do
+    [[ " ${PARTS[*]} " != *" $part "* ]] || return 0
+  done
+  return 1
+}
+
+install_tools() {
+  need_postgres
+  need curl curl
+  need jq jq
+  need ffmpeg ffmpeg
+  need ffprobe ffmpeg
+  need_cargo
+  if wants e2e web; then
+    need chromium chromium
+    need firefox-esr firefox-esr
+    need node nodejs
+    need npm npm
+  fi
+  ! wants scripts || need shellcheck shellcheck
+  install_missing
+  if ! cargo nextest --version >/dev/null 2>&1; then
+    say "installing cargo-nextest"
+    attend cargo install --locked "cargo-nextest@^$NEXTEST_VERSION" >&2 || die "cargo could not install cargo-nextest"
+  fi
+}
+
+start_database() {
+  pg_run_temporary "$WORK" -c max_connections="$PG_CONNECTIONS" -c shared_buffers=256MB
+  export TEST_DATABASE_URL=$PG_URL
+  # The build checks queries against .sqlx; whatever the caller's shell names must not be written to by a test.
+  export SQLX_OFFLINE=true
+  unset DATABASE_URL
+}
+
+clean_up() {
+  local code=$?
+  trap '' INT TERM HUP
+  set +e
+  end_attended
+  [[ -z ${PG_PID:-} ]] || pg_stop "$PG_PID"
+  # Below a folder that the database's user cannot reach, the cluster is elsewhere (see pg_make).
+  [[ -z ${PG_HOME:-} ]] || rm -rf -- "$PG_HOME"
+  rm -rf -- "$WORK"
+  exit "$code"
+}
+
+run_parts() {
+  local part started passed=0 failed=0 summary=()
+  for part in "${PARTS[@]}"; do
+    printf '\n=== %s\n' "$part"
+    started=$SECONDS
+    # In a shell of its own: `set -e` does not work inside a condition, and a part must stop at its first failure.
+    if attend "$BASH" -euo pipefail -c "$(declare -f "part_$part"); part_$part"; then
+      passed=$((passed + 1))
+      summary+=("ok      $part  $((SECONDS - started)) s")
+    else
+      failed=$((failed + 1))
+      summary+=("FAILED  $part  $((SECONDS - started)) s")
+    fi
+  done
+  printf '\n'
+  printf '%s\n' "${summary[@]}" "$passed passed, $failed failed"
+  ((failed == 0))
+}
+
+# --- the parts; each runs in the root of the repository --------------------------------------------------------
+
+part_unit() { cargo nextest run -p shared -p edge -p worker; }
+
+# The servers are started as programs, so they have to be built; the same profile and features as the tests.
+part_e2e() {
+  cargo build -p edge -p worker
+  cargo nextest run -p e2e
+}
+
+# The browser tests start the edge too.
+part_web() {
+  cargo build -p edge -p worker
+  cd tests/web
+  npm ci --no-audit --no-fund
+  npx tsc -p tsconfig.json
+  # One after another: each has a browser with a camera, and wants its frames in time.
+  mapfile -t tests < <(find . -name node_modules -prune -o \( -name '*.test.mjs' -o -name '*.test.js' \) -print | sort)
+  node --test --test-concurrency=1 "${tests[@]}"
+}
+
+part_scripts() {
+  git ls-files -z | xargs -0 grep -lZE '^#!.*bash|^# shellcheck shell=' | xargs -0 shellcheck -x -P SCRIPTDIR
+  deploy/tests/local_test.sh
+}
+
+# Tests named …fuzz… look at more inputs, or for longer, when FUZZ_SECONDS says so.
+part_fuzz() { FUZZ_SECONDS=$FUZZ_SECONDS cargo nextest run -p shared -p edge -p worker -E 'test(fuzz)'; }
+
+part_docs() {
+  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p shared -p edge -p worker
+  cargo test --doc -p shared -p edge -p worker
+}
+
+export FUZZ_SECONDS
+main "$@"
