@@ -14,6 +14,7 @@
 //! | [`app`](Worker), [`settings`](Settings), [`ctx`], [`metrics`] | the process |
 
 mod app;
+pub mod assemble;
 pub mod ctx;
 pub mod failure;
 pub mod ffmpeg;

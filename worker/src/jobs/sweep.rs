@@ -5,14 +5,14 @@
 
 use chrono::TimeDelta;
 use serde_json::json;
-use shared::capture::TrackReader;
-use shared::clock::Timestamp;
+use shared::capture::{ChunkRef, TrackReader};
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Overdue};
 use shared::db::tracks;
 use shared::id::RecordingId;
 use shared::jobs::{MuxRecording, Sweep, enqueue};
 use shared::recording::{RecordingError, RecordingState, Stage};
+use shared::spool::Spool;
 use shared::track::Track;
 use tracing::{info, warn};
 
@@ -76,4 +76,41 @@ async fn salvage(ctx: &Ctx, overdue: &Overdue) -> anyhow::Result<()> {
     tx.commit().await?;
     info!(recording.id = %id, "sealed recording {id} without its edge, from what had reached the spool");
     Ok(())
+}
+
+/// The tracks that the spool holds of a recording, as far as the segments themselves tell. Blocks.
+fn in_spool(spool: &Spool, recording: &RecordingId) -> anyhow::Result<Vec<Track>> {
+    let mut held = Vec::new();
+    for id in spool.tracks(recording)? {
+        let reader = TrackReader::open(spool, recording, &id)?;
+        let (Some(spec), Some(first)) = (reader.spec(), reader.chunks().first()) else { continue };
+        held.push(Track {
+            id,
+            recording: recording.clone(),
+            participant: spec.participant.clone(),
+            source: spec.source,
+            kind: spec.kind,
+            mime_type: reader.mime().map(str::to_owned),
+            codec: None,
+            started_at: first.arrival(),
+            duration_ms: None,
+            chunks: reader.chunks().len() as u64,
+            bytes: reader.chunks().iter().map(ChunkRef::len).sum(),
+            received: ranges(reader.chunks()),
+            last_sequence: reader.last_sequence(),
+            gaps: None,
+        });
+    }
+    Ok(held)
+}
+
+fn ranges(chunks: &[ChunkRef]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for chunk in chunks {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == chunk.sequence() => *last += 1,
+            _ => ranges.push((chunk.sequence(), chunk.sequence())),
+        }
+    }
+    ranges
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
-use shared::capture::TrackReader;
+use shared::capture::{ChunkRef, TrackReader};
 use shared::id::{TrackId, UserId};
 use shared::spool::Spool;
 use shared::track::{Gap, GapReason, Track};
@@ -97,7 +97,7 @@ fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> 
 
 /// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
-    let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival_us / 1000);
+    let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
     let duration_ms = u64::try_from(last - began_ms).unwrap_or(0);
     AssembledTrack {
         id: track.id.clone(),
@@ -127,8 +127,9 @@ fn ms(us: i64) -> u64 {
 
 fn began_ms(reader: &TrackReader, track: &Track) -> i64 {
     let first = reader.chunks().first();
-    let told = first.and_then(|chunk| chunk.client_timestamp_ms);
-    told.or(first.map(|chunk| chunk.arrival_us / 1000)).unwrap_or_else(|| track.started_at.timestamp_millis())
+    let told = first.and_then(ChunkRef::client_timestamp_ms);
+    let arrived = first.map_or(track.started_at, ChunkRef::arrival);
+    told.unwrap_or_else(|| arrived.timestamp_millis())
 }
 
 /// The capture as the assembly reads it: one chunk in memory at a time.
@@ -146,9 +147,9 @@ impl ChunkSource for Source {
         let Some(at) = self.reader.chunks().get(self.next).cloned() else { return Ok(None) };
         self.next += 1;
         Ok(Some(Chunk {
-            sequence: at.sequence.into(),
-            timestamp_ms: at.client_timestamp_ms,
-            arrival_ms: at.arrival_us / 1000,
+            sequence: at.sequence(),
+            timestamp_ms: at.client_timestamp_ms(),
+            arrival_ms: at.arrival().timestamp_millis(),
             bytes: self.reader.read(&at).map_err(io::Error::other)?,
         }))
     }
