@@ -24,4 +24,6 @@ pub mod recording;
 pub mod settings;
 pub mod storage;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod track;

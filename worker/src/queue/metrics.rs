@@ -2,10 +2,7 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, core::Collector,
-    default_registry,
-};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use shared::db::jobs::QueueStats;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;

@@ -1,0 +1,14 @@
+//! The queue against a real Postgres: what it promises to jobs and to operators.
+
+#[path = "queue/clockwork.rs"]
+mod clockwork;
+#[path = "queue/operators.rs"]
+mod operators;
+#[path = "queue/outages.rs"]
+mod outages;
+#[path = "queue/outcomes.rs"]
+mod outcomes;
+#[path = "queue/processes.rs"]
+mod processes;
+#[path = "queue/support.rs"]
+mod support;
