@@ -129,7 +129,7 @@ pub async fn last_keyframe_ms(
     cancel: &CancellationToken,
 ) -> anyhow::Result<u64> {
     let from = duration_ms.saturating_sub(LAST_KEYFRAME_WINDOW_MS);
-    let interval = format!("{}%", std::time::Duration::from_millis(from).as_secs_f64());
+    let interval = format!("{}%", Duration::from_millis(from).as_secs_f64());
     let args = ["-select_streams", "v:0", "-read_intervals", &interval, "-show_entries", "packet=pts_time,flags"];
     let answer = ask(file, demuxer, &[&args[..], &["-of", "csv=p=0"]].concat(), cancel).await?;
     let keyframes = answer.lines().filter_map(|line| {

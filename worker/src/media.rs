@@ -40,7 +40,7 @@ impl Demuxer {
 }
 
 /// Whether a container holds a codec without encoding.
-fn fits(codec: Codec, format: Format) -> bool {
+fn fits(codec: &Codec, format: Format) -> bool {
     match format {
         Format::Mkv => true,
         Format::Webm => matches!(codec, Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::Opus),
@@ -62,7 +62,7 @@ pub fn codec_name(codec: Codec) -> &'static str {
     }
 }
 
-fn is_video(codec: Codec) -> bool {
+fn is_video(codec: &Codec) -> bool {
     codec.kind() == Kind::Video
 }
 
@@ -201,8 +201,8 @@ pub fn plan(
     for (input, codecs) in inputs.iter().enumerate() {
         found.extend(codecs.iter().enumerate().map(|(stream, codec)| (input, stream, *codec)));
     }
-    found.retain(|(_, _, codec)| !(options.audio_only && is_video(*codec)));
-    found.sort_by_key(|(_, _, codec)| !is_video(*codec));
+    found.retain(|(_, _, codec)| !(options.audio_only && is_video(codec)));
+    found.sort_by_key(|(_, _, codec)| !is_video(codec));
     let codecs: Vec<Codec> = found.iter().map(|(_, _, codec)| *codec).collect();
     if codecs.is_empty() {
         return Err(NoPlan::NoStreams);
@@ -223,9 +223,9 @@ fn holding(codecs: &[Codec], options: &RecordingOptions, defaults: &MediaDefault
         trial.validate().is_ok()
     };
     let encodes = |codec: &Codec| {
-        if is_video(*codec) { wants_video(options, defaults).is_some() } else { wants_audio(options, defaults).is_some() }
+        if is_video(codec) { wants_video(options, defaults).is_some() } else { wants_audio(options, defaults).is_some() }
     };
-    let holds = |format: &Format| asked(*format) && codecs.iter().all(|codec| fits(*codec, *format) || encodes(codec));
+    let holds = |format: &Format| asked(*format) && codecs.iter().all(|codec| fits(codec, *format) || encodes(codec));
     [defaults.format, Format::Webm, Format::Mp4].into_iter().find(holds).unwrap_or(Format::Mkv)
 }
 
@@ -244,13 +244,13 @@ fn video(
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<VideoPlan, NoPlan> {
-    let misfit = codecs.iter().find(|codec| is_video(*codec) && !fits(*codec, format));
+    let misfit = codecs.iter().find(|codec| is_video(codec) && !fits(codec, format));
     if let (Some(VideoCodec::Copy), Some(codec)) = (options.video_codec, misfit) {
         return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
     }
-    let is = |codec: Codec| codecs.iter().filter(|found| is_video(*found)).all(|found| *found == codec);
+    let is = |codec: Codec| codecs.iter().filter(|found| is_video(found)).all(|found| *found == codec);
     let encoder = match wants_video(options, defaults) {
-        _ if !codecs.iter().any(|codec| is_video(*codec)) => return Ok(VideoPlan::Copy),
+        _ if !codecs.iter().any(|codec| is_video(codec)) => return Ok(VideoPlan::Copy),
         Some(VideoCodec::Vp8) if !is(Codec::Vp8) => VideoEncoder::Libvpx,
         Some(VideoCodec::Vp9) if !is(Codec::Vp9) => VideoEncoder::LibvpxVp9,
         Some(VideoCodec::H264) if !is(Codec::H264) => VideoEncoder::Libx264,
@@ -268,13 +268,13 @@ fn audio(
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<AudioPlan, NoPlan> {
-    let misfit = codecs.iter().find(|codec| !is_video(*codec) && !fits(*codec, format));
+    let misfit = codecs.iter().find(|codec| !is_video(codec) && !fits(codec, format));
     if let (Some(AudioCodec::Copy), Some(codec)) = (options.audio_codec, misfit) {
         return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
     }
-    let is = |codec: Codec| codecs.iter().filter(|found| !is_video(*found)).all(|found| *found == codec);
+    let is = |codec: Codec| codecs.iter().filter(|found| !is_video(found)).all(|found| *found == codec);
     let encoder = match wants_audio(options, defaults) {
-        _ if !codecs.iter().any(|codec| !is_video(*codec)) => return Ok(AudioPlan::Copy),
+        _ if !codecs.iter().any(|codec| !is_video(codec)) => return Ok(AudioPlan::Copy),
         Some(AudioCodec::Opus) if !is(Codec::Opus) => AudioEncoder::Libopus,
         Some(AudioCodec::Aac) if !is(Codec::Aac) => AudioEncoder::Aac,
         None if misfit.is_some() => AudioEncoder::Libopus,

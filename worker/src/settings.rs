@@ -1,7 +1,6 @@
 //! The worker's own settings, beside those it shares with the edge.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use shared::env::{Env, EnvError};
 use shared::settings::Settings as Shared;

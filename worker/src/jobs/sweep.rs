@@ -14,7 +14,7 @@ use shared::jobs::{MuxRecording, Sweep, enqueue};
 use shared::recording::{RecordingError, RecordingState, Stage};
 use shared::spool::Spool;
 use shared::track::Track;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::stage;
 use crate::ctx::Ctx;
