@@ -14,6 +14,8 @@
 //! | [`clock`], [`lifecycle`], [`telemetry`] | time, signals, logs and metrics |
 
 pub mod call;
+pub mod capture;
+pub mod chunk;
 pub mod clock;
 pub mod db;
 pub mod env;
@@ -22,6 +24,7 @@ pub mod jobs;
 pub mod lifecycle;
 pub mod recording;
 pub mod settings;
+pub mod spool;
 pub mod storage;
 pub mod telemetry;
 #[cfg(feature = "testing")]

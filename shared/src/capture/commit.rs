@@ -1,0 +1,226 @@
+//! The group commit: writes what waits for a track, makes it durable with one fdatasync, and only then answers.
+//!
+//! This file must not know how records look. While a sync runs, further chunks of the track gather for the next.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Instant;
+
+use tracing::{error, warn};
+
+use super::index::Slot;
+use super::log::Log;
+use super::track::{AppendError, Committer, Entry, State, Track, TrackLog, What};
+use super::{CaptureFact, blocking};
+use crate::spool;
+
+/// How many records one sync makes durable at most: all that a track may have under way.
+const MAX_BATCH: usize = 64;
+
+/// Whether there was anything to do.
+#[derive(PartialEq, Eq)]
+enum Round {
+    Committed,
+    Nothing,
+}
+
+/// Commits until nothing waits.
+pub(super) async fn run(track: Arc<Track>) {
+    loop {
+        let turn = track.env.syncs.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let this = track.clone();
+        let round = tokio::task::spawn_blocking(move || this.commit()).await;
+        drop(turn);
+        match round {
+            Ok(Round::Committed) => {}
+            Ok(Round::Nothing) => return,
+            Err(panic) => {
+                error!(track.id = %track.id, "the commit of track {} stopped: {panic}", track.id);
+                track.abandon();
+                return;
+            }
+        }
+        if track.to_ship.load(SeqCst) {
+            // Left to itself: what it does not finish is found by the next tick, or by the next start.
+            let this = track.clone();
+            drop(tokio::task::spawn_blocking(move || this.ship_and_log()));
+        }
+    }
+}
+
+impl Track {
+    fn commit(&self) -> Round {
+        let batch: Vec<Entry> = {
+            let mut state = self.state();
+            let many = state.pending.len().min(MAX_BATCH);
+            if many == 0 {
+                state.committer = Committer::Idle;
+                return Round::Nothing;
+            }
+            state.pending.drain(..many).collect()
+        };
+        let mut log = self.log.lock().expect("no code panics while it holds the log of a track");
+        let mut written = Vec::with_capacity(batch.len());
+        for entry in batch {
+            if log.is_due(self, entry.arrival_us) {
+                self.settle(&mut log, &mut written);
+                self.roll(&mut log);
+            }
+            match log.write(self, &entry.what, entry.arrival_us) {
+                Ok(()) => written.push(entry),
+                Err(error) => self.refuse(entry, &error.into()),
+            }
+        }
+        self.settle(&mut log, &mut written);
+        if log.is_due(self, self.env.now_us()) {
+            self.roll(&mut log);
+        }
+        Round::Committed
+    }
+
+    fn roll(&self, log: &mut Log) {
+        log.close();
+        self.to_ship.store(true, SeqCst);
+    }
+
+    /// Makes what was written durable, and answers.
+    fn settle(&self, log: &mut Log, written: &mut Vec<Entry>) {
+        if written.is_empty() {
+            return;
+        }
+        let begun = Instant::now();
+        match log.sync(self) {
+            Ok(bytes) => {
+                let (took, records) = (begun.elapsed(), written.len());
+                self.env.observe(&CaptureFact::Synced { took, records, bytes });
+                written.drain(..).for_each(|entry| self.accept(entry));
+            }
+            Err(failed) => {
+                error!(track.id = %self.id, "cannot sync track {}: {failed}", self.id);
+                self.env.observe(&CaptureFact::SyncFailed);
+                self.to_ship.store(true, SeqCst);
+                let failed = AppendError::from(failed);
+                written.drain(..).for_each(|entry| self.refuse(entry, &failed));
+            }
+        }
+    }
+
+    fn accept(&self, entry: Entry) {
+        match entry.what {
+            What::Complete { last_sequence } => self.state().held.last_sequence = Some(last_sequence),
+            What::Chunk { sequence, mime, body, .. } => {
+                let size = u32::try_from(body.len).expect("a chunk's length was checked");
+                let slot = Slot { sha256: body.sha256, arrival_us: entry.arrival_us, size };
+                if self.index().put(sequence, &slot).is_err() {
+                    self.index_stale.store(true, SeqCst);
+                }
+                let mut state = self.state();
+                state.held.add(sequence, &slot);
+                state.held.mime = mime.or(state.held.mime.take());
+                answer(&mut state, sequence, &Ok(()));
+            }
+        }
+        // Whoever asked may be gone.
+        let _ = entry.done.send(Ok(()));
+    }
+
+    fn refuse(&self, entry: Entry, error: &AppendError) {
+        if let What::Chunk { sequence, .. } = entry.what {
+            answer(&mut self.state(), sequence, &Err(error.clone()));
+        }
+        // Whoever asked may be gone.
+        let _ = entry.done.send(Err(error.clone()));
+    }
+
+    /// After a panic: whoever waits is answered by the drop of what they wait for.
+    fn abandon(&self) {
+        let mut state = self.state();
+        state.pending.clear();
+        state.under_way.clear();
+        state.committer = Committer::Idle;
+    }
+
+    /// Moves every closed segment to the spool.
+    fn ship(&self) -> io::Result<()> {
+        let _shipping = self.shipping.lock().expect("no code panics while it moves segments");
+        self.to_ship.store(false, SeqCst);
+        let shipped = self.ship_closed();
+        if shipped.is_err() {
+            self.to_ship.store(true, SeqCst);
+            self.env.observe(&CaptureFact::ShipFailed);
+        }
+        shipped
+    }
+
+    fn ship_closed(&self) -> io::Result<()> {
+        // The list comes first: a segment that is opened after it is not in it.
+        let mut numbers = spool::segment_numbers(&self.dir)?;
+        let open = self.log.lock().expect("no code panics while it holds the log of a track").open_number();
+        numbers.retain(|&number| Some(number) != open);
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        if self.index_stale.load(SeqCst) {
+            self.rebuild_index()?;
+        }
+        if let Err(error) = self.index().sync() {
+            self.index_stale.store(true, SeqCst);
+            return Err(error);
+        }
+        for number in numbers {
+            let (begun, from) = (Instant::now(), self.dir.join(spool::segment_name(number)));
+            let bytes = std::fs::metadata(&from)?.len();
+            self.env.config.spool.publish(&self.spec.recording, &self.id, number, &from)?;
+            self.env.observe(&CaptureFact::Shipped { bytes, took: begun.elapsed() });
+        }
+        Ok(())
+    }
+
+    fn ship_and_log(&self) {
+        if let Err(error) = self.ship() {
+            warn!(track.id = %self.id, "cannot move segments of track {} to the spool: {error}", self.id);
+        }
+    }
+}
+
+impl TrackLog {
+    /// Closes the open segment and moves all to the spool. The track must be closed.
+    pub(super) async fn flush_and_ship(&self) -> io::Result<()> {
+        let track = self.0.clone();
+        blocking(move || {
+            track.log.lock().expect("no code panics while it holds the log of a track").close();
+            track.ship()
+        })
+        .await
+    }
+
+    /// Closes the open segment when it is old enough, and moves what is closed to the spool.
+    pub(super) async fn tick(&self) {
+        let due = match self.0.log.try_lock() {
+            Ok(log) => log.is_due(&self.0, self.0.env.now_us()),
+            // It is being written to, and the writer looks at the time as well.
+            Err(_) => false,
+        };
+        if !due && !self.0.to_ship.load(SeqCst) {
+            return;
+        }
+        let track = self.0.clone();
+        blocking(move || {
+            let mut log = track.log.lock().expect("no code panics while it holds the log of a track");
+            if log.is_due(&track, track.env.now_us()) {
+                track.roll(&mut log);
+            }
+            drop(log);
+            track.ship_and_log();
+        })
+        .await;
+    }
+}
+
+fn answer(state: &mut State, sequence: u32, fate: &Result<(), AppendError>) {
+    for waiter in state.under_way.remove(&sequence).unwrap_or_default() {
+        // Whoever asked may be gone.
+        let _ = waiter.send(fate.clone());
+    }
+}
