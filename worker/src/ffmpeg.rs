@@ -43,7 +43,16 @@ pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) ->
     }
     video(&mut ffmpeg, &plan.video, threads);
     audio(&mut ffmpeg, &plan.audio);
-    ffmpeg.args(["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"]);
+    ffmpeg.args([
+        "-map_metadata",
+        "-1",
+        "-fflags",
+        "+bitexact",
+        "-flags:v",
+        "+bitexact",
+        "-flags:a",
+        "+bitexact",
+    ]);
     ffmpeg.args(["-max_muxing_queue_size", "4096", "-avoid_negative_ts", "disabled"]);
     match plan.format {
         Format::Webm => ffmpeg.args(["-cues_to_front", "1"]).format("webm"),
@@ -59,7 +68,12 @@ fn video(ffmpeg: &mut FfmpegCommand, plan: &VideoPlan, threads: usize) {
         ffmpeg.codec_video("copy");
         return;
     };
-    ffmpeg.codec_video(encoder.as_str()).args(["-b:v", &bitrate.to_string(), "-threads", &threads.to_string()]);
+    ffmpeg.codec_video(encoder.as_str()).args([
+        "-b:v",
+        &bitrate.to_string(),
+        "-threads",
+        &threads.to_string(),
+    ]);
     // Fixed gop: a keyframe every two seconds at 30 frames per second, so that a player can seek.
     ffmpeg.args(["-g", "60"]).args(encoder.speed());
     let mut filters = Vec::new();
@@ -83,9 +97,12 @@ fn audio(ffmpeg: &mut FfmpegCommand, plan: &AudioPlan) {
     match plan {
         AudioPlan::Copy => ffmpeg.codec_audio("copy"),
         // Without async a gap vanishes and everything after it is early.
-        AudioPlan::Encode { encoder, bitrate } => ffmpeg
-            .codec_audio(encoder.as_str())
-            .args(["-b:a", &bitrate.to_string(), "-filter:a", "aresample=48000:async=1"]),
+        AudioPlan::Encode { encoder, bitrate } => ffmpeg.codec_audio(encoder.as_str()).args([
+            "-b:a",
+            &bitrate.to_string(),
+            "-filter:a",
+            "aresample=48000:async=1",
+        ]),
     };
 }
 
@@ -98,11 +115,22 @@ pub const THUMBNAIL_WIDTH: u32 = 320;
 pub fn thumbnails(file: &Path, demuxer: Demuxer, at_ms: &[u64], names: &[String]) -> Command {
     let mut ffmpeg = quiet();
     for at in at_ms {
-        ffmpeg.seek(seconds(*at)).args(["-protocol_whitelist", "file"]).format(demuxer.as_str()).input(path(file));
+        ffmpeg
+            .seek(seconds(*at))
+            .args(["-protocol_whitelist", "file"])
+            .format(demuxer.as_str())
+            .input(path(file));
     }
     for (n, name) in names.iter().enumerate() {
         ffmpeg.map(format!("{n}:v:0")).frames(1);
-        ffmpeg.args(["-filter:v", &format!("scale={THUMBNAIL_WIDTH}:-2"), "-q:v", "3", "-pix_fmt", "yuvj420p"]);
+        ffmpeg.args([
+            "-filter:v",
+            &format!("scale={THUMBNAIL_WIDTH}:-2"),
+            "-q:v",
+            "3",
+            "-pix_fmt",
+            "yuvj420p",
+        ]);
         ffmpeg.args(["-threads", "1", "-fflags", "+bitexact"]).format("image2").args(["-update", "1"]);
         ffmpeg.overwrite().output(name);
     }
@@ -114,7 +142,9 @@ pub fn thumbnails(file: &Path, demuxer: Demuxer, at_ms: &[u64], names: &[String]
 pub fn waveform(file: &Path, demuxer: Demuxer, name: &str) -> Command {
     let mut ffmpeg = quiet();
     ffmpeg.args(["-protocol_whitelist", "file"]).format(demuxer.as_str()).input(path(file));
-    let draw = format!("[0:a:0]aformat=channel_layouts=mono,showwavespic=s={THUMBNAIL_WIDTH}x180:colors=0x3b82f6[p]");
+    let draw = format!(
+        "[0:a:0]aformat=channel_layouts=mono,showwavespic=s={THUMBNAIL_WIDTH}x180:colors=0x3b82f6[p]"
+    );
     ffmpeg.filter_complex(draw).map("[p]").frames(1).args(["-q:v", "3", "-pix_fmt", "yuvj420p"]);
     ffmpeg.format("image2").args(["-update", "1"]).overwrite().output(name);
     ffmpeg.into()

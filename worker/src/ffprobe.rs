@@ -77,7 +77,11 @@ pub async fn verify(
 ) -> anyhow::Result<Probed> {
     let probed = probe(file, demuxer, cancel).await?;
     let streams = probed.video_streams + probed.audio_streams;
-    ensure!(streams == expected.streams, "the output has {streams} streams where {} went in", expected.streams);
+    ensure!(
+        streams == expected.streams,
+        "the output has {streams} streams where {} went in",
+        expected.streams
+    );
     let tolerance = match expected.encoded {
         Encoded::No => DURATION_TOLERANCE_MS,
         Encoded::Yes => ENCODED_TOLERANCE_MS,
@@ -130,7 +134,8 @@ pub async fn last_keyframe_ms(
 ) -> anyhow::Result<u64> {
     let from = duration_ms.saturating_sub(LAST_KEYFRAME_WINDOW_MS);
     let interval = format!("{}%", Duration::from_millis(from).as_secs_f64());
-    let args = ["-select_streams", "v:0", "-read_intervals", &interval, "-show_entries", "packet=pts_time,flags"];
+    let args =
+        ["-select_streams", "v:0", "-read_intervals", &interval, "-show_entries", "packet=pts_time,flags"];
     let answer = ask(file, demuxer, &[&args[..], &["-of", "csv=p=0"]].concat(), cancel).await?;
     let keyframes = answer.lines().filter_map(|line| {
         let (time, flags) = line.split_once(',')?;
@@ -141,7 +146,12 @@ pub async fn last_keyframe_ms(
     Ok(Duration::try_from_secs_f64(last).unwrap_or_default().as_millis().try_into().unwrap_or(0))
 }
 
-async fn ask(file: &Path, demuxer: Demuxer, args: &[&str], cancel: &CancellationToken) -> anyhow::Result<String> {
+async fn ask(
+    file: &Path,
+    demuxer: Demuxer,
+    args: &[&str],
+    cancel: &CancellationToken,
+) -> anyhow::Result<String> {
     let mut ffprobe = FfmpegCommand::new_with_path("ffprobe");
     ffprobe.hide_banner().args(["-loglevel", "error", "-protocol_whitelist", "file"]);
     ffprobe.args(args).format(demuxer.as_str()).input(file.to_str().context("a path that is no UTF-8")?);

@@ -27,7 +27,10 @@ enum Command {
 const EX_CONFIG: u8 = 78;
 
 #[tokio::main]
-#[expect(clippy::print_stderr, reason = "the one line about a setting that is wrong comes before there is a log")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one line about a setting that is wrong comes before there is a log"
+)]
 async fn main() -> ExitCode {
     let env = Env::from_process();
     let done = match Arguments::parse().command.unwrap_or(Command::Run) {

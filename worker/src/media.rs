@@ -168,7 +168,11 @@ impl MuxPlan {
     /// Whether any stream is encoded.
     #[must_use]
     pub fn encodes(&self) -> Encoded {
-        if self.video == VideoPlan::Copy && self.audio == AudioPlan::Copy { Encoded::No } else { Encoded::Yes }
+        if self.video == VideoPlan::Copy && self.audio == AudioPlan::Copy {
+            Encoded::No
+        } else {
+            Encoded::Yes
+        }
     }
 }
 
@@ -223,9 +227,14 @@ fn holding(codecs: &[Codec], options: &RecordingOptions, defaults: &MediaDefault
         trial.validate().is_ok()
     };
     let encodes = |codec: &Codec| {
-        if is_video(codec) { wants_video(options, defaults).is_some() } else { wants_audio(options, defaults).is_some() }
+        if is_video(codec) {
+            wants_video(options, defaults).is_some()
+        } else {
+            wants_audio(options, defaults).is_some()
+        }
     };
-    let holds = |format: &Format| asked(*format) && codecs.iter().all(|codec| fits(codec, *format) || encodes(codec));
+    let holds =
+        |format: &Format| asked(*format) && codecs.iter().all(|codec| fits(codec, *format) || encodes(codec));
     [defaults.format, Format::Webm, Format::Mp4].into_iter().find(holds).unwrap_or(Format::Mkv)
 }
 
@@ -250,7 +259,7 @@ fn video(
     }
     let is = |codec: Codec| codecs.iter().filter(|found| is_video(found)).all(|found| *found == codec);
     let encoder = match wants_video(options, defaults) {
-        _ if !codecs.iter().any(|codec| is_video(codec)) => return Ok(VideoPlan::Copy),
+        _ if !codecs.iter().any(is_video) => return Ok(VideoPlan::Copy),
         Some(VideoCodec::Vp8) if !is(Codec::Vp8) => VideoEncoder::Libvpx,
         Some(VideoCodec::Vp9) if !is(Codec::Vp9) => VideoEncoder::LibvpxVp9,
         Some(VideoCodec::H264) if !is(Codec::H264) => VideoEncoder::Libx264,

@@ -23,9 +23,18 @@ impl Metrics {
                 Opts::new("callreel_ffmpeg_seconds_total", "Wall-clock seconds that FFmpeg ran, by what for"),
                 &["task"],
             )?,
-            assembled_bytes: IntCounter::new("callreel_assembled_bytes_total", "Bytes of capture that were assembled")?,
-            upload_bytes: IntCounter::new("callreel_upload_bytes_total", "Bytes put into storage and read back")?,
-            upload_failures: IntCounter::new("callreel_upload_failures_total", "Attempts to store a file that failed")?,
+            assembled_bytes: IntCounter::new(
+                "callreel_assembled_bytes_total",
+                "Bytes of capture that were assembled",
+            )?,
+            upload_bytes: IntCounter::new(
+                "callreel_upload_bytes_total",
+                "Bytes put into storage and read back",
+            )?,
+            upload_failures: IntCounter::new(
+                "callreel_upload_failures_total",
+                "Attempts to store a file that failed",
+            )?,
             recordings: CounterVec::new(
                 Opts::new("callreel_recordings_finished_total", "Recordings that came to an end, by outcome"),
                 &["outcome"],
@@ -38,7 +47,7 @@ impl Metrics {
         registry.register(Box::new(metrics.recordings.clone()))?;
         // Known label values show up from the start, so that a rate is right from the first event.
         for task in ["mux", "verify", "thumbnails"] {
-            metrics.ffmpeg(task);
+            let _ = metrics.ffmpeg(task);
         }
         for outcome in ["completed", "failed"] {
             metrics.recordings.with_label_values(&[outcome]);

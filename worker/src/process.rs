@@ -108,7 +108,8 @@ pub async fn run(
     mut on_line: impl FnMut(&str) + Send,
 ) -> Result<Finished, ProcessError> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut group = spawn(command, folder).map_err(|error| ProcessError::Spawn { program: program.clone(), error })?;
+    let mut group =
+        spawn(command, folder).map_err(|error| ProcessError::Spawn { program: program.clone(), error })?;
     let wall = Instant::now() + limits.wall;
     let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
     let mut out = Lines::new(stdout);
@@ -139,7 +140,11 @@ pub async fn run(
     // Anything it left in its group goes now, which also closes the pipe that `tail` reads.
     drop(group);
     let stderr = tail.await.unwrap_or_default();
-    if status.success() { Ok(Finished { stderr }) } else { Err(ProcessError::Exit { program, status, stderr }) }
+    if status.success() {
+        Ok(Finished { stderr })
+    } else {
+        Err(ProcessError::Exit { program, status, stderr })
+    }
 }
 
 /// Runs a program and returns its whole stdout, at most `max` bytes of it.

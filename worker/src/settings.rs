@@ -56,7 +56,11 @@ fn queue(env: &Env) -> Result<QueueSettings, EnvError> {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     Ok(QueueSettings {
         worker_name: env.optional("WORKER_NAME").map(str::to_owned).or(host).unwrap_or(default.worker_name),
-        queues: if names.is_empty() { QueueFilter::All } else { QueueFilter::Only(names.into_iter().collect()) },
+        queues: if names.is_empty() {
+            QueueFilter::All
+        } else {
+            QueueFilter::Only(names.into_iter().collect())
+        },
         shutdown_grace: env.duration("SHUTDOWN_GRACE", default.shutdown_grace)?,
         jobs_keep: env.duration("JOBS_KEEP", default.jobs_keep)?,
         ..QueueSettings::default()

@@ -112,8 +112,11 @@ impl<W: Write + Seek> Timeline<W> {
         if self.routes.iter().any(|route| route.number == number) {
             return;
         }
-        let length_size =
-            if header.codec_private.first() == Some(&1) { h264::length_size(&header.codec_private) } else { 0 };
+        let length_size = if header.codec_private.first() == Some(&1) {
+            h264::length_size(&header.codec_private)
+        } else {
+            0
+        };
         let same_kind = |stream: &Stream| stream.header.codec.kind() == header.codec.kind();
         let found = self.streams.iter().position(|stream| stream.header.codec == header.codec);
         let mut inject = Vec::new();
@@ -143,7 +146,9 @@ impl<W: Write + Seek> Timeline<W> {
     /// Places one frame.
     pub(super) fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
         let time_us = (frame.time_us + self.offset_us).max(0);
-        let Some(route) = self.routes.iter_mut().find(|route| route.number == frame.track) else { return Ok(()) };
+        let Some(route) = self.routes.iter_mut().find(|route| route.number == frame.track) else {
+            return Ok(());
+        };
         let index = match &mut route.to {
             Destination::Stream(index) => *index,
             Destination::LeftOut(from, to) => {
@@ -274,7 +279,8 @@ impl Stream {
     fn note(&mut self, time_us: i64, frame: &Frame<'_>, key: bool) {
         let codec = self.header.codec;
         let since = time_us - self.last_us;
-        let cadence = if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
+        let cadence =
+            if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
         let told = codec.duration_us(frame.data).unwrap_or(frame.duration_us);
         self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
         if self.info.packets == 0 {
@@ -309,7 +315,13 @@ impl Stream {
 }
 
 /// Brings an H.264 frame into four-byte lengths; copies only when it is not already so.
-fn repack<'a>(scratch: &'a mut Vec<u8>, stream: &mut Stream, route: &Route, data: &'a [u8], key: bool) -> &'a [u8] {
+fn repack<'a>(
+    scratch: &'a mut Vec<u8>,
+    stream: &mut Stream,
+    route: &Route,
+    data: &'a [u8],
+    key: bool,
+) -> &'a [u8] {
     if route.length_size == 0 {
         if key && stream.header.codec_private.is_empty() {
             stream.header.codec_private = h264::avcc_from(h264::annex_b(data)).unwrap_or_default();

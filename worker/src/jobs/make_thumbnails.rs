@@ -123,7 +123,8 @@ async fn stage_all(
         let artifact = ctx
             .blocking(move || {
                 let print = fingerprint::of(&picture)?;
-                let (width, height) = jpeg_size(&std::fs::read(&picture)?).context("a picture without a size")?;
+                let (width, height) =
+                    jpeg_size(&std::fs::read(&picture)?).context("a picture without a size")?;
                 let name = picture.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 spool.stage(&id, &token, name, &picture)?;
                 Ok(Artifact {

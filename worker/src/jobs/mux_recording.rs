@@ -67,9 +67,13 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     let mut files = Vec::new();
     for (n, (user, tracks)) in participants.iter().enumerate() {
         let (from, span) = (part(n, participants.len()), part(1, participants.len()));
-        let report = |done: f64| progress.set(PROGRESS_ASSEMBLED + (from + done * span) * (PROGRESS_TO - PROGRESS_ASSEMBLED));
+        let report = |done: f64| {
+            progress.set(PROGRESS_ASSEMBLED + (from + done * span) * (PROGRESS_TO - PROGRESS_ASSEMBLED))
+        };
         let place = if participants.len() == 1 { Place::Recording } else { Place::Participant(n) };
-        files.push(file::finish(ctx, recording, user, tracks, &place, scratch.path(), attempt, &report).await?);
+        files.push(
+            file::finish(ctx, recording, user, tracks, &place, scratch.path(), attempt, &report).await?,
+        );
     }
     Ok(publish(ctx, recording, step, &assembled, files).await?)
 }
@@ -148,6 +152,7 @@ async fn publish(
 }
 
 fn summary(staged: &[artifacts::Artifact]) -> Vec<String> {
-    let one = |file: &artifacts::Artifact| format!("{} ms, {} bytes", file.duration_ms.unwrap_or(0), file.size);
+    let one =
+        |file: &artifacts::Artifact| format!("{} ms, {} bytes", file.duration_ms.unwrap_or(0), file.size);
     staged.iter().map(one).collect()
 }

@@ -27,7 +27,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a stage that fails says.
 #[derive(Debug)]
-pub enum StageError {
+pub(super) enum StageError {
     /// No attempt can succeed: the recording fails with this.
     Hopeless(RecordingError),
     /// Another attempt may succeed.
@@ -42,19 +42,19 @@ impl<E: Into<anyhow::Error>> From<E> for StageError {
 
 /// A [`StageError`] that no attempt mends.
 #[must_use]
-pub fn hopeless(code: &str, detail: impl Into<String>) -> StageError {
+pub(super) fn hopeless(code: &str, detail: impl Into<String>) -> StageError {
     StageError::Hopeless(RecordingError { code: code.to_owned(), detail: detail.into() })
 }
 
 /// The step that follows, with a token of its own.
 #[must_use]
-pub fn next(stage: Stage) -> Step {
+pub(super) fn next(stage: Stage) -> Step {
     Step { stage, token: Ulid::generate().to_string() }
 }
 
 /// When the step that begins now is overdue.
 #[must_use]
-pub fn deadline(ctx: &Ctx) -> Timestamp {
+pub(super) fn deadline(ctx: &Ctx) -> Timestamp {
     ctx.now() + STAGE_DEADLINE
 }
 
@@ -63,7 +63,7 @@ pub fn deadline(ctx: &Ctx) -> Timestamp {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn hold(
+pub(super) async fn hold(
     ctx: &Ctx,
     id: &RecordingId,
     step: &Step,
@@ -87,7 +87,8 @@ async fn take_up(ctx: &Ctx, recording: &Recording, step: &Step) -> anyhow::Resul
     let mut tx = ctx.db.begin().await?;
     if recordings::take_up(&mut tx, &recording.id, step, deadline(ctx)).await?.is_some() {
         let (call, id) = (&recording.call, &recording.id);
-        events::about_recording(&mut tx, EventType::RecordingProcessing, call, id, json!({}), ctx.now()).await?;
+        events::about_recording(&mut tx, EventType::RecordingProcessing, call, id, json!({}), ctx.now())
+            .await?;
         info!(recording.id = %id, "taking up failed recording {id} again");
     }
     Ok(tx.commit().await?)
@@ -97,7 +98,7 @@ async fn take_up(ctx: &Ctx, recording: &Recording, step: &Step) -> anyhow::Resul
 ///
 /// # Errors
 /// The stage's error, as the queue wants it.
-pub async fn settle(
+pub(super) async fn settle(
     ctx: &Ctx,
     recording: &Recording,
     step: &Step,
@@ -114,7 +115,13 @@ pub async fn settle(
         Err(StageError::Again(error)) if attempt.is_last() => {
             // The full error is the operator's, in the job's attempts; the client is not told about servers and paths.
             let detail = format!("processing failed {} times; the operator sees why", attempt.number);
-            fail(ctx, recording, Some(step), &RecordingError { code: "processing-failed".to_owned(), detail }).await?;
+            fail(
+                ctx,
+                recording,
+                Some(step),
+                &RecordingError { code: "processing-failed".to_owned(), detail },
+            )
+            .await?;
             Err(Failure::Retry(error))
         }
         Err(StageError::Again(error)) => Err(Failure::Retry(error)),
@@ -125,7 +132,7 @@ pub async fn settle(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn fail(
+pub(super) async fn fail(
     ctx: &Ctx,
     recording: &Recording,
     step: Option<&Step>,
@@ -145,7 +152,7 @@ pub async fn fail(
 
 /// How far a stage is. Written to the recording's row once a second while it lives.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     share: Arc<AtomicU32>,
     _writer: AbortOnDropHandle<()>,
 }
@@ -156,7 +163,7 @@ const WHOLE: f32 = 1_000_000.0;
 impl Progress {
     /// Begins to report.
     #[must_use]
-    pub fn report(ctx: &Ctx, id: &RecordingId, step: &Step) -> Self {
+    pub(super) fn report(ctx: &Ctx, id: &RecordingId, step: &Step) -> Self {
         let share = Arc::new(AtomicU32::new(0));
         let (ctx, id, step, shown) = (ctx.clone(), id.clone(), step.clone(), Arc::clone(&share));
         let writer = tokio::spawn(async move {
@@ -174,7 +181,7 @@ impl Progress {
 
     /// Notes how much of the whole processing is done, 0 to 1.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
-    pub fn set(&self, share: f64) {
+    pub(super) fn set(&self, share: f64) {
         self.share.store((share.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
     }
 }

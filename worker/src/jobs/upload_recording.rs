@@ -113,8 +113,10 @@ async fn complete(
     if recordings::complete(&mut tx, id, step, &output, at).await?.is_none() {
         return Ok(false);
     }
-    events::about_recording(&mut tx, EventType::RecordingUploaded, call, id, json!({ "files": files }), at).await?;
-    let data = json!({ "duration": output.duration_ms, "fileSize": output.file_size, "format": output.format });
+    events::about_recording(&mut tx, EventType::RecordingUploaded, call, id, json!({ "files": files }), at)
+        .await?;
+    let data =
+        json!({ "duration": output.duration_ms, "fileSize": output.file_size, "format": output.format });
     events::about_recording(&mut tx, EventType::RecordingCompleted, call, id, data, at).await?;
     tx.commit().await?;
     Ok(true)

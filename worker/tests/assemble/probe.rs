@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// One packet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// `video` or `audio`.
     pub kind: String,
     /// Presentation time, milliseconds.
@@ -23,8 +23,13 @@ pub struct Packet {
 #[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
 fn feed(program: &str, args: &[&str], input: &[u8]) -> (String, String, bool) {
     let piped = || Stdio::piped();
-    let mut child =
-        Command::new(program).args(args).stdin(piped()).stdout(piped()).stderr(piped()).spawn().expect(program);
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(piped())
+        .stdout(piped())
+        .stderr(piped())
+        .spawn()
+        .expect(program);
     let mut stdin = child.stdin.take().unwrap();
     let output = std::thread::scope(|scope| {
         scope.spawn(move || stdin.write_all(input));
@@ -35,10 +40,20 @@ fn feed(program: &str, args: &[&str], input: &[u8]) -> (String, String, bool) {
 }
 
 /// The packets of a file in the given container (`matroska` or `mov`).
-pub fn packets(format: &str, bytes: &[u8]) -> Vec<Packet> {
+pub(crate) fn packets(format: &str, bytes: &[u8]) -> Vec<Packet> {
     let args = [
-        "-v", "error", "-f", format, "-show_packets", "-show_data_hash", "md5", "-show_entries",
-        "packet=codec_type,pts_time,flags,size,data_hash", "-of", "compact=p=0", "-",
+        "-v",
+        "error",
+        "-f",
+        format,
+        "-show_packets",
+        "-show_data_hash",
+        "md5",
+        "-show_entries",
+        "packet=codec_type,pts_time,flags,size,data_hash",
+        "-of",
+        "compact=p=0",
+        "-",
     ];
     let (out, _, _) = feed("ffprobe", &args, bytes);
     out.lines().filter_map(packet).collect()
@@ -56,14 +71,15 @@ fn packet(line: &str) -> Option<Packet> {
 }
 
 /// What FFmpeg complains of when it decodes all of the file.
-pub fn decode_complaints(bytes: &[u8]) -> String {
-    let (_, err, ok) = feed("ffmpeg", &["-v", "error", "-f", "matroska", "-i", "-", "-f", "null", "-"], bytes);
+pub(crate) fn decode_complaints(bytes: &[u8]) -> String {
+    let (_, err, ok) =
+        feed("ffmpeg", &["-v", "error", "-f", "matroska", "-i", "-", "-f", "null", "-"], bytes);
     if ok { err } else { format!("failed: {err}") }
 }
 
 /// The file after `ffmpeg -c copy` into another container, which must hold the codecs.
 #[expect(clippy::disallowed_methods, reason = "a test remuxes with FFmpeg as the product will")]
-pub fn copied(bytes: &[u8], extension: &str) -> Vec<u8> {
+pub(crate) fn copied(bytes: &[u8], extension: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("in.mkv"), dir.path().join(format!("out.{extension}")));
     std::fs::write(&from, bytes).unwrap();

@@ -52,7 +52,8 @@ pub(crate) fn nals(frame: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + '_> {
 
 /// Whether the frame begins with a start code; a length prefix of 0 or 1 makes no sense, so nothing else does.
 pub(crate) fn is_annex_b(frame: &[u8]) -> bool {
-    frame.starts_with(&[0, 0, 0, 1]) || (frame.starts_with(&[0, 0, 1]) && frame.get(3).is_some_and(|nal| nal & 0x80 == 0))
+    frame.starts_with(&[0, 0, 0, 1])
+        || (frame.starts_with(&[0, 0, 1]) && frame.get(3).is_some_and(|nal| nal & 0x80 == 0))
 }
 
 /// NAL units behind big-endian lengths of `length_size` bytes. Stops where a length does not fit.
@@ -239,8 +240,9 @@ fn unescape(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const SPS: [u8; 17] =
-        [0x67, 0x42, 0xC0, 0x15, 0x8C, 0x8D, 0x40, 0xA0, 0xF9, 0x35, 0x06, 0x06, 0x06, 0x07, 0x84, 0x42, 0x35];
+    const SPS: [u8; 17] = [
+        0x67, 0x42, 0xC0, 0x15, 0x8C, 0x8D, 0x40, 0xA0, 0xF9, 0x35, 0x06, 0x06, 0x06, 0x07, 0x84, 0x42, 0x35,
+    ];
 
     #[test]
     fn start_codes_of_three_and_four_bytes_part_nal_units() {

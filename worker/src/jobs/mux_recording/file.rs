@@ -60,7 +60,8 @@ pub(super) async fn finish(
     let codecs: Vec<_> = tracks.iter().map(|track| track.codecs.clone()).collect();
     let plan = media::plan(&codecs, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
     let inputs = inputs(tracks);
-    let duration_ms = tracks.iter().zip(&inputs).map(|(track, input)| input.offset_ms + track.duration_ms).max();
+    let duration_ms =
+        tracks.iter().zip(&inputs).map(|(track, input)| input.offset_ms + track.duration_ms).max();
     let duration_ms = duration_ms.unwrap_or(0);
     let name = match place {
         Place::Recording => format!("recording.{}", plan.format.as_str()),
@@ -158,7 +159,8 @@ fn artifact(recording: &shared::id::RecordingId, staged_path: String, file: Fini
         kind,
         participant: Some(file.participant),
         ordinal,
-        content_type: if has_video { file.format.content_type() } else { file.format.audio_content_type() }.to_owned(),
+        content_type: if has_video { file.format.content_type() } else { file.format.audio_content_type() }
+            .to_owned(),
         size: file.print.size,
         sha256: file.print.sha256,
         duration_ms: Some(file.probed.duration_ms),

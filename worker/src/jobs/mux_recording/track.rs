@@ -49,7 +49,8 @@ pub(super) async fn assemble(
     folder: &Path,
     cancel: &CancellationToken,
 ) -> anyhow::Result<AssembledTrack> {
-    let (spool, folder, wanted, cancel) = (ctx.spool.clone(), folder.to_owned(), track.clone(), cancel.clone());
+    let (spool, folder, wanted, cancel) =
+        (ctx.spool.clone(), folder.to_owned(), track.clone(), cancel.clone());
     let done = ctx.blocking(move || assemble_blocking(&spool, &wanted, &folder, cancel)).await?;
     ctx.metrics.assembled(track.bytes);
     Ok(done)
@@ -144,7 +145,7 @@ impl ChunkSource for Source {
         if self.cancel.is_cancelled() {
             return Err(io::Error::other("cancelled"));
         }
-        let Some(at) = self.reader.chunks().get(self.next).cloned() else { return Ok(None) };
+        let Some(at) = self.reader.chunks().get(self.next).copied() else { return Ok(None) };
         self.next += 1;
         Ok(Some(Chunk {
             sequence: at.sequence(),
