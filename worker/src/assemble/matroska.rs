@@ -81,6 +81,7 @@ impl Reader {
             self.hole(GapReason::Corrupt, sink)?;
         }
         self.placer.begin_chunk(stamp);
+        sink.begin_chunk();
         if self.hunting {
             let Some(prefix) = self.start_of(blob) else { return Ok(()) };
             self.window.clear();

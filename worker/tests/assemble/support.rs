@@ -7,9 +7,9 @@ use bytes::Bytes;
 use worker::assemble::{AssembleError, Assembled, Chunk, Plan, assemble};
 
 /// Every recording that a browser made for us.
-pub const FIXTURES: [&str; 7] = [
-    //"chrome-mp4-avc1-kf1",
-    //"chrome-mp4-avc3-opus-resize",
+pub(crate) const FIXTURES: [&str; 9] = [
+    "chrome-mp4-avc1-kf1",
+    "chrome-mp4-avc3-opus-resize",
     "chrome-webm-audio",
     "chrome-webm-h264",
     "chrome-webm-vp8",
@@ -20,14 +20,12 @@ pub const FIXTURES: [&str; 7] = [
 ];
 
 /// Where fixtures are.
-pub fn fixture_dir(name: &str) -> PathBuf {
-    let root = std::env::var_os("CALLREEL_FIXTURES").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mediarecorder"));
-    root.join(name)
+pub(crate) fn fixture_dir(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mediarecorder").join(name)
 }
 
 /// The blobs of a fixture as chunks, a second (or what the recorder noted) apart by the client's clock.
-pub fn chunks(name: &str) -> Vec<Chunk> {
+pub(crate) fn chunks(name: &str) -> Vec<Chunk> {
     let dir = fixture_dir(name);
     let times = timecodes(&dir);
     let blob = |n: usize| std::fs::read(dir.join(format!("{n:04}.bin"))).ok();
@@ -52,18 +50,18 @@ fn timecodes(dir: &Path) -> Vec<i64> {
 }
 
 /// Assembles chunks into memory.
-pub fn run(chunks: Vec<Chunk>, plan: &Plan) -> Result<(Assembled, Vec<u8>), AssembleError> {
+pub(crate) fn run(chunks: Vec<Chunk>, plan: &Plan) -> Result<(Assembled, Vec<u8>), AssembleError> {
     let mut out = Cursor::new(Vec::new());
     let assembled = assemble(&mut chunks.into_iter().map(Ok), plan, &mut out)?;
     Ok((assembled, out.into_inner()))
 }
 
 /// A small generator of numbers that are the same in every run (SplitMix64).
-pub struct Seeded(pub u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl Seeded {
     /// A number below `limit`.
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

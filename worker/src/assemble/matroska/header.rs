@@ -98,7 +98,7 @@ pub(super) enum Muxer {
 pub(super) fn guessed(codec: Codec, frame: &[u8], muxer: Muxer) -> TrackHeader {
     const SEEK_PRE_ROLL_NS: u64 = 80_000_000; // RFC 7845, section 4.6
     let mut header = TrackHeader::new(codec);
-    header.size = codec.picture_size(frame);
+    header.size = if codec == Codec::H264 { None } else { codec.picture_size(frame) }; // Annex B still
     if codec == Codec::Opus {
         let channels = if opus::is_stereo(frame) { 2 } else { 1 };
         header.channels = channels.into();
