@@ -69,7 +69,8 @@ impl Codec {
         all.into_iter().find(|codec| codec.matroska_id().as_bytes() == id)
     }
 
-    /// Whether `frame` decodes without any frame before it; `marked` is what the container claims.
+    /// Whether `frame` decodes without any frame before it; `marked` is what the container claims. H.264 is packed with
+    /// four-byte lengths here and beneath.
     pub(super) fn is_keyframe(self, frame: &[u8], marked: Marked) -> bool {
         match self {
             Self::Vp8 => vp8_keyframe(frame),
@@ -85,7 +86,7 @@ impl Codec {
         match self {
             Self::Vp8 => vp8_size(frame),
             Self::Vp9 => vp9::size(frame),
-            Self::H264 => h264::nals(frame).find_map(h264::sps_size),
+            Self::H264 => h264::prefixed(frame, 4).find_map(h264::sps_size),
             Self::Av1 => av1::sequence(frame).map(|found| found.size),
             Self::Opus | Self::Aac | Self::PcmFloat => None,
         }

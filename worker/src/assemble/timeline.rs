@@ -21,11 +21,17 @@ const MAX_ESTIMATES: usize = 1_000;
 /// A stream that fell silent longer ago than this does not tell where a gap begins.
 const SILENT_US: i64 = 500_000;
 
+/// A stream without a frame for this long (across a hole, too) is not waited for after one.
+const ACTIVE_US: i64 = 60_000_000;
+
 /// The longest that a frame without a duration of its own is taken to last.
 const MAX_FRAME_US: i64 = 1_000_000;
 
 /// What a frame of an unknown cadence is taken to last: MediaRecorder's default is 30 frames a second.
 const DEFAULT_FRAME_US: i64 = 33_000;
+
+/// Sound that skips this much at the start of a chunk was cut between two elements, which nothing else shows.
+const MAX_SKIP_US: i64 = 100_000;
 
 /// Less missing than this is rounding of a 1 ms timestamp, not a gap.
 const ROUNDING_US: i64 = 1_000;
@@ -69,13 +75,28 @@ enum Destination {
     LeftOut(i64, i64),
 }
 
+/// A hole whose end is being learnt.
+struct Closing {
+    from_us: i64,
+    reason: GapReason,
+    first_us: i64,
+    last_us: i64,
+    /// Streams, as bits, that have not come back.
+    awaited: u32,
+}
+
 /// The timeline being filled.
 pub(super) struct Timeline<W> {
     writer: Writer<W>,
     streams: Vec<Stream>,
     routes: Vec<Route>,
     offset_us: i64,
+    /// A hole that no frame has ended yet: since when, and why.
     open: Option<(i64, GapReason)>,
+    /// A hole that a frame has ended, while the other streams have still to come back.
+    closing: Option<Closing>,
+    /// No sound has come since a chunk began.
+    at_chunk_start: bool,
     pub(super) gaps: Vec<Gap>,
     pub(super) estimates: Vec<Estimate>,
     scratch: Vec<u8>,
@@ -90,6 +111,8 @@ impl<W: Write + Seek> Timeline<W> {
             routes: Vec::new(),
             offset_us: 0,
             open: None,
+            closing: None,
+            at_chunk_start: false,
             gaps: Vec::new(),
             estimates: Vec::new(),
             scratch: Vec::new(),
@@ -98,6 +121,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Starts a session whose zero lies at `offset_us`, or after everything written, whichever is later.
     pub(super) fn begin_session(&mut self, offset_us: i64) {
+        self.close();
         self.close_routes();
         self.offset_us = offset_us.max(self.end_us());
     }
@@ -112,11 +136,8 @@ impl<W: Write + Seek> Timeline<W> {
         if self.routes.iter().any(|route| route.number == number) {
             return;
         }
-        let length_size = if header.codec_private.first() == Some(&1) {
-            h264::length_size(&header.codec_private)
-        } else {
-            0
-        };
+        let length_size =
+            if header.codec_private.first() == Some(&1) { h264::length_size(&header.codec_private) } else { 0 };
         let same_kind = |stream: &Stream| stream.header.codec.kind() == header.codec.kind();
         let found = self.streams.iter().position(|stream| stream.header.codec == header.codec);
         let mut inject = Vec::new();
@@ -132,6 +153,12 @@ impl<W: Write + Seek> Timeline<W> {
         self.routes.push(Route { number, to, length_size, inject });
     }
 
+    /// Tells of a track of the current session that cannot be kept; its span becomes a gap.
+    pub(super) fn leave_out(&mut self, number: u64) {
+        let to = Destination::LeftOut(i64::MAX, i64::MIN);
+        self.routes.push(Route { number, to, length_size: 0, inject: Vec::new() });
+    }
+
     /// A later session's header for a stream that exists: keeps what differs where it can be kept.
     fn adopt(&mut self, index: usize, header: &TrackHeader, inject: &mut Vec<u8>) {
         let Some(stream) = self.streams.get_mut(index) else { return };
@@ -145,43 +172,107 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Places one frame.
     pub(super) fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        let time_us = (frame.time_us + self.offset_us).max(0);
-        let Some(route) = self.routes.iter_mut().find(|route| route.number == frame.track) else {
-            return Ok(());
+        let time_us = frame.time_us.saturating_add(self.offset_us).max(0);
+        let Some(index) = self.stream_of(frame, time_us) else { return Ok(()) };
+        self.notice_skip(index, time_us);
+        let route = self.routes.iter().find(|route| route.number == frame.track);
+        let (Some(stream), Some(route)) = (self.streams.get_mut(index), route) else { return Ok(()) };
+        let (data, key) = if stream.header.codec == Codec::H264 {
+            repack(&mut self.scratch, stream, route, frame.data)
+        } else {
+            (frame.data, stream.header.codec.is_keyframe(frame.data, frame.marked))
         };
-        let index = match &mut route.to {
-            Destination::Stream(index) => *index,
+        stream.note(time_us, frame.duration_us, data, key);
+        let kind = if key { BlockKind::Key } else { BlockKind::Delta };
+        self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
+        self.end_hole(index, time_us);
+        Ok(())
+    }
+
+    /// The stream that a frame goes to; a frame that goes nowhere is noted.
+    fn stream_of(&mut self, frame: &Frame<'_>, time_us: i64) -> Option<usize> {
+        let route = self.routes.iter_mut().find(|route| route.number == frame.track)?;
+        match &mut route.to {
+            Destination::Stream(index) => Some(*index),
             Destination::LeftOut(from, to) => {
                 *from = (*from).min(time_us);
                 *to = (*to).max(time_us + frame.duration_us.max(DEFAULT_FRAME_US));
-                return Ok(());
+                None
             }
-        };
-        let Some(stream) = self.streams.get_mut(index) else { return Ok(()) };
-        let key = stream.header.codec.is_keyframe(frame.data, frame.marked);
-        let data = if stream.header.codec == Codec::H264 {
-            repack(&mut self.scratch, stream, route, frame.data, key)
-        } else {
-            frame.data
-        };
-        stream.note(time_us, frame, key);
-        let kind = if key { BlockKind::Key } else { BlockKind::Delta };
-        self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
-        if let Some((from_us, reason)) = self.open.take() {
-            self.push_gap(from_us, time_us, reason);
         }
-        Ok(())
+    }
+
+    /// A new chunk's frames follow.
+    pub(super) fn begin_chunk(&mut self) {
+        self.at_chunk_start = true;
+    }
+
+    /// Sound that skips between two chunks says that something was cut where elements meet.
+    fn notice_skip(&mut self, index: usize, time_us: i64) {
+        let Some(stream) = self.streams.get(index) else { return };
+        if !self.at_chunk_start || stream.info.kind != Kind::Audio {
+            return;
+        }
+        self.at_chunk_start = false;
+        let covered = self.open.is_some() || self.closing.is_some() || stream.info.packets == 0;
+        if !covered && time_us - stream.end_us > MAX_SKIP_US {
+            self.push_gap(stream.end_us, time_us, GapReason::Corrupt);
+        }
+    }
+
+    /// A frame after a hole. Streams come back within a packet of each other, and left like that: a gap's edges are the
+    /// middle between the first stream's and the last one's.
+    fn end_hole(&mut self, index: usize, time_us: i64) {
+        if let Some((from_us, reason)) = self.open.take() {
+            let awaited = self.active().fold(0, |bits, at| bits | 1u32 << at.min(31));
+            self.closing = Some(Closing { from_us, reason, first_us: time_us, last_us: time_us, awaited });
+        }
+        let Some(closing) = &mut self.closing else { return };
+        let bit = 1u32 << index.min(31);
+        if closing.awaited & bit != 0 && time_us - closing.first_us <= SILENT_US {
+            closing.last_us = closing.last_us.max(time_us);
+        }
+        closing.awaited &= !bit;
+        if closing.awaited == 0 || time_us - closing.first_us > SILENT_US {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(closing) = self.closing.take() {
+            self.push_gap(closing.from_us, i64::midpoint(closing.first_us, closing.last_us), closing.reason);
+        }
+    }
+
+    /// The streams that the current session feeds, but for those that had long been silent.
+    fn active(&self) -> impl Iterator<Item = usize> {
+        let newest = self.streams.iter().map(|stream| stream.last_us).max().unwrap_or(0);
+        self.routes.iter().filter_map(move |route| {
+            let Destination::Stream(index) = route.to else { return None };
+            let stream = self.streams.get(index)?;
+            (stream.info.packets == 0 || stream.last_us >= newest - ACTIVE_US).then_some(index)
+        })
     }
 
     /// Something is missing from here on, until the next frame. A hole inside a hole keeps the first one's reason.
     pub(super) fn hole(&mut self, reason: GapReason) {
+        self.close();
         if self.open.is_none() {
             self.open = Some((self.expected_us(), reason));
         }
     }
 
+    /// Something is missing from a time of the current session on, although frames after it were kept.
+    pub(super) fn hole_from(&mut self, session_us: i64, reason: GapReason) {
+        self.close();
+        if self.open.is_none() {
+            self.open = Some((session_us.saturating_add(self.offset_us).min(self.end_us()), reason));
+        }
+    }
+
     /// What follows was lost up to `to_us`, the end of the track as far as it can be told.
     pub(super) fn missing_until(&mut self, to_us: i64, reason: GapReason) {
+        self.close();
         let (from_us, reason) = self.open.take().unwrap_or((self.expected_us(), reason));
         self.push_gap(from_us, to_us, reason);
     }
@@ -211,11 +302,12 @@ impl<W: Write + Seek> Timeline<W> {
         self.streams.iter().all(|stream| stream.info.packets == 0)
     }
 
-    /// When the next frame of any stream is due: the earliest end among the streams that are not silent.
+    /// When the next frame is due: the middle of the ends of those streams that are not silent.
     fn expected_us(&self) -> i64 {
         let end = self.end_us();
         let ends = self.streams.iter().filter(|stream| stream.info.packets > 0).map(|stream| stream.end_us);
-        ends.filter(|us| *us >= end - SILENT_US).min().unwrap_or(end)
+        let earliest = ends.filter(|us| *us >= end - SILENT_US).min().unwrap_or(end);
+        i64::midpoint(earliest, end)
     }
 
     fn push_gap(&mut self, from_us: i64, to_us: i64, reason: GapReason) {
@@ -239,6 +331,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Finishes the file; returns what is in it and its size in bytes.
     pub(super) fn finish(mut self) -> io::Result<Finished> {
+        self.close();
         self.close_routes();
         self.gaps.sort_by_key(|gap| gap.from_us);
         let duration_us = self.end_us();
@@ -276,12 +369,11 @@ impl Stream {
     }
 
     /// Counts a frame and learns from it.
-    fn note(&mut self, time_us: i64, frame: &Frame<'_>, key: bool) {
+    fn note(&mut self, time_us: i64, duration_us: i64, data: &[u8], key: bool) {
         let codec = self.header.codec;
         let since = time_us - self.last_us;
-        let cadence =
-            if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
-        let told = codec.duration_us(frame.data).unwrap_or(frame.duration_us);
+        let cadence = if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
+        let told = codec.duration_us(data).unwrap_or(duration_us);
         self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
         if self.info.packets == 0 {
             self.info.first_us = time_us;
@@ -290,7 +382,7 @@ impl Stream {
         self.info.packets += 1;
         self.info.keyframes += u64::from(key);
         if key && codec.kind() == Kind::Video {
-            self.note_size(time_us, frame.data);
+            self.note_size(time_us, data);
         }
     }
 
@@ -314,29 +406,30 @@ impl Stream {
     }
 }
 
-/// Brings an H.264 frame into four-byte lengths; copies only when it is not already so.
-fn repack<'a>(
-    scratch: &'a mut Vec<u8>,
-    stream: &mut Stream,
-    route: &Route,
-    data: &'a [u8],
-    key: bool,
-) -> &'a [u8] {
-    if route.length_size == 0 {
-        if key && stream.header.codec_private.is_empty() {
-            stream.header.codec_private = h264::avcc_from(h264::annex_b(data)).unwrap_or_default();
+/// Brings an H.264 frame into four-byte lengths, and says whether it is a keyframe. Copies only what is not so already.
+fn repack<'a>(scratch: &'a mut Vec<u8>, stream: &mut Stream, route: &Route, data: &'a [u8]) -> (&'a [u8], bool) {
+    if route.length_size == 4 {
+        let key = h264::has_idr(data);
+        if !key || route.inject.is_empty() {
+            return (data, key);
         }
-        h264::pack(scratch, h264::annex_b(data));
-        return scratch;
-    }
-    let inject = key && !route.inject.is_empty();
-    if route.length_size == 4 && !inject {
-        return data;
+        scratch.clear();
+        scratch.extend_from_slice(&route.inject);
+        scratch.extend_from_slice(data);
+        return (scratch, key);
     }
     scratch.clear();
-    if inject {
-        scratch.extend_from_slice(&route.inject);
+    if route.length_size == 0 {
+        h264::append(scratch, h264::annex_b(data));
+    } else {
+        h264::append(scratch, h264::prefixed(data, route.length_size));
     }
-    h264::append(scratch, h264::prefixed(data, route.length_size));
-    scratch
+    let key = h264::has_idr(scratch);
+    if key && stream.header.codec_private.is_empty() {
+        stream.header.codec_private = h264::avcc_from(h264::prefixed(scratch, 4)).unwrap_or_default();
+    }
+    if key && !route.inject.is_empty() {
+        scratch.splice(0..0, route.inject.iter().copied());
+    }
+    (scratch, key)
 }

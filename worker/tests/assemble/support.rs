@@ -7,9 +7,9 @@ use bytes::Bytes;
 use worker::assemble::{AssembleError, Assembled, Chunk, Plan, assemble};
 
 /// Every recording that a browser made for us.
-pub(crate) const FIXTURES: [&str; 7] = [
-    //"chrome-mp4-avc1-kf1",
-    //"chrome-mp4-avc3-opus-resize",
+pub(crate) const FIXTURES: [&str; 9] = [
+    "chrome-mp4-avc1-kf1",
+    "chrome-mp4-avc3-opus-resize",
     "chrome-webm-audio",
     "chrome-webm-h264",
     "chrome-webm-vp8",
@@ -21,10 +21,7 @@ pub(crate) const FIXTURES: [&str; 7] = [
 
 /// Where fixtures are.
 pub(crate) fn fixture_dir(name: &str) -> PathBuf {
-    let root = std::env::var_os("CALLREEL_FIXTURES").map(PathBuf::from);
-    let root =
-        root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mediarecorder"));
-    root.join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mediarecorder").join(name)
 }
 
 /// The blobs of a fixture as chunks, a second (or what the recorder noted) apart by the client's clock.
@@ -60,7 +57,7 @@ pub(crate) fn run(chunks: Vec<Chunk>, plan: &Plan) -> Result<(Assembled, Vec<u8>
 }
 
 /// A small generator of numbers that are the same in every run (SplitMix64).
-pub(crate) struct Seeded(pub u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl Seeded {
     /// A number below `limit`.

@@ -45,17 +45,6 @@ impl<'a> Bits<'a> {
     }
 }
 
-/// The NAL units of a frame in either packing: Annex B when it starts with a start code, else four-byte lengths.
-pub(crate) fn nals(frame: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + '_> {
-    if is_annex_b(frame) { Box::new(annex_b(frame)) } else { Box::new(prefixed(frame, 4)) }
-}
-
-/// Whether the frame begins with a start code; a length prefix of 0 or 1 makes no sense, so nothing else does.
-pub(crate) fn is_annex_b(frame: &[u8]) -> bool {
-    frame.starts_with(&[0, 0, 0, 1])
-        || (frame.starts_with(&[0, 0, 1]) && frame.get(3).is_some_and(|nal| nal & 0x80 == 0))
-}
-
 /// NAL units behind big-endian lengths of `length_size` bytes. Stops where a length does not fit.
 pub(crate) fn prefixed(mut bytes: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
@@ -105,9 +94,9 @@ fn nal_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |byte| byte & 0x1F)
 }
 
-/// Whether a frame in either packing holds an IDR slice.
+/// Whether a frame packed with four-byte lengths holds an IDR slice.
 pub(crate) fn has_idr(frame: &[u8]) -> bool {
-    nals(frame).any(|nal| nal_type(nal) == NAL_IDR)
+    prefixed(frame, 4).any(|nal| nal_type(nal) == NAL_IDR)
 }
 
 /// Whether an Annex B frame holds an IDR slice and a parameter set: what a lost header is recognised by.
@@ -160,12 +149,6 @@ pub(crate) fn avcc_from<'a>(nals: impl Iterator<Item = &'a [u8]>) -> Option<Vec<
         }
     }
     Some(avcc)
-}
-
-/// Rewrites NAL units with four-byte lengths into `out`, which is cleared first.
-pub(crate) fn pack<'a>(out: &mut Vec<u8>, nals: impl Iterator<Item = &'a [u8]>) {
-    out.clear();
-    append(out, nals);
 }
 
 /// Appends NAL units with four-byte lengths to `out`.
@@ -240,16 +223,17 @@ fn unescape(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const SPS: [u8; 17] = [
-        0x67, 0x42, 0xC0, 0x15, 0x8C, 0x8D, 0x40, 0xA0, 0xF9, 0x35, 0x06, 0x06, 0x06, 0x07, 0x84, 0x42, 0x35,
-    ];
+    const SPS: [u8; 17] =
+        [0x67, 0x42, 0xC0, 0x15, 0x8C, 0x8D, 0x40, 0xA0, 0xF9, 0x35, 0x06, 0x06, 0x06, 0x07, 0x84, 0x42, 0x35];
 
     #[test]
     fn start_codes_of_three_and_four_bytes_part_nal_units() {
         let stream = [0, 0, 0, 1, 0x67, 1, 2, 0, 0, 1, 0x68, 3, 0, 0, 0, 1, 0x65, 4, 5];
         let parts: Vec<_> = annex_b(&stream).collect();
         assert_eq!(parts, [&[0x67, 1, 2][..], &[0x68, 3], &[0x65, 4, 5]]);
-        assert!(has_idr(&stream));
+        let mut packed = Vec::new();
+        append(&mut packed, annex_b(&stream));
+        assert!(has_idr(&packed));
     }
 
     #[test]
