@@ -132,15 +132,16 @@ pg_stop() {
   wait_until "$PG_STOP_SECONDS" is_gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
 }
 
-# pg_processes HOME: every server process of that cluster. They are known by the folder they stand in: a pid file
-# may be stale, and its number may belong to somebody else by now.
+# pg_processes HOME: the server of that cluster, by the folder in its command line: a pid file may be stale, and its
+# number may belong to somebody else by now. (/proc/PID/cwd would also show the backends, but in a container even
+# root may not read it of another user's process.)
 pg_processes() {
   local proc
   for proc in /proc/[0-9]*; do
-    [[ $(readlink -- "$proc/cwd" 2>/dev/null) == "$1" && $(readlink -- "$proc/exe" 2>/dev/null) == */postgres ]] &&
+    if [[ $(cat -- "$proc/comm" 2>/dev/null || true) == postgres ]] && grep -qzxF -- "$1" "$proc/cmdline" 2>/dev/null; then
       echo "${proc#/proc/}"
+    fi
   done
-  return 0
 }
 
 pg_none_left() { [[ -z $(pg_processes "$1") ]]; }
