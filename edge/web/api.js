@@ -16,7 +16,7 @@ export const LIST_LIMIT = 200;
 
 /**
  * @typedef {"recording" | "paused" | "stopping" | "processing" | "completed" | "failed"} RecordingStatus
- * @typedef {{ from: number, to: number, reason: string }} Gap Milliseconds on the recording's timeline.
+ * @typedef {{ from: number, to: number, reason: string }} Gap Milliseconds of the track.
  * @typedef {{ id: string, participantId: string, source: string, kind: string, codec?: string | null, startedAt?: string | null,
  *   duration?: number | null, chunks?: number, bytes?: number, gaps?: Gap[] }} Track
  * @typedef {{ id: string, kind: string, participantId?: string | null, contentType: string, size: number, sha256: string,
