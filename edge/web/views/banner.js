@@ -1,0 +1,40 @@
+/**
+ * @file Above every page: a recording that runs, or one that an earlier tab has left.
+ */
+import { fill, h } from "../dom.js";
+import { bytes, plural } from "../format.js";
+import { confirmDiscard } from "./upload-panel.js";
+
+/** @param {import("../studio.js").Studio} studio */
+export function bannerView(studio) {
+  const element = h("div", { class: "banner", hidden: true, "data-testid": "banner" });
+  const words = h("p");
+  const open = h("a", { class: "button", text: "Open the call" });
+  const goOn = h("button", { type: "button", text: "Continue recording", "data-testid": "resume", onclick: () => studio.goOn() });
+  const finish = h("button", { type: "button", text: "Upload and finish", "data-testid": "finish", onclick: () => studio.stop() });
+  const discard = h("button", { type: "button", class: "quiet", text: "Discard", "data-testid": "discard", onclick: () => confirmDiscard(studio) });
+  fill(element, words, h("div", { class: "buttons" }, goOn, finish, discard, open));
+
+  const update = () => {
+    const callHash = `#/calls/${encodeURIComponent(studio.take?.callId ?? "")}`;
+    const here = location.hash === callHash;
+    const interrupted = studio.state === "interrupted";
+    element.hidden = !interrupted && (here || !studio.busy || studio.take === undefined);
+    goOn.hidden = finish.hidden = discard.hidden = !interrupted;
+    open.hidden = here;
+    open.href = callHash;
+    words.textContent = bannerWords(studio);
+  };
+  studio.addEventListener("change", update);
+  window.addEventListener("hashchange", update);
+  return element;
+}
+
+/** @param {import("../studio.js").Studio} studio */
+function bannerWords({ state, progress }) {
+  if (state === "recording") return "A recording is running.";
+  if (state !== "interrupted") return "A recording is being sent. Please keep this page open.";
+  const pending = progress?.pendingChunks ?? 0;
+  if (pending === 0) return "A recording was interrupted. Everything so far is on the server.";
+  return `A recording was interrupted. ${plural(pending, "chunk")} (${bytes(progress?.pendingBytes ?? 0)}) still being uploaded from this browser.`;
+}

@@ -1,0 +1,74 @@
+/**
+ * @file A call: camera and recording on one side, its recordings on the other.
+ */
+import { ApiError, isFinal } from "../api.js";
+import { fill, h, icon, setText } from "../dom.js";
+import { pauseFor, poll } from "../polling.js";
+import { recordingList } from "./recording-list.js";
+import { stageView } from "./stage.js";
+
+/** @import { Call, Recording } from "../api.js" */
+
+/**
+ * @param {import("../app.js").App} app
+ * @param {string} callId
+ * @param {AbortSignal} signal
+ * @returns {import("../app.js").View}
+ */
+export function callView(app, callId, signal) {
+  const title = h("h1", { text: "Call" });
+  const error = h("p", { class: "form-error", role: "alert" });
+  const list = recordingList(app.api, callId);
+  /** @type {{ call: Call | undefined, recordings: Recording[] }} */
+  const known = { call: undefined, recordings: [] };
+  const stage = stageView(app, callId, known, signal);
+
+  const ask = async () => {
+    if (known.call === undefined) {
+      known.call = await app.api.call(callId);
+      setText(title, known.call.title || "Untitled call");
+      document.title = `${title.textContent} · Callreel`;
+    }
+    known.recordings = await app.api.recordings(callId);
+    setText(error, "");
+    stopIfStopped(app, known.recordings);
+    await list.show(known.recordings);
+    stage.update();
+    return pauseFor(known.recordings);
+  };
+  const failed = (/** @type {unknown} */ cause) => setText(error, cause instanceof ApiError ? cause.detail : "The call could not be read.");
+  const askNow = poll(ask, failed, signal);
+  let before = app.studio.state;
+  app.studio.addEventListener("change", () => (before !== (before = app.studio.state) ? askNow() : undefined), { signal });
+
+  const head = h("div", { class: "head" }, h("div", {}, crumb("#/", "Calls"), title), copyLink());
+  const recordings = h("section", { "aria-labelledby": "recordings-title" }, h("h2", { id: "recordings-title", text: "Recordings" }), list.element);
+  return { title: "Call", element: h("div", { class: "page" }, head, error, stage.element, recordings) };
+}
+
+/**
+ * The host stopped the recording elsewhere, or its time ran out: finish while late chunks are still taken.
+ * @param {import("../app.js").App} app
+ * @param {Recording[]} recordings
+ */
+function stopIfStopped({ studio }, recordings) {
+  const mine = recordings.find((recording) => recording.id === studio.take?.recordingId);
+  if (mine !== undefined && studio.state === "recording" && (mine.status === "stopping" || isFinal(mine.status))) void studio.stop();
+}
+
+/** @param {string} href @param {string} text */
+export function crumb(href, text) {
+  return h("a", { class: "crumb", href }, icon("back"), text);
+}
+
+/** A button that copies the address, for inviting. */
+function copyLink() {
+  const words = h("span", { text: "Copy link" });
+  const onclick = async () => {
+    const copied = await navigator.clipboard.writeText(location.href).then(() => true, () => false);
+    setText(words, copied ? "Copied" : "Copy the address above");
+  };
+  const button = h("button", { type: "button", onclick, "aria-live": "polite" });
+  fill(button, icon("link"), words);
+  return button;
+}
