@@ -1,5 +1,7 @@
 //! The queue against a real Postgres: what it promises to jobs and to operators.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+
 #[path = "queue/clockwork.rs"]
 mod clockwork;
 #[path = "queue/operators.rs"]

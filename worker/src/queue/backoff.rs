@@ -13,18 +13,26 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Waits that double from [`FIRST_WAIT`] to [`LONGEST_WAIT`].
 #[derive(Debug)]
-pub(super) struct Backoff(Duration);
+pub(super) struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self(FIRST_WAIT)
+        Self { next: FIRST_WAIT, longest: LONGEST_WAIT }
     }
 }
 
 impl Backoff {
+    /// Waits that also stay below `longest`.
+    pub(super) fn up_to(longest: Duration) -> Self {
+        Self { next: FIRST_WAIT.min(longest), longest: LONGEST_WAIT.min(longest) }
+    }
+
     pub(super) async fn wait(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 2).min(self.longest);
     }
 }
 

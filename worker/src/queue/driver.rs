@@ -45,7 +45,11 @@ impl Backend for Feed {
         self.0.poll_recv(cx).map(|claimed| claimed.map(|claimed| Ok(TaskBuilder::new(claimed).build())))
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    /// Called when the channel is closed and every job has ended. apalis' worker then waits for ever for an order to stop,
+    /// unless it gets one here.
+    fn poll_close(&mut self, _: &mut Context<'_>, worker: &WorkerContext) -> Poll<Result<(), Infallible>> {
+        // Refused only by a worker that never started.
+        let _ = worker.stop();
         Poll::Ready(Ok(()))
     }
 }

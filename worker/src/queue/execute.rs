@@ -97,7 +97,7 @@ impl From<Result<Result<(), Failure>, JoinError>> for Ended {
 
 /// Success counts even when it came after the order to stop; any other end is explained by that order first.
 fn judge(stop: Option<StopReason>, ended: Ended, timeout: Duration) -> (Outcome, Option<String>) {
-    let failed = |error: String| (Outcome::Failed { retry_in: None }, Some(shorten(error)));
+    let failed = |error: String| (Outcome::Failed { retry_in: None }, Some(shorten(&error)));
     match (stop, ended) {
         (_, Ended::Finished(Ok(()))) => (Outcome::Done, None),
         (Some(StopReason::Operator), _) => (Outcome::Cancelled, Some("cancelled by an operator".to_owned())),
@@ -110,9 +110,9 @@ fn judge(stop: Option<StopReason>, ended: Ended, timeout: Duration) -> (Outcome,
         (None, Ended::Finished(Err(failure))) => match failure {
             Failure::Retry(error) => failed(chain(&error)),
             Failure::RetryIn(wait, error) => {
-                (Outcome::Failed { retry_in: Some(wait) }, Some(shorten(chain(&error))))
+                (Outcome::Failed { retry_in: Some(wait) }, Some(shorten(&chain(&error))))
             }
-            Failure::GiveUp(error) => (Outcome::GaveUp, Some(shorten(chain(&error)))),
+            Failure::GiveUp(error) => (Outcome::GaveUp, Some(shorten(&chain(&error)))),
         },
     }
 }
@@ -127,7 +127,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Postgres text holds no NUL, and a page of attempts holds no megabytes.
-fn shorten(error: String) -> String {
+fn shorten(error: &str) -> String {
     let mut error = error.replace('\0', "\u{fffd}");
     if error.len() > ERROR_MAX_BYTES {
         let left_out = error.len() - error.floor_char_boundary(ERROR_MAX_BYTES);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_long_error_is_cut_on_a_character_and_has_no_nul() {
-        let text = shorten(format!("a\0{}", "é".repeat(ERROR_MAX_BYTES)));
+        let text = shorten(&format!("a\0{}", "é".repeat(ERROR_MAX_BYTES)));
         assert!(text.len() < ERROR_MAX_BYTES + 40 && !text.contains('\0'), "{}", text.len());
         assert!(text.ends_with("more bytes)"));
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SetOnce, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,6 +34,8 @@ pub(super) struct Fetcher {
     /// Rung when a job may be due. It remembers one ring, so none is lost between two claims.
     pub(super) bell: Arc<Notify>,
     pub(super) roster: Arc<Roster>,
+    /// Set when the worker exists in the database.
+    pub(super) registered: Arc<SetOnce<()>>,
     pub(super) feed: mpsc::Sender<Claimed>,
     pub(super) shutdown: CancellationToken,
 }
@@ -42,6 +44,9 @@ impl Fetcher {
     /// Claims until the shutdown; closing the feed then lets the worker drain. A claim under way is always waited for: its
     /// rows would otherwise be ours without anybody knowing.
     pub(super) async fn run(self) {
+        if self.shutdown.run_until_cancelled(self.registered.wait()).await.is_none() {
+            return;
+        }
         let mut backoff = Backoff::default();
         loop {
             let Some(slots) = self.shutdown.run_until_cancelled(self.free_slots()).await else { return };

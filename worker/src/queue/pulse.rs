@@ -12,7 +12,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, SetOnce, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
 };
 
 /// Heartbeats in a row before the first rescue. At 5 s that is 15 s: under the lease of 20 s, over the longest pause between
-/// two tries after an outage ([`DB_CALL_TIMEOUT`] and a backoff of 2 s).
+/// two tries in an outage ([`DB_CALL_TIMEOUT`] and a backoff of 2 s, or of a heartbeat when that is shorter).
 const RESCUE_AFTER_BEATS: f64 = 3.0;
 
 /// An attempt that the database holds open for us, but that we do not know, is given back at this age. Its claim was answered
@@ -40,6 +40,8 @@ pub(super) struct Pulse {
     pub(super) lease: Duration,
     /// Rung when an operator cancelled something.
     pub(super) look_now: Arc<Notify>,
+    /// Set with the first heartbeat: from then on the workers exist and may claim.
+    pub(super) registered: Arc<SetOnce<()>>,
     /// Weak, so that the settler ends with the last executor.
     pub(super) outcomes: mpsc::WeakSender<Settled>,
 }
@@ -55,12 +57,14 @@ impl Pulse {
     /// Beats until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut seen: Option<Seen> = None;
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(self.every);
         loop {
             match self.beat(seen).await {
                 Ok(now) => {
                     seen = Some(now);
-                    backoff = Backoff::default();
+                    // Refused from the second time on.
+                    let _ = self.registered.set(());
+                    backoff = Backoff::up_to(self.every);
                     if now.last_s - now.since_s >= self.every.as_secs_f64() * RESCUE_AFTER_BEATS {
                         self.rescue().await;
                     }
@@ -98,7 +102,7 @@ impl Pulse {
                 Some(_) => {}
             }
         }
-        self.give_back_abandoned(open.into_values()).await;
+        self.give_back_abandoned(open.into_values());
         // A gap in the database's clock without a failed beat: this machine slept, and the others perhaps with it.
         let longest_gap_s = (self.every + DB_CALL_TIMEOUT).as_secs_f64();
         let since_s =
@@ -106,7 +110,7 @@ impl Pulse {
         Ok(Seen { since_s, last_s: now_s })
     }
 
-    async fn give_back_abandoned(&self, open: impl Iterator<Item = OpenAttempt>) {
+    fn give_back_abandoned(&self, open: impl Iterator<Item = OpenAttempt>) {
         for attempt in open.filter(|one| one.age > ABANDONED_AFTER && self.roster.get(one.id).is_none()) {
             tracing::warn!(job.attempt_id = attempt.id.0, "giving back a job whose claim was never answered");
             let worker: Arc<str> = attempt.worker.into();

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, Semaphore, SetOnce, mpsc},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,7 @@ pub(super) async fn run(
     });
     let (outcomes, to_settle) = mpsc::channel(settle::OUTCOMES_WAITING_MAX);
 
+    let registered = Arc::default();
     let mut beside = JoinSet::new();
     let pulse = Pulse {
         db: db.clone(),
@@ -61,6 +62,7 @@ pub(super) async fn run(
         every: settings.heartbeat,
         lease: settings.lease,
         look_now: Arc::clone(&bells.cancels),
+        registered: Arc::clone(&registered),
         outcomes: outcomes.downgrade(),
     };
     spawn(&mut beside, pulse.run(stop.clone()));
@@ -85,8 +87,15 @@ pub(super) async fn run(
 
     let mut work = JoinSet::new();
     spawn(&mut work, settle::run(db.clone(), Arc::clone(&roster), Arc::clone(&names), to_settle));
-    let serve =
-        Serve { db, settings: &settings, names: &names, roster: &roster, bells: &bells, shutdown: &shutdown };
+    let serve = Serve {
+        db,
+        settings: &settings,
+        names: &names,
+        roster: &roster,
+        bells: &bells,
+        registered: &registered,
+        shutdown: &shutdown,
+    };
     for queue in queues {
         serve.start(&mut work, queue, outcomes.clone());
     }
@@ -142,6 +151,7 @@ struct Serve<'a> {
     names: &'a Names,
     roster: &'a Arc<Roster>,
     bells: &'a Bells,
+    registered: &'a Arc<SetOnce<()>>,
     shutdown: &'a CancellationToken,
 }
 
@@ -163,6 +173,7 @@ impl Serve<'_> {
             slots: Arc::new(Semaphore::new(queue.concurrency)),
             bell: Arc::clone(&self.bells.queues[queue.queue]),
             roster: Arc::clone(self.roster),
+            registered: Arc::clone(self.registered),
             feed,
             shutdown: self.shutdown.clone(),
         };
