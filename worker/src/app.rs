@@ -15,12 +15,13 @@ use shared::spool::Spool;
 use shared::telemetry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::ctx::Ctx;
 use crate::jobs;
 use crate::metrics::Metrics;
-use crate::queue::Runner;
+use crate::queue::{QueueError, Runner};
 use crate::scratch::Scratch;
 use crate::settings::Settings;
 
@@ -66,20 +67,30 @@ impl Worker {
         self.listener.local_addr()
     }
 
-    /// Takes jobs until a signal comes; running jobs then have their grace to finish. A second signal ends at once.
+    /// Takes jobs until `stop` is cancelled; running jobs then have their grace to finish.
+    ///
+    /// # Errors
+    /// When the queue ends by itself: the process must be started anew.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), QueueError> {
+        info!("worker takes jobs; metrics on port {}", self.listener.local_addr().map_or(0, |at| at.port()));
+        let metrics = AbortOnDropHandle::new(tokio::spawn(serve_metrics(self.listener, self.registry)));
+        let ended = self.runner.run(stop).await;
+        drop(metrics);
+        ended
+    }
+
+    /// Takes jobs until a signal comes. A second signal ends at once.
     pub async fn run_until(self, mut signals: Signals) -> ExitCode {
         let stop = CancellationToken::new();
-        info!("worker takes jobs; metrics on port {}", self.listener.local_addr().map_or(0, |at| at.port()));
-        let metrics = tokio::spawn(serve_metrics(self.listener, self.registry));
-        let queue = self.runner.run(stop.clone());
-        tokio::pin!(queue);
+        let running = self.run(stop.clone());
+        tokio::pin!(running);
         let ended = tokio::select! {
-            ended = &mut queue => ended,
+            ended = &mut running => ended,
             () = signals.recv() => {
                 info!("asked to stop: running jobs may finish");
                 stop.cancel();
                 tokio::select! {
-                    ended = &mut queue => ended,
+                    ended = &mut running => ended,
                     () = signals.recv() => {
                         warn!("second signal: ending at once; what runs is taken up elsewhere");
                         return ExitCode::FAILURE;
@@ -87,7 +98,6 @@ impl Worker {
                 }
             }
         };
-        metrics.abort();
         match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {

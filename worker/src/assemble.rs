@@ -203,7 +203,11 @@ pub enum AssembleError {
 /// # Errors
 /// [`AssembleError`]: the capture or the output failed, or there is no media in the chunks at all. Media that is missing or
 /// damaged in part is no error but a [`Gap`].
-pub fn assemble<W: Write + Seek>(source: &mut dyn ChunkSource, plan: &Plan, out: W) -> Result<Assembled, AssembleError> {
+pub fn assemble<W: Write + Seek>(
+    source: &mut dyn ChunkSource,
+    plan: &Plan,
+    out: W,
+) -> Result<Assembled, AssembleError> {
     let mut assembly = Assembly::new(out);
     let mut last = None;
     while let Some(chunk) =
@@ -406,7 +410,12 @@ impl Reader {
         }
     }
 
-    fn push<W: Write + Seek>(&mut self, stamp: Stamp, blob: &[u8], timeline: &mut Timeline<W>) -> io::Result<()> {
+    fn push<W: Write + Seek>(
+        &mut self,
+        stamp: Stamp,
+        blob: &[u8],
+        timeline: &mut Timeline<W>,
+    ) -> io::Result<()> {
         match self {
             Self::Matroska(reader) => reader.push(stamp, blob, timeline),
             Self::Mp4(reader) => reader.push(stamp, blob, timeline),

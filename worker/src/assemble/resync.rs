@@ -102,7 +102,8 @@ struct Evidence {
 
 impl Evidence {
     fn is_enough(&self, wanted: usize) -> bool {
-        !self.broken && (self.found >= wanted || (self.clean_end && self.found + 1 >= wanted && self.found > 0))
+        !self.broken
+            && (self.found >= wanted || (self.clean_end && self.found + 1 >= wanted && self.found > 0))
     }
 }
 
@@ -145,14 +146,18 @@ fn judge(head: Header, bytes: &[u8], numbers: Numbers<'_>) -> Option<(usize, usi
         (id::SEGMENT, _) => Some((head.len, 1)),
         (id::SIMPLE_BLOCK, Some(size)) if block_fits(payload, size, numbers, 0x70) => Some((end(size)?, 1)),
         (id::BLOCK_GROUP, Some(size)) if size <= MAX_BLOCK => {
-            let Parsed::Element(block) = ebml::header(payload) else { return payload.len().lt(&12).then_some((end(size)?, 0)) };
+            let Parsed::Element(block) = ebml::header(payload) else {
+                return payload.len().lt(&12).then_some((end(size)?, 0));
+            };
             let body = payload.get(block.len..).unwrap_or_default();
             let fits = block.id == id::BLOCK && block.size.is_some_and(|inner| inner < size);
             (fits && block_fits(body, block.size?, numbers, 0xF1)).then_some((end(size)?, 1))
         }
         (id::TIMESTAMP | id::POSITION | id::PREV_SIZE, Some(size)) if size <= 8 => Some((end(size)?, 0)),
         (id::CRC_32, Some(4)) => Some((end(4)?, 0)),
-        (id::INFO | id::TRACKS | id::CUES | id::TAGS | id::SEEK_HEAD | id::VOID, Some(size)) if size <= MAX_BLOCK => {
+        (id::INFO | id::TRACKS | id::CUES | id::TAGS | id::SEEK_HEAD | id::VOID, Some(size))
+            if size <= MAX_BLOCK =>
+        {
             Some((end(size)?, 0))
         }
         _ => None,

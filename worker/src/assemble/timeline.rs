@@ -136,8 +136,11 @@ impl<W: Write + Seek> Timeline<W> {
         if self.routes.iter().any(|route| route.number == number) {
             return;
         }
-        let length_size =
-            if header.codec_private.first() == Some(&1) { h264::length_size(&header.codec_private) } else { 0 };
+        let length_size = if header.codec_private.first() == Some(&1) {
+            h264::length_size(&header.codec_private)
+        } else {
+            0
+        };
         let same_kind = |stream: &Stream| stream.header.codec.kind() == header.codec.kind();
         let found = self.streams.iter().position(|stream| stream.header.codec == header.codec);
         let mut inject = Vec::new();
@@ -372,7 +375,8 @@ impl Stream {
     fn note(&mut self, time_us: i64, duration_us: i64, data: &[u8], key: bool) {
         let codec = self.header.codec;
         let since = time_us - self.last_us;
-        let cadence = if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
+        let cadence =
+            if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
         let told = codec.duration_us(data).unwrap_or(duration_us);
         self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
         if self.info.packets == 0 {
@@ -407,7 +411,12 @@ impl Stream {
 }
 
 /// Brings an H.264 frame into four-byte lengths, and says whether it is a keyframe. Copies only what is not so already.
-fn repack<'a>(scratch: &'a mut Vec<u8>, stream: &mut Stream, route: &Route, data: &'a [u8]) -> (&'a [u8], bool) {
+fn repack<'a>(
+    scratch: &'a mut Vec<u8>,
+    stream: &mut Stream,
+    route: &Route,
+    data: &'a [u8],
+) -> (&'a [u8], bool) {
     if route.length_size == 4 {
         let key = h264::has_idr(data);
         if !key || route.inject.is_empty() {

@@ -68,7 +68,7 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     for (n, (user, tracks)) in participants.iter().enumerate() {
         let (from, span) = (part(n, participants.len()), part(1, participants.len()));
         let report = |done: f64| {
-            progress.set(PROGRESS_ASSEMBLED + (from + done * span) * (PROGRESS_TO - PROGRESS_ASSEMBLED))
+            progress.set(PROGRESS_ASSEMBLED + (from + done * span) * (PROGRESS_TO - PROGRESS_ASSEMBLED));
         };
         let place = if participants.len() == 1 { Place::Recording } else { Place::Participant(n) };
         files.push(

@@ -147,7 +147,11 @@ impl Placer {
     }
 
     /// The current cluster's time, as written.
-    pub(super) fn timestamp<W: Write + Seek>(&mut self, raw_us: i64, sink: &mut Timeline<W>) -> io::Result<()> {
+    pub(super) fn timestamp<W: Write + Seek>(
+        &mut self,
+        raw_us: i64,
+        sink: &mut Timeline<W>,
+    ) -> io::Result<()> {
         let us = raw_us.saturating_add(self.shift_us);
         let end_us = self.paces.iter().map(|pace| pace.last_us).max();
         let backward = end_us.is_some_and(|end| us < end - MAX_BACK_US);
@@ -205,7 +209,11 @@ impl Placer {
     }
 
     /// Something is missing from here on, and with it perhaps a cluster.
-    pub(super) fn hole<W: Write + Seek>(&mut self, reason: GapReason, sink: &mut Timeline<W>) -> io::Result<()> {
+    pub(super) fn hole<W: Write + Seek>(
+        &mut self,
+        reason: GapReason,
+        sink: &mut Timeline<W>,
+    ) -> io::Result<()> {
         if self.tracks.is_none() {
             self.guess_codecs(Patience::Wait, sink);
         }
@@ -236,7 +244,8 @@ impl Placer {
     ) -> io::Result<()> {
         let Some(frames) = block.frames() else { return self.hole(GapReason::Corrupt, sink) };
         let known = self.tracks.as_ref().and_then(|all| all.iter().find(|track| track.number == block.track));
-        let (codec, default_us) = known.map_or((None, 0), |track| (Some(track.codec), track.default_duration_us));
+        let (codec, default_us) =
+            known.map_or((None, 0), |track| (Some(track.codec), track.default_duration_us));
         let went_back = |base: i64| {
             let pace = self.paces.iter().find(|pace| pace.track == block.track);
             pace.is_some_and(|pace| base + relative_us < pace.last_us - ROUNDING_US)
@@ -263,7 +272,10 @@ impl Placer {
                     self.emit(&frame, us, data, block.additions, sink)?;
                 }
                 _ => {
-                    self.hold(HeldFrame { data: data.to_vec(), additions: block.additions.to_vec(), ..frame }, sink)?;
+                    self.hold(
+                        HeldFrame { data: data.to_vec(), additions: block.additions.to_vec(), ..frame },
+                        sink,
+                    )?;
                 }
             }
             relative_us += lasts;
@@ -334,7 +346,14 @@ impl Placer {
             return Ok(());
         }
         self.clock.learn(frame.stamp, time_us);
-        sink.frame(&Frame { track: frame.track, time_us, marked: frame.marked, duration_us: 0, data, additions })
+        sink.frame(&Frame {
+            track: frame.track,
+            time_us,
+            marked: frame.marked,
+            duration_us: 0,
+            data,
+            additions,
+        })
     }
 
     fn is_track(&self, number: u64) -> bool {
@@ -354,7 +373,8 @@ impl Placer {
         let mut headers = Vec::new();
         for number in numbers.iter().copied() {
             let Some(codec) = self.codec_of(number) else { continue };
-            let mut payloads = self.frames().filter(|frame| frame.track == number).map(|frame| frame.data.as_slice());
+            let mut payloads =
+                self.frames().filter(|frame| frame.track == number).map(|frame| frame.data.as_slice());
             let first = payloads.clone().next().unwrap_or_default();
             let data = payloads.find(|data| codec.picture_size(data).is_some()).unwrap_or(first);
             headers.push((number, header::guessed(codec, data, self.muxer)));
@@ -378,18 +398,24 @@ impl Placer {
         let Some(from) = self.untimed_from else { return };
         let deciding = patience == Patience::Decide;
         let timed = self.held.get(from..).unwrap_or_default().iter().rev();
-        let timed = timed.take_while(|held| matches!(held, Held::Frame(frame) if frame.time_us.is_some())).count();
+        let timed =
+            timed.take_while(|held| matches!(held, Held::Frame(frame) if frame.time_us.is_some())).count();
         if !deciding && (timed == 0 || self.tracks.is_none()) {
             return;
         }
         let late = deciding || timed >= PATIENCE || self.clusters_since_held > 1;
         let base = self.base_by_sound(from).map(|base| (base, true)).or_else(|| {
-            let silent = self.tracks.as_ref().is_some_and(|all| all.iter().all(|track| track.codec != Codec::Opus));
+            let silent =
+                self.tracks.as_ref().is_some_and(|all| all.iter().all(|track| track.codec != Codec::Opus));
             if !late && !silent {
                 return None;
             }
             let by_cadence = self.base_by_cadence(from);
-            if by_cadence.is_none() && !late { None } else { Some((by_cadence.unwrap_or_else(|| self.base_by_clock(from)), false)) }
+            if by_cadence.is_none() && !late {
+                None
+            } else {
+                Some((by_cadence.unwrap_or_else(|| self.base_by_clock(from)), false))
+            }
         });
         let Some((base, exact)) = base else { return };
         let base = self.reconcile(from, base, exact, sink);
@@ -397,7 +423,10 @@ impl Placer {
     }
 
     /// The frames from `from` on that have no time, and the ones after them that have.
-    fn runs(&self, from: usize) -> (impl Iterator<Item = &HeldFrame> + Clone, impl Iterator<Item = &HeldFrame> + Clone) {
+    fn runs(
+        &self,
+        from: usize,
+    ) -> (impl Iterator<Item = &HeldFrame> + Clone, impl Iterator<Item = &HeldFrame> + Clone) {
         let frames = self.held.get(from..).unwrap_or_default().iter();
         let frames = frames.filter_map(|held| if let Held::Frame(frame) = held { Some(frame) } else { None });
         let untimed = frames.clone().filter(|frame| frame.time_us.is_none());
@@ -419,7 +448,9 @@ impl Placer {
             return tracks.iter().find(|track| track.number == number).map(|track| track.codec);
         }
         let of_track = self.frames().filter(move |frame| frame.track == number);
-        codec::sniff(of_track.map(|frame| (frame.time_us.unwrap_or(frame.relative_us) / 1_000, frame.data.as_slice())))
+        codec::sniff(
+            of_track.map(|frame| (frame.time_us.unwrap_or(frame.relative_us) / 1_000, frame.data.as_slice())),
+        )
     }
 
     /// A bound: the last picture without a time comes one frame before the first one with a time.
@@ -435,7 +466,10 @@ impl Placer {
         let frame_us = if steps > 0 {
             (last.relative_us - first.relative_us) / steps
         } else {
-            self.paces.iter().find(|pace| pace.track == after.track).map_or(DEFAULT_FRAME_US, |pace| pace.frame_us)
+            self.paces
+                .iter()
+                .find(|pace| pace.track == after.track)
+                .map_or(DEFAULT_FRAME_US, |pace| pace.frame_us)
         };
         Some(after.time_us? - frame_us - last.relative_us)
     }
@@ -503,4 +537,3 @@ impl Held {
         if let Self::Frame(frame) = self { frame.data.len() + frame.additions.len() } else { 0 }
     }
 }
-

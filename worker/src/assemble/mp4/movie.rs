@@ -58,7 +58,9 @@ fn track(trak: &[u8], movie_scale: i64) -> Option<(Track, Option<TrackHeader>)> 
     let number = u64::from(u32_at(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 })?);
     let mdia = child(trak, b"mdia")?;
     let timescale = timescale(child(mdia, b"mdhd")?)?;
-    let shift = child(trak, b"edts").and_then(|edts| child(edts, b"elst")).map_or(0, |elst| shift(elst, timescale, movie_scale));
+    let shift = child(trak, b"edts")
+        .and_then(|edts| child(edts, b"elst"))
+        .map_or(0, |elst| shift(elst, timescale, movie_scale));
     let stsd = child(child(child(mdia, b"minf")?, b"stbl")?, b"stsd")?;
     let (name, entry) = children(stsd.get(8..)?).next()?;
     Some((Track { number, timescale, shift, ..Track::default() }, header(name, entry)))

@@ -1,0 +1,81 @@
+//! The stages of processing against a real Postgres, a real capture and real FFmpeg, without an edge.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+
+#[path = "jobs/support.rs"]
+mod support;
+
+use shared::recording::RecordingState;
+use shared::track::{GapReason, TrackKind};
+
+use support::House;
+
+#[tokio::test]
+async fn a_captured_recording_becomes_a_file_with_thumbnails() {
+    let house = House::new().await;
+    let recording = house.record(&[("ann", TrackKind::Video, "chrome-webm-vp8")], "{}").await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let files = house.artifacts(&recording).await;
+    assert_eq!(files.len(), 6);
+    for file in &files {
+        let stored = house.stored(&file.storage_key);
+        assert_eq!(stored.len() as u64, file.size);
+    }
+    assert!(files[1..].iter().all(|picture| picture.width == Some(320)));
+    assert_eq!(done.duration_ms, files[0].duration_ms);
+    house.assert_nothing_left_behind(&recording).await;
+}
+
+#[tokio::test]
+async fn several_participants_have_a_file_each() {
+    let house = House::new().await;
+    let tracks =
+        [("ann", TrackKind::Video, "chrome-webm-vp8"), ("bob", TrackKind::Video, "chrome-mp4-avc1-kf1")];
+    let recording = house.record(&tracks, r#"{"format":"mkv","thumbnails":0}"#).await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let files = house.artifacts(&recording).await;
+    let owners: Vec<_> = files.iter().map(|file| file.participant.clone().unwrap().to_string()).collect();
+    assert_eq!(owners, ["ann", "bob"]);
+}
+
+#[tokio::test]
+async fn sound_alone_has_its_waveform_for_a_picture() {
+    let house = House::new().await;
+    let recording = house.record(&[("ann", TrackKind::Audio, "chrome-webm-audio")], "{}").await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let files = house.artifacts(&recording).await;
+    assert_eq!((files[0].content_type.as_str(), files.len()), ("audio/webm", 2));
+}
+
+#[tokio::test]
+async fn what_the_asked_container_does_not_hold_is_encoded() {
+    let house = House::new().await;
+    let recording =
+        house.record(&[("ann", TrackKind::Video, "ff-webm-vp8")], r#"{"format":"mp4","thumbnails":1}"#).await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    assert_eq!(house.artifacts(&recording).await[0].content_type, "video/mp4");
+}
+
+#[tokio::test]
+async fn text_that_names_other_files_is_no_media_and_reads_none_of_them() {
+    let house = House::new().await;
+    let text = format!("ffconcat version 1.0\nfile {}\n", house.fixture("chrome-webm-vp8", 0).display());
+    let recording = house.record_bytes("ann", &[text.into_bytes()], "{}").await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Failed);
+    assert_eq!(done.error.unwrap().code, "unusable-media");
+    let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
+    assert_eq!(gaps[0].reason, GapReason::Corrupt);
+}
+
+#[tokio::test]
+async fn a_recording_without_a_single_chunk_fails_and_says_so() {
+    let house = House::new().await;
+    let recording = house.record(&[], "{}").await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.error.unwrap().code, "no-media");
+}

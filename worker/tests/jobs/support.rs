@@ -1,0 +1,202 @@
+//! A recording that some edge has captured and sealed, and a worker that runs until it is finished.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use shared::capture::{Capture, CaptureConfig, ChunkHeader, ReceivedBody, TrackSpec};
+use shared::clock::{Clock, SystemClock, Timestamp};
+use shared::db::calls::{self, NewCall};
+use shared::db::recordings::{self, NewRecording, Step};
+use shared::db::{artifacts, edges, tracks};
+use shared::env::Env;
+use shared::id::{CallId, EdgeId, RecordingId, UserId};
+use shared::jobs::{self, MuxRecording};
+use shared::recording::{Recording, RecordingState, Stage};
+use shared::spool::Spool;
+use shared::testing::TestDatabase;
+use shared::track::{Track, TrackKind, TrackSource};
+use sqlx::PgPool;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use worker::{Settings, Worker};
+
+/// How long a test waits for a recording to be finished, on a machine that builds something else at the same time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct House {
+    pub(crate) db: PgPool,
+    url: String,
+    dir: TempDir,
+    capture: Capture,
+    spool: Spool,
+    edge: EdgeId,
+}
+
+impl House {
+    pub(crate) async fn new() -> Self {
+        let database = TestDatabase::create().await;
+        let db = database.pool(5).await;
+        worker::queue::migrate(&db).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path().join("spool")).unwrap();
+        let config = CaptureConfig::new(dir.path().join("capture"), spool.clone());
+        let (capture, _) = Capture::open(config, Arc::new(SystemClock)).unwrap();
+        let edge = EdgeId::generate();
+        edges::register(&db, &edge, "http://127.0.0.1", "test", now()).await.unwrap();
+        Self { db, url: database.url, dir, capture, spool, edge }
+    }
+
+    /// Records fixtures, one track each, and seals the recording.
+    pub(crate) async fn record(&self, fixtures: &[(&str, TrackKind, &str)], options: &str) -> RecordingId {
+        let id = self.start(options).await;
+        for (user, kind, fixture) in fixtures {
+            let mut blobs = Vec::new();
+            while let Ok(blob) = std::fs::read(self.fixture(fixture, blobs.len())) {
+                blobs.push(blob);
+            }
+            assert!(!blobs.is_empty(), "no such fixture");
+            self.upload(&id, user, *kind, &blobs).await;
+        }
+        self.seal(&id).await;
+        id
+    }
+
+    pub(crate) async fn record_bytes(&self, user: &str, blobs: &[Vec<u8>], options: &str) -> RecordingId {
+        let id = self.start(options).await;
+        self.upload(&id, user, TrackKind::Video, blobs).await;
+        self.seal(&id).await;
+        id
+    }
+
+    pub(crate) fn fixture(&self, name: &str, blob: usize) -> PathBuf {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mediarecorder");
+        data.join(name).join(format!("{blob:04}.bin"))
+    }
+
+    async fn start(&self, options: &str) -> RecordingId {
+        let (id, call, by) = (RecordingId::generate(), CallId::generate(), UserId::parse("ann").unwrap());
+        let mut tx = self.db.begin().await.unwrap();
+        let new = NewCall {
+            id: call.clone(),
+            host: by.clone(),
+            title: None,
+            participants: Vec::new(),
+            max_participants: 2,
+            metadata: serde_json::json!({}),
+            record_options: None,
+        };
+        calls::create(&mut tx, &new, now()).await.unwrap();
+        let options = serde_json::from_str(options).unwrap();
+        let (edge, at, deadline) = (&self.edge, now(), now() + TimeDelta::hours(1));
+        let new = NewRecording { id: &id, call: &call, by: &by, options: &options, edge, at, deadline };
+        recordings::start(&mut tx, &new).await.unwrap();
+        tx.commit().await.unwrap();
+        id
+    }
+
+    async fn upload(&self, id: &RecordingId, user: &str, kind: TrackKind, blobs: &[Vec<u8>]) {
+        let participant = UserId::parse(user).unwrap();
+        let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Client, kind };
+        let log = self.capture.track(&spec).await.unwrap();
+        for (sequence, blob) in (0..).zip(blobs) {
+            let header = ChunkHeader { sequence, client_timestamp_ms: None, mime: None };
+            log.append_chunk(header, ReceivedBody::from_bytes(Bytes::from(blob.clone()))).await.unwrap();
+        }
+        log.complete(blobs.len() as u64 - 1).await.unwrap();
+    }
+
+    async fn seal(&self, id: &RecordingId) {
+        let facts = self.capture.close_recording(id).await.unwrap();
+        let mut tx = self.db.begin().await.unwrap();
+        recordings::stop(&mut tx, id, now(), now() + TimeDelta::hours(1)).await.unwrap();
+        for facts in facts {
+            let track = Track {
+                id: facts.id,
+                recording: id.clone(),
+                participant: facts.spec.participant,
+                source: facts.spec.source,
+                kind: facts.spec.kind,
+                mime_type: facts.status.mime,
+                codec: None,
+                started_at: facts.status.first_arrival.unwrap(),
+                duration_ms: None,
+                chunks: facts.status.chunks,
+                bytes: facts.status.bytes,
+                received: facts.status.received,
+                last_sequence: facts.status.last_sequence,
+                gaps: None,
+            };
+            tracks::upsert(&mut *tx, &track).await.unwrap();
+        }
+        let step = Step { stage: Stage::Mux, token: "first".to_owned() };
+        recordings::begin_processing(&mut tx, id, &step, now(), now() + TimeDelta::hours(1)).await.unwrap();
+        let job = MuxRecording { recording: id.clone(), token: step.token };
+        jobs::enqueue(&mut tx, &job).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Runs a worker until the recording is finished.
+    pub(crate) async fn process(&self, id: &RecordingId) -> Recording {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let env = Env::from_pairs([
+            ("DATABASE_URL", self.url.clone()),
+            ("SPOOL_URL", path("spool")),
+            ("SCRATCH_DIR", path("scratch")),
+            ("RECORDING_OUTPUT_DIR", path("out")),
+            ("METRICS_PORT", "0".to_owned()),
+        ]);
+        let worker = Worker::bind(Settings::from_env(&env).unwrap()).await.unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(worker.run(stop.clone()));
+        let finished =
+            tokio::time::timeout(PATIENCE, self.finished(id)).await.expect("it is finished in time");
+        stop.cancel();
+        running.await.unwrap().unwrap();
+        finished
+    }
+
+    async fn finished(&self, id: &RecordingId) -> Recording {
+        let mut look = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            look.tick().await;
+            let recording = recordings::find(&self.db, id).await.unwrap().unwrap();
+            if matches!(recording.state, RecordingState::Completed | RecordingState::Failed) {
+                return recording;
+            }
+        }
+    }
+
+    pub(crate) async fn artifacts(&self, id: &RecordingId) -> Vec<artifacts::Artifact> {
+        artifacts::of_recording(&self.db, id).await.unwrap()
+    }
+
+    pub(crate) async fn tracks(&self, id: &RecordingId) -> Vec<Track> {
+        tracks::of_recording(&self.db, id).await.unwrap()
+    }
+
+    pub(crate) fn stored(&self, key: &str) -> Vec<u8> {
+        std::fs::read(self.dir.path().join("out").join(key)).unwrap()
+    }
+
+    /// Scratch is empty and nothing is staged; the capture itself is kept for re-processing.
+    pub(crate) async fn assert_nothing_left_behind(&self, id: &RecordingId) {
+        assert!(
+            self.spool.tokens(id).unwrap().iter().all(|token| self
+                .spool
+                .staged(id, token)
+                .unwrap()
+                .is_empty())
+        );
+        assert!(!self.spool.tracks(id).unwrap().is_empty());
+        let scratch = std::fs::read_dir(self.dir.path().join("scratch")).unwrap();
+        let folders = scratch.filter(|entry| entry.as_ref().unwrap().path().is_dir());
+        assert_eq!(folders.count(), 0);
+    }
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
