@@ -25,9 +25,11 @@ async fn main() -> anyhow::Result<()> {
     let dir = std::env::args().nth(1).ok_or_else(|| anyhow::anyhow!("name a folder that may be made"))?;
     std::fs::create_dir(&dir)?;
     for uploaders in [1, 20, 200] {
-        let bare = bare(Path::new(&dir))?;
+        let before = bare(Path::new(&dir))?;
         let (ours, mut acks) = durable(Path::new(&dir), uploaders).await?;
         acks.sort_unstable();
+        // Blocks that a virtual disk sees first are slow, which favours whoever comes later: the better one counts.
+        let bare = before.max(bare(Path::new(&dir))?);
         println!(
             "{uploaders} uploaders: bare {bare:.0} MB/s, capture {ours:.0} MB/s, ratio {:.2}, ack p50 {:?} p99 {:?}",
             ours / bare,
