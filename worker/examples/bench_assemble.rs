@@ -54,7 +54,9 @@ struct Blobs {
 
 impl ChunkSource for Blobs {
     fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
-        let Ok(bytes) = std::fs::read(self.folder.join(format!("{:06}.bin", self.next))) else { return Ok(None) };
+        let Ok(bytes) = std::fs::read(self.folder.join(format!("{:06}.bin", self.next))) else {
+            return Ok(None);
+        };
         let sequence = self.next;
         let ms = i64::try_from(sequence).unwrap_or(0) * 1_000;
         self.next += 1;
@@ -78,12 +80,8 @@ struct Usage {
 #[expect(clippy::disallowed_methods, reason = "a bench runs FFmpeg as a user would")]
 fn measure(program: &Path, args: &[String]) -> io::Result<Usage> {
     let report = std::env::temp_dir().join(format!("bench_assemble.{}", std::process::id()));
-    let status = Command::new("python3")
-        .args(["-c", MEASURE])
-        .arg(&report)
-        .arg(program)
-        .args(args)
-        .status()?;
+    let status =
+        Command::new("python3").args(["-c", MEASURE]).arg(&report).arg(program).args(args).status()?;
     if !status.success() {
         return Err(io::Error::other(format!("{} failed", program.display())));
     }
@@ -109,7 +107,9 @@ fn generate_hour(folder: &Path, seconds: u64) -> io::Result<u64> {
     let (mut blob, mut carried, mut total, mut index) = (head, Vec::new(), 0u64, 0u64);
     for second in 0..seconds {
         let (turn, within) = (second / CLIP_SECONDS, second % CLIP_SECONDS);
-        blob.extend_from_slice(&[0x1F, 0x43, 0xB6, 0x75, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xE7, 0x84]);
+        blob.extend_from_slice(&[
+            0x1F, 0x43, 0xB6, 0x75, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xE7, 0x84,
+        ]);
         let base = (turn * CLIP_SECONDS + within) * 1_000;
         blob.extend_from_slice(&u32::try_from(base).unwrap_or(u32::MAX).to_be_bytes());
         for block in blocks.iter().filter(|block| block.ms / 1_000 == within) {
@@ -143,9 +143,28 @@ fn encode_clip(folder: &Path) -> io::Result<PathBuf> {
     let clip = folder.join("clip.webm");
     let length = CLIP_SECONDS.to_string();
     let status = Command::new("ffmpeg")
-        .args(["-y", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30,noise=alls=12:allf=t"])
+        .args([
+            "-y",
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=1280x720:rate=30,noise=alls=12:allf=t",
+        ])
         .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", &length, "-c:v", "libvpx"])
-        .args(["-deadline", "realtime", "-cpu-used", "16", "-b:v", "1200k", "-minrate", "1200k", "-maxrate", "1200k"])
+        .args([
+            "-deadline",
+            "realtime",
+            "-cpu-used",
+            "16",
+            "-b:v",
+            "1200k",
+            "-minrate",
+            "1200k",
+            "-maxrate",
+            "1200k",
+        ])
         .args(["-g", "30", "-c:a", "libopus", "-b:a", "64k"])
         .arg(&clip)
         .status()?;
@@ -171,7 +190,9 @@ fn parse(clip: &[u8]) -> (Vec<u8>, Vec<ClipBlock>) {
         let payload = clip.get(begin..begin + size).unwrap_or_default();
         match id {
             0x1A45_DFA3 | 0x1549_A966 | 0x1654_AE6B => head.extend_from_slice(&clip[at..begin + size]),
-            0x1853_8067 => head.extend_from_slice(&[0x18, 0x53, 0x80, 0x67, 1, 255, 255, 255, 255, 255, 255, 255]),
+            0x1853_8067 => {
+                head.extend_from_slice(&[0x18, 0x53, 0x80, 0x67, 1, 255, 255, 255, 255, 255, 255, 255]);
+            }
             0xE7 => base = payload.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte)),
             0xA3 | 0xA1 => {
                 let relative = i64::from(i16::from_be_bytes([payload[1], payload[2]]));
@@ -189,7 +210,7 @@ fn parse(clip: &[u8]) -> (Vec<u8>, Vec<ClipBlock>) {
     (head, blocks)
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Marker {
     Kept,
     Cut,

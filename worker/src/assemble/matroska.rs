@@ -55,7 +55,15 @@ impl Reader {
             Head::Present => (Some(Vec::new()), false),
             Head::Lost => (None, true),
         };
-        Self { window: Vec::new(), skip: 0, hunting, scale_ns: 1_000_000, numbers: None, head, placer: Placer::new(tracks) }
+        Self {
+            window: Vec::new(),
+            skip: 0,
+            hunting,
+            scale_ns: 1_000_000,
+            numbers: None,
+            head,
+            placer: Placer::new(tracks),
+        }
     }
 
     /// What the session's chunks and times have in common.
@@ -64,7 +72,11 @@ impl Reader {
     }
 
     /// The next blob is missing: what was begun is lost, and the one after starts anywhere.
-    pub(super) fn hole<W: Write + Seek>(&mut self, reason: GapReason, sink: &mut Timeline<W>) -> io::Result<()> {
+    pub(super) fn hole<W: Write + Seek>(
+        &mut self,
+        reason: GapReason,
+        sink: &mut Timeline<W>,
+    ) -> io::Result<()> {
         self.salvage(sink)?;
         self.window.clear();
         self.skip = 0;
@@ -73,7 +85,12 @@ impl Reader {
     }
 
     /// Reads one blob.
-    pub(super) fn push<W: Write + Seek>(&mut self, stamp: Stamp, blob: &[u8], sink: &mut Timeline<W>) -> io::Result<()> {
+    pub(super) fn push<W: Write + Seek>(
+        &mut self,
+        stamp: Stamp,
+        blob: &[u8],
+        sink: &mut Timeline<W>,
+    ) -> io::Result<()> {
         if blob.is_empty() {
             return Ok(());
         }
@@ -129,7 +146,7 @@ impl Reader {
                 }
                 let end = head.size.and_then(|size| usize::try_from(size).ok()?.checked_add(head.len));
                 let rest = end.and_then(|end| blob.get(end.checked_sub(self.window.len())?..));
-                rest.is_none_or(|rest| resync::begins(rest, self.numbers()) || rest.is_empty())
+                rest.is_none_or(|rest| resync::may_begin(rest, self.numbers()))
             }
         }
     }
@@ -143,7 +160,7 @@ impl Reader {
         prefix.is_none_or(|prefix| prefix == self.window.as_slice()) || {
             let mut joined = self.window.clone();
             joined.extend_from_slice(blob.get(..blob.len().min(256 * 1024)).unwrap_or_default());
-            resync::begins(&joined, self.numbers())
+            resync::may_begin(&joined, self.numbers())
         }
     }
 
@@ -212,8 +229,16 @@ impl Reader {
                 self.placer.cluster();
                 return Ok(Step::Next(head.len));
             }
-            id::EBML | id::SEEK_HEAD | id::CUES | id::TAGS | id::CHAPTERS | id::ATTACHMENTS | id::VOID
-            | id::CRC_32 | id::POSITION | id::PREV_SIZE => return Ok(self.pass_over(head)),
+            id::EBML
+            | id::SEEK_HEAD
+            | id::CUES
+            | id::TAGS
+            | id::CHAPTERS
+            | id::ATTACHMENTS
+            | id::VOID
+            | id::CRC_32
+            | id::POSITION
+            | id::PREV_SIZE => return Ok(self.pass_over(head)),
             _ => {}
         }
         let limit = match head.id {
@@ -248,7 +273,12 @@ impl Reader {
     }
 
     /// Reads a whole element; false when it makes no sense.
-    fn whole<W: Write + Seek>(&mut self, head: Header, payload: &[u8], sink: &mut Timeline<W>) -> io::Result<bool> {
+    fn whole<W: Write + Seek>(
+        &mut self,
+        head: Header,
+        payload: &[u8],
+        sink: &mut Timeline<W>,
+    ) -> io::Result<bool> {
         match head.id {
             id::TIMESTAMP => {
                 let ticks = i64::try_from(ebml::uint(payload)).unwrap_or(i64::MAX);

@@ -95,7 +95,11 @@ impl Reader {
     }
 
     /// The next blob is missing: the fragment that was begun gives what it has, and the next one may start anywhere.
-    pub(super) fn hole<W: Write + Seek>(&mut self, reason: GapReason, sink: &mut Timeline<W>) -> io::Result<()> {
+    pub(super) fn hole<W: Write + Seek>(
+        &mut self,
+        reason: GapReason,
+        sink: &mut Timeline<W>,
+    ) -> io::Result<()> {
         let torn_from = self.torn(sink)?;
         self.hunting = true;
         match torn_from {
@@ -114,7 +118,12 @@ impl Reader {
     }
 
     /// Reads one blob.
-    pub(super) fn push<W: Write + Seek>(&mut self, stamp: Stamp, blob: &[u8], sink: &mut Timeline<W>) -> io::Result<()> {
+    pub(super) fn push<W: Write + Seek>(
+        &mut self,
+        stamp: Stamp,
+        blob: &[u8],
+        sink: &mut Timeline<W>,
+    ) -> io::Result<()> {
         if blob.is_empty() {
             return Ok(());
         }
@@ -186,7 +195,8 @@ impl Reader {
                 self.why_empty = "mp4 whose samples are not in fragments, or whose fragment heads are lost";
                 Ok(Some(if first.size <= bytes.len() { first.size } else { 0 }))
             }
-            b"ftyp" | b"styp" | b"sidx" | b"free" | b"skip" | b"emsg" | b"prft" | b"mfra" | b"uuid" | b"meta"
+            b"ftyp" | b"styp" | b"sidx" | b"free" | b"skip" | b"emsg" | b"prft" | b"mfra" | b"uuid"
+            | b"meta"
                 if first.size <= MAX_HEAD =>
             {
                 Ok(Some(if first.size <= bytes.len() { first.size } else { 0 }))
@@ -196,7 +206,12 @@ impl Reader {
     }
 
     /// Reads a `moof` and the `mdat` after it, when both are whole.
-    fn fragment<W: Write + Seek>(&mut self, moof: &Box4, bytes: &[u8], sink: &mut Timeline<W>) -> io::Result<Option<usize>> {
+    fn fragment<W: Write + Seek>(
+        &mut self,
+        moof: &Box4,
+        bytes: &[u8],
+        sink: &mut Timeline<W>,
+    ) -> io::Result<Option<usize>> {
         let mut end = moof.size;
         loop {
             let after = match boxes::read(bytes.get(end..).unwrap_or_default()) {
@@ -230,7 +245,11 @@ impl Reader {
     }
 
     /// Reads the samples of a fragment; says when the first one was whose bytes are not there.
-    fn samples_of<W: Write + Seek>(&mut self, bytes: &[u8], sink: &mut Timeline<W>) -> io::Result<Option<i64>> {
+    fn samples_of<W: Write + Seek>(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut Timeline<W>,
+    ) -> io::Result<Option<i64>> {
         let Kind4::Box(moof) = boxes::read(bytes) else { return Ok(None) };
         let Some(payload) = moof.payload(bytes) else { return Ok(None) };
         let mut samples = fragment::samples(payload, moof.size, self.tracks.as_deref());
@@ -265,7 +284,8 @@ impl Reader {
     ) -> io::Result<()> {
         let Some(tracks) = self.tracks.as_ref() else { return Ok(()) };
         let track = |number: u64| tracks.iter().find(|track| track.number == number);
-        samples.sort_by_key(|sample| track(sample.track).map_or(i64::MAX, |track| track.us(sample.decode_time)));
+        samples
+            .sort_by_key(|sample| track(sample.track).map_or(i64::MAX, |track| track.us(sample.decode_time)));
         let first = samples.iter().find_map(|sample| Some(track(sample.track)?.us(sample.decode_time)));
         let Some(first_us) = first else { return Ok(()) };
         if self.is_absurd(first_us, &stamp) {
@@ -292,7 +312,9 @@ impl Reader {
         let Some((last_us, last)) = self.last else { return !(-MAX_JUMP_US..=MAX_SESSION_US).contains(&us) };
         let lost = (stamp.sequence - last.sequence).saturating_mul(MAX_CHUNK_US);
         let explained = stamp.since(&last).clamp(0, MAX_SESSION_US).max(lost);
-        us > last_us.saturating_add(explained).saturating_add(MAX_JUMP_US) || us < last_us || us > MAX_SESSION_US
+        us > last_us.saturating_add(explained).saturating_add(MAX_JUMP_US)
+            || us < last_us
+            || us > MAX_SESSION_US
     }
 
     fn movie<W: Write + Seek>(&mut self, payload: &[u8], sink: &mut Timeline<W>) {
@@ -310,7 +332,11 @@ impl Reader {
     }
 
     /// Tries to tell the tracks of a session without a head, and places what was held when it is done.
-    fn guess<W: Write + Seek>(&mut self, sink: &mut Timeline<W>, patience: guess::Patience) -> io::Result<()> {
+    fn guess<W: Write + Seek>(
+        &mut self,
+        sink: &mut Timeline<W>,
+        patience: guess::Patience,
+    ) -> io::Result<()> {
         let Some(guessed) = guess::tracks(&self.held, patience) else { return Ok(()) };
         for (track, header) in &guessed {
             match header {

@@ -92,7 +92,13 @@ impl<W: Write + Seek> Writer<W> {
     /// Begins a file whose times are multiples of `tick_us`.
     pub(super) fn new(mut out: W, tick_us: i64) -> io::Result<Self> {
         out.write_all(&[0; HEAD_BYTES])?;
-        Ok(Self { out, tick_us: tick_us.max(1), cluster: Vec::new(), cluster_ticks: 0, written: HEAD_BYTES as u64 })
+        Ok(Self {
+            out,
+            tick_us: tick_us.max(1),
+            cluster: Vec::new(),
+            cluster_ticks: 0,
+            written: HEAD_BYTES as u64,
+        })
     }
 
     /// Appends one block; blocks come in the order in which they are to be read.

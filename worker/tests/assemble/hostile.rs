@@ -67,7 +67,8 @@ fn lengths_that_lie_are_refused() {
         let (assembled, _) = run(hostile, &Plan::default()).unwrap();
         assert!(assembled.streams.iter().map(|stream| stream.packets).sum::<u64>() > 750);
     }
-    let box_of_4_gib = [&b"\0\0\0\x18ftypisom\0\0\0\0isomisom"[..], &[0xFF, 0xFF, 0xFF, 0xFF], b"moof"].concat();
+    let box_of_4_gib =
+        [&b"\0\0\0\x18ftypisom\0\0\0\0isomisom"[..], &[0xFF, 0xFF, 0xFF, 0xFF], b"moof"].concat();
     assert!(run(only(box_of_4_gib), &Plan::default()).is_err());
 }
 
@@ -78,7 +79,8 @@ fn bombs_of_nesting_and_of_tiny_elements_fizzle() {
     let tiny = [head(), [0xEC, 0x80].repeat(10_000), [0xA7, 0x81, 0].repeat(300_000)].concat();
     let segments = [0x18, 0x53, 0x80, 0x67, 0xFF].repeat(200_000);
     let blocks = [head(), [0xA3, 0x85, 0x81, 0, 0, 0x80, 0xFC].repeat(150_000)].concat();
-    let moofs = [&b"\0\0\0\x18ftypisom\0\0\0\0isomisom"[..], &b"\0\0\0\x10moof\0\0\0\x08mfhd".repeat(50_000)].concat();
+    let moofs = [&b"\0\0\0\x18ftypisom\0\0\0\0isomisom"[..], &b"\0\0\0\x10moof\0\0\0\x08mfhd".repeat(50_000)]
+        .concat();
     for bomb in [nested, groups, tiny, segments, blocks, moofs] {
         let began = Instant::now();
         let _ = run(only(bomb), &Plan::default());
@@ -125,7 +127,11 @@ fn random_damage_never_panics_and_never_invents_time() {
                 damaged[which].bytes = Bytes::from(bytes);
             }
             if let Ok((assembled, _)) = run(damaged, &Plan::default()) {
-                assert!(assembled.duration_us < want.duration_us + 120_000_000, "{name}: {}", assembled.duration_us);
+                assert!(
+                    assembled.duration_us < want.duration_us + 120_000_000,
+                    "{name}: {}",
+                    assembled.duration_us
+                );
             }
         }
     }
@@ -135,7 +141,10 @@ fn random_damage_never_panics_and_never_invents_time() {
 fn order_and_size_are_checked() {
     let all = chunks("chrome-webm-audio");
     let backwards = vec![all[1].clone(), all[0].clone()];
-    assert!(matches!(run(backwards, &Plan::default()), Err(AssembleError::OutOfOrder { after: 1, found: 0 })));
+    assert!(matches!(
+        run(backwards, &Plan::default()),
+        Err(AssembleError::OutOfOrder { after: 1, found: 0 })
+    ));
     let large = only(vec![0; 11 << 20]);
     assert!(matches!(run(large, &Plan::default()), Err(AssembleError::ChunkTooLarge { .. })));
 }

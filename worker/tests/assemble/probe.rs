@@ -33,8 +33,18 @@ fn look(program: &str, args: &[&str], input: &[u8]) -> (String, String, bool) {
 /// The packets of a file in the given container (`matroska` or `mov`).
 pub(crate) fn packets(format: &str, bytes: &[u8]) -> Vec<Packet> {
     let args = [
-        "-v", "error", "-f", format, "-show_packets", "-show_data_hash", "md5", "-show_entries",
-        "packet=codec_type,pts_time,flags,size,data_hash", "-of", "compact=p=0", "{}",
+        "-v",
+        "error",
+        "-f",
+        format,
+        "-show_packets",
+        "-show_data_hash",
+        "md5",
+        "-show_entries",
+        "packet=codec_type,pts_time,flags,size,data_hash",
+        "-of",
+        "compact=p=0",
+        "{}",
     ];
     let (out, _, _) = look("ffprobe", &args, bytes);
     out.replace("\n|", "|").lines().filter_map(packet).collect() // side data breaks the line

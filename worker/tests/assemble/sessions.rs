@@ -141,6 +141,11 @@ fn the_same_chunks_make_the_same_bytes_and_empty_blobs_change_nothing() {
     let (_, again) = run(all.clone(), &Plan::default()).unwrap();
     assert!(first == again);
     let mut with_empty = all.clone();
-    with_empty.push(Chunk { sequence: all.len() as u64, timestamp_ms: None, arrival_ms: 0, bytes: Bytes::new() });
+    with_empty.push(Chunk {
+        sequence: all.len() as u64,
+        timestamp_ms: None,
+        arrival_ms: 0,
+        bytes: Bytes::new(),
+    });
     assert!(run(with_empty, &Plan::default()).unwrap().1 == first);
 }

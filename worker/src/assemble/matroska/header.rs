@@ -34,13 +34,15 @@ pub(super) fn tracks(payload: &[u8]) -> Vec<(Track, TrackHeader)> {
 
 /// Every track number of a `Tracks` payload, also of tracks that cannot be kept: blocks may have them all.
 pub(super) fn numbers(payload: &[u8]) -> Vec<u64> {
-    let entries = ebml::children(payload).filter(|(child, _)| *child == id::TRACK_ENTRY).take(MAX_TRACK_ENTRIES);
+    let entries =
+        ebml::children(payload).filter(|(child, _)| *child == id::TRACK_ENTRY).take(MAX_TRACK_ENTRIES);
     let number = |entry| ebml::children(entry).find(|(child, _)| *child == id::TRACK_NUMBER);
     entries.filter_map(|(_, entry)| number(entry)).map(|(_, value)| ebml::uint(value)).collect()
 }
 
 fn track(entry: &[u8]) -> Option<(Track, TrackHeader)> {
-    let child = |wanted: u32| ebml::children(entry).find(|(found, _)| *found == wanted).map(|(_, value)| value);
+    let child =
+        |wanted: u32| ebml::children(entry).find(|(found, _)| *found == wanted).map(|(_, value)| value);
     let number = ebml::uint(child(id::TRACK_NUMBER)?);
     let codec = Codec::from_matroska_id(child(id::CODEC_ID)?)?;
     let mut header = TrackHeader::new(codec);

@@ -70,7 +70,8 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// Whether boxes of a recording begin at the first byte.
 pub(super) fn begins(blob: &[u8]) -> bool {
-    const BEGINNINGS: [&[u8; 4]; 8] = [b"ftyp", b"moov", b"moof", b"mdat", b"styp", b"sidx", b"emsg", b"prft"];
+    const BEGINNINGS: [&[u8; 4]; 8] =
+        [b"ftyp", b"moov", b"moof", b"mdat", b"styp", b"sidx", b"emsg", b"prft"];
     let Kind4::Box(found) = read(blob) else { return false };
     let known = BEGINNINGS.contains(&&found.name);
     known && (found.name != *b"moof" || blob.get(12..16) == Some(b"mfhd"))
@@ -89,6 +90,8 @@ pub(super) fn ends_inside(mut bytes: &[u8]) -> bool {
 /// Where the next fragment begins, from an offset on: `moof` with `mfhd` first in it.
 pub(super) fn find_fragment(bytes: &[u8], from: usize) -> Option<usize> {
     let window = bytes.get(from..)?;
-    let at = window.windows(16).position(|part| part.get(4..8) == Some(b"moof") && part.get(12..16) == Some(b"mfhd"))?;
+    let at = window
+        .windows(16)
+        .position(|part| part.get(4..8) == Some(b"moof") && part.get(12..16) == Some(b"mfhd"))?;
     Some(from + at)
 }

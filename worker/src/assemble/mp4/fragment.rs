@@ -48,7 +48,12 @@ pub(super) fn samples(moof: &[u8], after_moof: usize, tracks: Option<&[Track]>) 
     found
 }
 
-fn track_fragment(traf: &[u8], tracks: Option<&[Track]>, cursor: &mut usize, found: &mut Vec<Sample>) -> Option<()> {
+fn track_fragment(
+    traf: &[u8],
+    tracks: Option<&[Track]>,
+    cursor: &mut usize,
+    found: &mut Vec<Sample>,
+) -> Option<()> {
     let tfhd = child(traf, b"tfhd")?;
     let number = u64::from(u32_at(tfhd, 4)?);
     let track = tracks.and_then(|tracks| tracks.iter().find(|track| track.number == number));
@@ -89,7 +94,14 @@ fn defaults(tfhd: &[u8], track: Option<&Track>) -> Option<Defaults> {
 }
 
 /// Reads one `trun`.
-fn run(trun: &[u8], track: u64, defaults: Defaults, time: &mut i64, cursor: &mut usize, found: &mut Vec<Sample>) -> Option<()> {
+fn run(
+    trun: &[u8],
+    track: u64,
+    defaults: Defaults,
+    time: &mut i64,
+    cursor: &mut usize,
+    found: &mut Vec<Sample>,
+) -> Option<()> {
     const NON_SYNC: u32 = 0x0001_0000;
     let (flags, count) = (u32_at(trun, 0)?, u32_at(trun, 4)? as usize);
     let mut at = 8;

@@ -5,9 +5,9 @@
 //! per second times 1,000). Streams end within a packet of each other, so some seconds must have passed before one
 //! candidate alone is left. `avc1` without its parameter sets cannot be decoded by anyone, and is left out.
 
+use super::Fragment;
 use super::fragment::Sample;
 use super::movie::Track;
-use super::Fragment;
 use crate::assemble::codec::{self, Codec, h264, opus};
 use crate::assemble::writer::TrackHeader;
 
@@ -30,24 +30,28 @@ pub(super) enum Patience {
 /// What the held fragments' tracks are; `None` when more fragments would tell more. A track without a header cannot be
 /// decoded.
 pub(super) fn tracks(held: &[Fragment], patience: Patience) -> Option<Vec<(Track, Option<TrackHeader>)>> {
-    let mut numbers: Vec<u64> = held.iter().flat_map(|part| &part.samples).map(|sample| sample.track).collect();
+    let mut numbers: Vec<u64> =
+        held.iter().flat_map(|part| &part.samples).map(|sample| sample.track).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let sound: Vec<_> = numbers.iter().filter_map(|number| opus_track(held, *number)).collect();
     let sound_end = sound.iter().map(|(track, _)| track.us(end_of(held, track.number))).max();
-    let span = sound_end.map(|us| (us, Scale::FromSound)).or_else(|| Some((clock_span(held)?, Scale::FromClock)));
+    let span =
+        sound_end.map(|us| (us, Scale::FromSound)).or_else(|| Some((clock_span(held)?, Scale::FromClock)));
     let mut found = Vec::new();
     for number in numbers {
         if let Some((track, header)) = sound.iter().find(|(track, _)| track.number == number) {
             found.push((track.clone(), Some(header.clone())));
             continue;
         }
-        let (timescale, certain) = span.map_or((30_000, false), |(us, _)| picture_scale(end_of(held, number), us));
+        let (timescale, certain) =
+            span.map_or((30_000, false), |(us, _)| picture_scale(end_of(held, number), us));
         if !certain && patience == Patience::Wait {
             return None;
         }
         let from_sound = matches!(span, Some((_, Scale::FromSound)));
-        let track = Track { number, timescale, scale_is_estimate: !(certain && from_sound), ..Track::default() };
+        let track =
+            Track { number, timescale, scale_is_estimate: !(certain && from_sound), ..Track::default() };
         let header = picture_header(held, number);
         if header.is_none() && patience == Patience::Wait {
             return None;
@@ -71,7 +75,10 @@ fn payloads(held: &[Fragment], number: u64) -> impl Iterator<Item = (&Sample, &[
 }
 
 fn end_of(held: &[Fragment], number: u64) -> i64 {
-    payloads(held, number).map(|(sample, _)| sample.decode_time.saturating_add(sample.duration)).max().unwrap_or(0)
+    payloads(held, number)
+        .map(|(sample, _)| sample.decode_time.saturating_add(sample.duration))
+        .max()
+        .unwrap_or(0)
 }
 
 /// How much media the client's clock says there is, without sound to tell it.
@@ -92,7 +99,8 @@ fn opus_track(held: &[Fragment], number: u64) -> Option<(Track, TrackHeader)> {
     for found in scales {
         if found == scale { same += 1 } else { other += 1 }
     }
-    (same >= MIN_PACKETS && other <= same / 4 && [48_000, 1_000, 90_000, 1_000_000].contains(&scale)).then_some(())?;
+    (same >= MIN_PACKETS && other <= same / 4 && [48_000, 1_000, 90_000, 1_000_000].contains(&scale))
+        .then_some(())?;
     let (_, data) = payloads(held, number).next()?;
     let channels = if opus::is_stereo(data) { 2 } else { 1 };
     let mut header = TrackHeader::new(Codec::Opus);

@@ -38,7 +38,7 @@ impl Track {
 
 /// The tracks of a `moov`; one that no file of ours can hold has no header.
 pub(super) fn tracks(moov: &[u8]) -> Vec<(Track, Option<TrackHeader>)> {
-    let movie_scale = child(moov, b"mvhd").and_then(|mvhd| timescale(mvhd)).unwrap_or(1_000);
+    let movie_scale = child(moov, b"mvhd").and_then(timescale).unwrap_or(1_000);
     let traks = children(moov).filter(|(name, _)| name == b"trak").take(MAX_TRACKS);
     let mut found: Vec<_> = traks.filter_map(|(_, trak)| track(trak, movie_scale)).collect();
     let extends = child(moov, b"mvex").unwrap_or_default();
@@ -58,7 +58,9 @@ fn track(trak: &[u8], movie_scale: i64) -> Option<(Track, Option<TrackHeader>)> 
     let number = u64::from(u32_at(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 })?);
     let mdia = child(trak, b"mdia")?;
     let timescale = timescale(child(mdia, b"mdhd")?)?;
-    let shift = child(trak, b"edts").and_then(|edts| child(edts, b"elst")).map_or(0, |elst| shift(elst, timescale, movie_scale));
+    let shift = child(trak, b"edts")
+        .and_then(|edts| child(edts, b"elst"))
+        .map_or(0, |elst| shift(elst, timescale, movie_scale));
     let stsd = child(child(child(mdia, b"minf")?, b"stbl")?, b"stsd")?;
     let (name, entry) = children(stsd.get(8..)?).next()?;
     Some((Track { number, timescale, shift, ..Track::default() }, header(name, entry)))
