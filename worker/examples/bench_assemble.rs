@@ -191,7 +191,7 @@ fn parse(clip: &[u8]) -> (Vec<u8>, Vec<ClipBlock>) {
         match id {
             0x1A45_DFA3 | 0x1549_A966 | 0x1654_AE6B => head.extend_from_slice(&clip[at..begin + size]),
             0x1853_8067 => {
-                head.extend_from_slice(&[0x18, 0x53, 0x80, 0x67, 1, 255, 255, 255, 255, 255, 255, 255])
+                head.extend_from_slice(&[0x18, 0x53, 0x80, 0x67, 1, 255, 255, 255, 255, 255, 255, 255]);
             }
             0xE7 => base = payload.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte)),
             0xA3 | 0xA1 => {
@@ -210,7 +210,7 @@ fn parse(clip: &[u8]) -> (Vec<u8>, Vec<ClipBlock>) {
     (head, blocks)
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Marker {
     Kept,
     Cut,

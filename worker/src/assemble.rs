@@ -14,6 +14,7 @@ mod ebml;
 mod matroska;
 mod mp4;
 mod resync;
+mod session;
 mod timeline;
 mod writer;
 
@@ -21,9 +22,10 @@ use std::io::{self, Seek, Write};
 
 use bytes::Bytes;
 
-use self::clock::{Clock, Stamp};
+use self::clock::Stamp;
 pub use self::codec::{Codec, Kind};
-use self::matroska::{Head, Tail};
+use self::matroska::Tail;
+use self::session::{Found, Reader, recognise, recognise_headless};
 use self::timeline::Timeline;
 
 /// The largest chunk accepted: what the upload routes accept.
@@ -228,12 +230,6 @@ pub fn assemble<W: Write + Seek>(
     assembly.finish(plan, last)
 }
 
-/// The reader of the current session.
-enum Reader {
-    Matroska(Box<matroska::Reader>),
-    Mp4(Box<mp4::Reader>),
-}
-
 /// A track being assembled.
 struct Assembly<W> {
     /// Taken when the first media is recognised, because that tells the file's time scale.
@@ -354,92 +350,4 @@ fn since(stamp: &Stamp, before: &Stamp) -> i64 {
     let arrivals = stamp.arrival_us.saturating_sub(before.arrival_us);
     let client = stamp.since(before);
     if client > arrivals.saturating_add(MAX_CLOCK_LEAD_US) { arrivals } else { client }
-}
-
-/// What a blob turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    Matroska(Head),
-    Mp4(Head),
-}
-
-impl Found {
-    fn is_mp4(self) -> bool {
-        matches!(self, Self::Mp4(_))
-    }
-
-    fn has_head(self) -> bool {
-        matches!(self, Self::Matroska(Head::Present) | Self::Mp4(Head::Present))
-    }
-
-    fn reader(self) -> Reader {
-        match self {
-            Self::Matroska(head) => Reader::Matroska(Box::new(matroska::Reader::new(head))),
-            Self::Mp4(head) => Reader::Mp4(Box::new(mp4::Reader::new(head))),
-        }
-    }
-}
-
-/// Recognises the first blob of a session by its magic bytes.
-fn recognise(blob: &[u8]) -> Option<Found> {
-    /// How far the document type may be from the start; browsers put it within 32 bytes.
-    const DOC_TYPE_WITHIN: usize = 64;
-    if blob.starts_with(&[0x1A, 0x45, 0xDF, 0xA3]) {
-        let begin = blob.get(..blob.len().min(DOC_TYPE_WITHIN)).unwrap_or_default();
-        let names = |wanted: &[u8]| begin.windows(wanted.len()).any(|part| part == wanted);
-        return (names(b"webm") || names(b"matroska")).then_some(Found::Matroska(Head::Present));
-    }
-    (blob.get(4..8) == Some(b"ftyp")).then_some(Found::Mp4(Head::Present))
-}
-
-/// Recognises a later blob of a session whose first is lost.
-fn recognise_headless(blob: &[u8]) -> Option<Found> {
-    if mp4::begins(blob) {
-        return Some(Found::Mp4(Head::Lost));
-    }
-    let lost = resync::Numbers::Lost;
-    let found = resync::prefix(blob, lost).is_some() || resync::find(blob, 1, lost).is_some();
-    found.then_some(Found::Matroska(Head::Lost))
-}
-
-impl Reader {
-    fn hole<W: Write + Seek>(&mut self, reason: GapReason, timeline: &mut Timeline<W>) -> io::Result<()> {
-        match self {
-            Self::Matroska(reader) => reader.hole(reason, timeline),
-            Self::Mp4(reader) => reader.hole(reason, timeline),
-        }
-    }
-
-    fn push<W: Write + Seek>(
-        &mut self,
-        stamp: Stamp,
-        blob: &[u8],
-        timeline: &mut Timeline<W>,
-    ) -> io::Result<()> {
-        match self {
-            Self::Matroska(reader) => reader.push(stamp, blob, timeline),
-            Self::Mp4(reader) => reader.push(stamp, blob, timeline),
-        }
-    }
-
-    fn finish<W: Write + Seek>(&mut self, timeline: &mut Timeline<W>) -> io::Result<Tail> {
-        match self {
-            Self::Matroska(reader) => reader.finish(timeline),
-            Self::Mp4(reader) => reader.finish(timeline),
-        }
-    }
-
-    fn clock(&self) -> &Clock {
-        match self {
-            Self::Matroska(reader) => reader.clock(),
-            Self::Mp4(reader) => reader.clock(),
-        }
-    }
-
-    fn why_empty(&self) -> &'static str {
-        match self {
-            Self::Matroska(_) => "matroska without a block of a known codec",
-            Self::Mp4(reader) => reader.why_empty(),
-        }
-    }
 }

@@ -122,7 +122,7 @@ pub(super) enum Marked {
 /// Recognises the codec of a track whose header is lost, from its frames: (milliseconds, payload), in order.
 ///
 /// A video codec shows itself in a keyframe alone, Opus in the agreement of its own durations with the times.
-pub(super) fn sniff<'a>(frames: impl Iterator<Item = (i64, &'a [u8])> + Clone) -> Option<Codec> {
+pub(super) fn sniff<'a>(mut frames: impl Iterator<Item = (i64, &'a [u8])> + Clone) -> Option<Codec> {
     let video = |frame: &[u8]| {
         if vp8_keyframe(frame) {
             Some(Codec::Vp8)
@@ -137,7 +137,7 @@ pub(super) fn sniff<'a>(frames: impl Iterator<Item = (i64, &'a [u8])> + Clone) -
     if opus::times_agree(frames.clone()) {
         return Some(Codec::Opus);
     }
-    frames.clone().find_map(|(_, frame)| video(frame))
+    frames.find_map(|(_, frame)| video(frame))
 }
 
 /// A VP8 frame tag with the key bit clear and the start code behind it (RFC 6386, section 9.1).

@@ -146,7 +146,7 @@ impl Reader {
                 }
                 let end = head.size.and_then(|size| usize::try_from(size).ok()?.checked_add(head.len));
                 let rest = end.and_then(|end| blob.get(end.checked_sub(self.window.len())?..));
-                rest.is_none_or(|rest| resync::begins(rest, self.numbers()) || rest.is_empty())
+                rest.is_none_or(|rest| resync::may_begin(rest, self.numbers()))
             }
         }
     }
@@ -160,7 +160,7 @@ impl Reader {
         prefix.is_none_or(|prefix| prefix == self.window.as_slice()) || {
             let mut joined = self.window.clone();
             joined.extend_from_slice(blob.get(..blob.len().min(256 * 1024)).unwrap_or_default());
-            resync::begins(&joined, self.numbers())
+            resync::may_begin(&joined, self.numbers())
         }
     }
 

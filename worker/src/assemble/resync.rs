@@ -56,9 +56,10 @@ pub(super) fn prefix(blob: &[u8], numbers: Numbers<'_>) -> Option<&'static [u8]>
     })
 }
 
-/// Whether elements begin at the first byte of `bytes`.
-pub(super) fn begins(bytes: &[u8], numbers: Numbers<'_>) -> bool {
-    follow(&View { head: &[], prefix_len: 0, blob: bytes }, 0, numbers).is_enough(AT_START)
+/// Whether nothing speaks against elements beginning at the first byte of `bytes`: for the rest of a blob whose own start
+/// makes no sense by itself.
+pub(super) fn may_begin(bytes: &[u8], numbers: Numbers<'_>) -> bool {
+    !follow(&View { head: &[], prefix_len: 0, blob: bytes }, 0, numbers).broken
 }
 
 /// The first offset from `from` on at which elements begin.
@@ -141,7 +142,11 @@ fn judge(head: Header, bytes: &[u8], numbers: Numbers<'_>) -> Option<(usize, usi
     let payload = bytes.get(head.len..).unwrap_or_default();
     let end = |size: u64| usize::try_from(size).ok()?.checked_add(head.len);
     match (head.id, head.size) {
-        (id::CLUSTER, _) => Some((head.len, 1)),
+        // A cluster's time comes first; Void, CRC-32 and Position are what else has been seen there.
+        (id::CLUSTER, _) => payload
+            .first()
+            .is_none_or(|byte| matches!(byte, 0xE7 | 0xEC | 0xBF | 0xA7))
+            .then_some((head.len, 1)),
         (id::EBML, Some(size)) if size <= 64 => Some((end(size)?, 1)),
         (id::SEGMENT, _) => Some((head.len, 1)),
         (id::SIMPLE_BLOCK, Some(size)) if block_fits(payload, size, numbers, 0x70) => Some((end(size)?, 1)),

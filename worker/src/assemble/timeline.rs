@@ -3,17 +3,18 @@
 //! Readers hand frames over with times of their own session; this adds the session's offset, so that nothing overlaps
 //! what is already written. It knows no container's syntax on the way in, and leaves the way out to the writer.
 
+mod stream;
+
 use std::io::{self, Seek, Write};
 
+use self::stream::{Stream, repack};
+
 use super::codec::{Codec, Kind, Marked, h264};
-use super::writer::{Block, BlockKind, MAX_CODEC_PRIVATE, MAX_TRACKS, TrackHeader, Writer};
-use super::{Estimate, Gap, GapReason, PictureSize, StreamInfo};
+use super::writer::{Block, BlockKind, MAX_TRACKS, TrackHeader, Writer};
+use super::{Estimate, Gap, GapReason, StreamInfo};
 
 /// Gaps kept one by one; a recording that has more is rubbish, and its last gap then covers the rest.
 const MAX_GAPS: usize = 10_000;
-
-/// Changes of resolution kept per stream: one a minute for a day.
-const MAX_SIZES: usize = 1_440;
 
 /// Spans whose times are estimates, kept one by one; more are merged into the last.
 const MAX_ESTIMATES: usize = 1_000;
@@ -23,9 +24,6 @@ const SILENT_US: i64 = 500_000;
 
 /// A stream without a frame for this long (across a hole, too) is not waited for after one.
 const ACTIVE_US: i64 = 60_000_000;
-
-/// The longest that a frame without a duration of its own is taken to last.
-const MAX_FRAME_US: i64 = 1_000_000;
 
 /// What a frame of an unknown cadence is taken to last: MediaRecorder's default is 30 frames a second.
 const DEFAULT_FRAME_US: i64 = 33_000;
@@ -48,14 +46,6 @@ pub(super) struct Frame<'a> {
     pub(super) duration_us: i64,
     pub(super) data: &'a [u8],
     pub(super) additions: &'a [u8],
-}
-
-/// One stream of the output.
-struct Stream {
-    header: TrackHeader,
-    info: StreamInfo,
-    last_us: i64,
-    end_us: i64,
 }
 
 /// Where a session's track goes, and what its payloads need on the way.
@@ -352,93 +342,4 @@ pub(super) struct Finished {
     pub(super) estimates: Vec<Estimate>,
     pub(super) duration_us: i64,
     pub(super) bytes: u64,
-}
-
-impl Stream {
-    fn new(mut header: TrackHeader) -> Self {
-        header.codec_private.truncate(MAX_CODEC_PRIVATE);
-        let codec = header.codec;
-        let info = StreamInfo {
-            kind: codec.kind(),
-            codec,
-            packets: 0,
-            keyframes: 0,
-            first_us: 0,
-            last_us: 0,
-            end_us: 0,
-            sizes: Vec::new(),
-        };
-        Self { header, info, last_us: 0, end_us: 0 }
-    }
-
-    /// Counts a frame and learns from it.
-    fn note(&mut self, time_us: i64, duration_us: i64, data: &[u8], key: bool) {
-        let codec = self.header.codec;
-        let since = time_us - self.last_us;
-        let cadence =
-            if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
-        let told = codec.duration_us(data).unwrap_or(duration_us);
-        self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
-        if self.info.packets == 0 {
-            self.info.first_us = time_us;
-        }
-        self.last_us = self.last_us.max(time_us);
-        self.info.packets += 1;
-        self.info.keyframes += u64::from(key);
-        if key && codec.kind() == Kind::Video {
-            self.note_size(time_us, data);
-        }
-    }
-
-    fn note_size(&mut self, time_us: i64, data: &[u8]) {
-        let Some((width, height)) = self.header.codec.picture_size(data) else { return };
-        self.header.size.get_or_insert((width, height));
-        let same = self.info.sizes.last().is_some_and(|last| (last.width, last.height) == (width, height));
-        if !same && self.info.sizes.len() < MAX_SIZES {
-            self.info.sizes.push(PictureSize { time_us, width, height });
-        }
-    }
-
-    fn into_info(self) -> StreamInfo {
-        let mut info = self.info;
-        info.last_us = self.last_us;
-        info.end_us = self.end_us;
-        if let (true, Some((width, height))) = (info.sizes.is_empty(), self.header.size) {
-            info.sizes.push(PictureSize { time_us: info.first_us, width, height });
-        }
-        info
-    }
-}
-
-/// Brings an H.264 frame into four-byte lengths, and says whether it is a keyframe. Copies only what is not so already.
-fn repack<'a>(
-    scratch: &'a mut Vec<u8>,
-    stream: &mut Stream,
-    route: &Route,
-    data: &'a [u8],
-) -> (&'a [u8], bool) {
-    if route.length_size == 4 {
-        let key = h264::has_idr(data);
-        if !key || route.inject.is_empty() {
-            return (data, key);
-        }
-        scratch.clear();
-        scratch.extend_from_slice(&route.inject);
-        scratch.extend_from_slice(data);
-        return (scratch, key);
-    }
-    scratch.clear();
-    if route.length_size == 0 {
-        h264::append(scratch, h264::annex_b(data));
-    } else {
-        h264::append(scratch, h264::prefixed(data, route.length_size));
-    }
-    let key = h264::has_idr(scratch);
-    if key && stream.header.codec_private.is_empty() {
-        stream.header.codec_private = h264::avcc_from(h264::prefixed(scratch, 4)).unwrap_or_default();
-    }
-    if key && !route.inject.is_empty() {
-        scratch.splice(0..0, route.inject.iter().copied());
-    }
-    (scratch, key)
 }

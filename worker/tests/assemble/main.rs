@@ -3,6 +3,8 @@
 //! The reference is independent of our code: `ffprobe` reads the fixture's blobs concatenated whole, and reads our output;
 //! packets are compared by payload and time.
 
+#![expect(clippy::unwrap_used, reason = "these are helpers of tests, where a panic is the report")]
+
 mod hostile;
 mod losses;
 mod probe;

@@ -38,7 +38,7 @@ impl Track {
 
 /// The tracks of a `moov`; one that no file of ours can hold has no header.
 pub(super) fn tracks(moov: &[u8]) -> Vec<(Track, Option<TrackHeader>)> {
-    let movie_scale = child(moov, b"mvhd").and_then(|mvhd| timescale(mvhd)).unwrap_or(1_000);
+    let movie_scale = child(moov, b"mvhd").and_then(timescale).unwrap_or(1_000);
     let traks = children(moov).filter(|(name, _)| name == b"trak").take(MAX_TRACKS);
     let mut found: Vec<_> = traks.filter_map(|(_, trak)| track(trak, movie_scale)).collect();
     let extends = child(moov, b"mvex").unwrap_or_default();

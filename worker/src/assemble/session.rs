@@ -1,0 +1,108 @@
+//! One recorder session: which container its blobs hold, and the reader for it. Believes bytes, never a mime type.
+
+use std::io::{self, Seek, Write};
+
+use super::GapReason;
+use super::clock::{Clock, Stamp};
+use super::matroska::{self, Head, Tail};
+use super::mp4;
+use super::resync;
+use super::timeline::Timeline;
+
+/// The reader of the current session.
+pub(super) enum Reader {
+    Matroska(Box<matroska::Reader>),
+    Mp4(Box<mp4::Reader>),
+}
+
+/// What a blob turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Matroska(Head),
+    Mp4(Head),
+}
+
+impl Found {
+    pub(super) fn is_mp4(self) -> bool {
+        matches!(self, Self::Mp4(_))
+    }
+
+    pub(super) fn has_head(self) -> bool {
+        matches!(self, Self::Matroska(Head::Present) | Self::Mp4(Head::Present))
+    }
+
+    pub(super) fn reader(self) -> Reader {
+        match self {
+            Self::Matroska(head) => Reader::Matroska(Box::new(matroska::Reader::new(head))),
+            Self::Mp4(head) => Reader::Mp4(Box::new(mp4::Reader::new(head))),
+        }
+    }
+}
+
+/// Recognises the first blob of a session by its magic bytes.
+pub(super) fn recognise(blob: &[u8]) -> Option<Found> {
+    /// How far the document type may be from the start; browsers put it within 32 bytes.
+    const DOC_TYPE_WITHIN: usize = 64;
+    if blob.starts_with(&[0x1A, 0x45, 0xDF, 0xA3]) {
+        let begin = blob.get(..blob.len().min(DOC_TYPE_WITHIN)).unwrap_or_default();
+        let names = |wanted: &[u8]| begin.windows(wanted.len()).any(|part| part == wanted);
+        return (names(b"webm") || names(b"matroska")).then_some(Found::Matroska(Head::Present));
+    }
+    (blob.get(4..8) == Some(b"ftyp")).then_some(Found::Mp4(Head::Present))
+}
+
+/// Recognises a later blob of a session whose first is lost.
+pub(super) fn recognise_headless(blob: &[u8]) -> Option<Found> {
+    if mp4::begins(blob) {
+        return Some(Found::Mp4(Head::Lost));
+    }
+    let lost = resync::Numbers::Lost;
+    let found = resync::prefix(blob, lost).is_some() || resync::find(blob, 1, lost).is_some();
+    found.then_some(Found::Matroska(Head::Lost))
+}
+
+impl Reader {
+    pub(super) fn hole<W: Write + Seek>(
+        &mut self,
+        reason: GapReason,
+        timeline: &mut Timeline<W>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Matroska(reader) => reader.hole(reason, timeline),
+            Self::Mp4(reader) => reader.hole(reason, timeline),
+        }
+    }
+
+    pub(super) fn push<W: Write + Seek>(
+        &mut self,
+        stamp: Stamp,
+        blob: &[u8],
+        timeline: &mut Timeline<W>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Matroska(reader) => reader.push(stamp, blob, timeline),
+            Self::Mp4(reader) => reader.push(stamp, blob, timeline),
+        }
+    }
+
+    pub(super) fn finish<W: Write + Seek>(&mut self, timeline: &mut Timeline<W>) -> io::Result<Tail> {
+        match self {
+            Self::Matroska(reader) => reader.finish(timeline),
+            Self::Mp4(reader) => reader.finish(timeline),
+        }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        match self {
+            Self::Matroska(reader) => reader.clock(),
+            Self::Mp4(reader) => reader.clock(),
+        }
+    }
+
+    pub(super) fn why_empty(&self) -> &'static str {
+        match self {
+            Self::Matroska(_) => "matroska without a block of a known codec",
+            Self::Mp4(reader) => reader.why_empty(),
+        }
+    }
+}

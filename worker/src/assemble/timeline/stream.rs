@@ -1,0 +1,109 @@
+//! One stream of the output: what is counted and learnt of it, and the packing of its payloads.
+
+use super::{DEFAULT_FRAME_US, Route};
+use crate::assemble::codec::{Kind, h264};
+use crate::assemble::writer::{MAX_CODEC_PRIVATE, TrackHeader};
+use crate::assemble::{PictureSize, StreamInfo};
+
+/// Changes of resolution kept per stream: one a minute for a day.
+const MAX_SIZES: usize = 1_440;
+
+/// The longest that a frame without a duration of its own is taken to last.
+const MAX_FRAME_US: i64 = 1_000_000;
+
+/// One stream of the output.
+pub(super) struct Stream {
+    pub(super) header: TrackHeader,
+    pub(super) info: StreamInfo,
+    pub(super) last_us: i64,
+    pub(super) end_us: i64,
+}
+
+impl Stream {
+    pub(super) fn new(mut header: TrackHeader) -> Self {
+        header.codec_private.truncate(MAX_CODEC_PRIVATE);
+        let codec = header.codec;
+        let info = StreamInfo {
+            kind: codec.kind(),
+            codec,
+            packets: 0,
+            keyframes: 0,
+            first_us: 0,
+            last_us: 0,
+            end_us: 0,
+            sizes: Vec::new(),
+        };
+        Self { header, info, last_us: 0, end_us: 0 }
+    }
+
+    /// Counts a frame and learns from it.
+    pub(super) fn note(&mut self, time_us: i64, duration_us: i64, data: &[u8], key: bool) {
+        let codec = self.header.codec;
+        let since = time_us - self.last_us;
+        let cadence =
+            if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
+        let told = codec.duration_us(data).unwrap_or(duration_us);
+        self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
+        if self.info.packets == 0 {
+            self.info.first_us = time_us;
+        }
+        self.last_us = self.last_us.max(time_us);
+        self.info.packets += 1;
+        self.info.keyframes += u64::from(key);
+        if key && codec.kind() == Kind::Video {
+            self.note_size(time_us, data);
+        }
+    }
+
+    fn note_size(&mut self, time_us: i64, data: &[u8]) {
+        let Some((width, height)) = self.header.codec.picture_size(data) else { return };
+        self.header.size.get_or_insert((width, height));
+        let same = self.info.sizes.last().is_some_and(|last| (last.width, last.height) == (width, height));
+        if !same && self.info.sizes.len() < MAX_SIZES {
+            self.info.sizes.push(PictureSize { time_us, width, height });
+        }
+    }
+
+    pub(super) fn into_info(self) -> StreamInfo {
+        let mut info = self.info;
+        info.last_us = self.last_us;
+        info.end_us = self.end_us;
+        if let (true, Some((width, height))) = (info.sizes.is_empty(), self.header.size) {
+            info.sizes.push(PictureSize { time_us: info.first_us, width, height });
+        }
+        info
+    }
+}
+
+/// Brings an H.264 frame into four-byte lengths, and says whether it is a keyframe. Copies only what is not so already.
+pub(super) fn repack<'a>(
+    scratch: &'a mut Vec<u8>,
+    stream: &mut Stream,
+    route: &Route,
+    data: &'a [u8],
+) -> (&'a [u8], bool) {
+    if route.length_size == 4 {
+        let key = h264::has_idr(data);
+        if !key || route.inject.is_empty() {
+            return (data, key);
+        }
+        scratch.clear();
+        scratch.extend_from_slice(&route.inject);
+        scratch.extend_from_slice(data);
+        return (scratch, key);
+    }
+    scratch.clear();
+    if route.length_size == 0 {
+        h264::append(scratch, h264::annex_b(data));
+    } else {
+        h264::append(scratch, h264::prefixed(data, route.length_size));
+    }
+    let key = h264::has_idr(scratch);
+    if key && stream.header.codec_private.is_empty() {
+        stream.header.codec_private = h264::avcc_from(h264::prefixed(scratch, 4)).unwrap_or_default();
+    }
+    if key && !route.inject.is_empty() {
+        scratch.splice(0..0, route.inject.iter().copied());
+    }
+    (scratch, key)
+}
