@@ -114,7 +114,8 @@ export class Recorder {
   static async open(options) {
     const unlock = await lock(`callreel-recorder:${options.recordingId}:${options.kind}`);
     try {
-      await navigator.storage?.persist?.().catch(() => false); // best effort: asks the browser not to evict us
+      // Best effort, and not waited for: Firefox asks the person, who may never answer.
+      navigator.storage?.persist?.().catch(() => false);
       const store = await openChunkStore(options.recordingId, options.kind);
       const { recordingId, participantId, kind, labels = {} } = options;
       const fresh = { nextSequence: 0, recordedMs: 0, recordedBytes: 0, state: /** @type {const} */ ("open") };
@@ -200,8 +201,8 @@ export class Recorder {
       ended: (reason, detail) => this.#ended(reason, detail),
     });
     await this.#store.putTrack({ ...this.#track, state: "open" });
+    this.#session = session; // before the first blob can come
     await session.start();
-    this.#session = session;
     this.#enter("recording");
   }
 
