@@ -148,7 +148,7 @@ export class Recorder {
     this.#uploader = new Uploader(store, this.#routes, options.retry ?? DEFAULT_POLICY, {
       acknowledged: (chunk) => this.#acknowledged(chunk),
       changed: () => this.#announce(),
-      blocked: (error) => this.#fail(error, true),
+      blocked: (error) => this.#refused(error),
     });
     for (const chunk of pending) this.#count(chunk.size);
     this.#uploader.add(pending);
@@ -343,6 +343,16 @@ export class Recorder {
     if (this.#session === undefined) return;
     this.#fail(error, false);
     void this.#session.stop();
+  }
+
+  /**
+   * The server will not take this track any more, so going on to record would only fill the browser. A token that ran
+   * out is different: the person signs in again, and `retry()` goes on.
+   * @param {ApiError} error
+   */
+  #refused(error) {
+    this.#fail(error, true);
+    if (error.status !== 401) void this.#session?.stop();
   }
 
   /** Takes the last blob, and waits until everything in hand is stored. */
