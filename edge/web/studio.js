@@ -9,7 +9,7 @@ import { ApiError } from "./api.js";
 import { Recorder } from "./recorder.js";
 
 /** @import { Api } from "./api.js" */
-/** @import { Progress, StateEvent } from "./recorder.js" */
+/** @import { Progress, StateEvent } from "./recorder-support.js" */
 
 /** Picture asked of the camera: the recording's own default size and rate. */
 const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
