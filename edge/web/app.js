@@ -82,7 +82,7 @@ async function recover() {
   if (first === undefined) return;
   const { recordingId, labels, kind } = first;
   const take = { recordingId, callId: labels.callId, userId: user.userId, host: labels.host === "yes" };
-  await studio.recover(take, /** @type {"video" | "audio" | "screen"} */ (kind));
+  await studio.recover(take, /** @type {"video" | "audio" | "screen"} */ (kind), first.state);
 }
 
 let finished = false;

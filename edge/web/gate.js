@@ -32,10 +32,12 @@ export class Gate {
     while (this.#waiting !== undefined) await this.#waiting.promise;
   }
 
-  /** A request went through: the next failure is the first again. */
+  /**
+   * A request went through: the next failure is the first again. One that was under way when the gate closed says
+   * nothing about it, and must not cut short what `retry-after` asked for.
+   */
   succeeded() {
-    this.#failures = 0;
-    this.open();
+    if (this.#waiting === undefined) this.#failures = 0;
   }
 
   /**

@@ -36,52 +36,23 @@ import { ChunkRoutes, sha256 } from "./chunk-routes.js";
 import { openChunkStore, unfinishedTracks } from "./chunk-store.js";
 import { deferred, persist } from "./gate.js";
 import { ApiError } from "./problem.js";
+import { backlogLimit, lock, numbers } from "./recorder-support.js";
 import { DEFAULT_POLICY } from "./retry.js";
 import { Uploader, asApiError } from "./uploader.js";
 
 export { ApiError, unfinishedTracks };
 
 /** @import { Captured } from "./capture-session.js" */
-/** @import { TokenSource, TrackStatus } from "./chunk-routes.js" */
+/** @import { TrackStatus } from "./chunk-routes.js" */
 /** @import { ChunkStore, Pending, TrackRow } from "./chunk-store.js" */
-/** @import { RetryPolicy } from "./retry.js" */
-/** @import { UploadState } from "./uploader.js" */
+/** @import { Progress, RecorderEvents, RecorderOptions, RecorderState, StateEvent } from "./recorder-support.js" */
 
-/** Most that may wait in this browser: two hours at 2 Mbit/s, which nobody is offline for without noticing. */
-export const BACKLOG_MAX_BYTES = 2 * 1024 ** 3;
-/** Share of the origin's free quota that the backlog may take; the rest is the host page's. */
-export const BACKLOG_QUOTA_SHARE = 0.5;
 /** Larger blobs are cut: the server takes 10 MiB a chunk, and iOS may hand over the whole recording as one blob. */
 export const CHUNK_MAX_BYTES = 8 * 1024 ** 2;
 /** Blobs that may wait to be written. At one a second this is half a minute of a disk that does not answer. */
 export const UNWRITTEN_MAX = 32;
-/** How long to wait for a tab that is just closing to give the lock back. */
-export const LOCK_WAIT_MS = 5_000;
 /** How long a start waits to hear which numbers the server holds. */
 export const SYNC_WAIT_MS = 10_000;
-
-/**
- * @typedef {object} RecorderOptions
- * @property {string} recordingId
- * @property {string} participantId The token's own user.
- * @property {"video" | "audio" | "screen"} kind
- * @property {TokenSource} token
- * @property {string} [baseUrl] Origin of the edge; default: the page's own.
- * @property {Record<string, string>} [labels] Kept with the track, given back by `unfinishedTracks()`.
- * @property {string[]} [mimeTypes] Instead of the preference in `capture-session.js`.
- * @property {number} [videoBitsPerSecond]
- * @property {number} [audioBitsPerSecond]
- * @property {number} [backlogMaxBytes]
- * @property {RetryPolicy} [retry]
- *
- * @typedef {"ready" | "recording" | "stopping" | "complete" | "closed"} RecorderState
- * @typedef {{ recordedMs: number, recordedChunks: number, recordedBytes: number, pendingChunks: number,
- *   pendingBytes: number, lastAckAt: number | null }} Progress
- * @typedef {{ state: RecorderState, upload: UploadState, uploadError: ApiError | undefined }} StateEvent
- * @typedef {{ code: string, detail: string, requestId: string, fatal: boolean }} ErrorEvent `fatal`: uploads stand
- *   still until `retry()` or `discard()`.
- * @typedef {{ progress: Progress, state: StateEvent, error: ErrorEvent }} RecorderEvents
- */
 
 export class Recorder {
   /** @type {RecorderState} */ #state = "ready";
@@ -148,7 +119,7 @@ export class Recorder {
     this.#uploader = new Uploader(store, this.#routes, options.retry ?? DEFAULT_POLICY, {
       acknowledged: (chunk) => this.#acknowledged(chunk),
       changed: () => this.#announce(),
-      blocked: (error) => this.#fail(error, true),
+      blocked: (error) => this.#refused(error),
     });
     for (const chunk of pending) this.#count(chunk.size);
     this.#uploader.add(pending);
@@ -156,9 +127,7 @@ export class Recorder {
     this.#sync();
   }
 
-  get state() {
-    return this.#state;
-  }
+  get state() { return this.#state; }
 
   /** @returns {StateEvent} */
   get status() {
@@ -282,9 +251,7 @@ export class Recorder {
     this.#fail(new ApiError({ code: "chunks-evicted", status: 0, detail }), false);
   }
 
-  /**
-   * Without an answer in time the local count decides, if there is one: every number this browser gave is in it.
-   */
+  /** Without an answer in time the local count decides, if there is one: every number this browser gave is in it. */
   async #numbersKnown() {
     const late = new ApiError({ code: "network", status: 0, detail: "the server does not answer; recording was not started" });
     const timeout = deferred();
@@ -345,6 +312,16 @@ export class Recorder {
     void this.#session.stop();
   }
 
+  /**
+   * The server will not take this track any more, so going on to record would only fill the browser. A token that ran
+   * out is different: the person signs in again, and `retry()` goes on.
+   * @param {ApiError} error
+   */
+  #refused(error) {
+    this.#fail(error, true);
+    if (error.status !== 401) void this.#session?.stop();
+  }
+
   /** Takes the last blob, and waits until everything in hand is stored. */
   async #endSession() {
     await this.#session?.stop();
@@ -402,9 +379,7 @@ export class Recorder {
     this.#announce();
   }
 
-  #announce() {
-    this.#emit("state", this.status);
-  }
+  #announce() { this.#emit("state", this.status); }
 
   /**
    * @param {ApiError} error
@@ -422,43 +397,4 @@ export class Recorder {
   #emit(type, detail) {
     for (const listener of this.#listeners[type]) listener(detail);
   }
-}
-
-/**
- * @param {RecorderOptions} options
- * @returns {Promise<number>} Bytes that may wait in this browser.
- */
-async function backlogLimit({ backlogMaxBytes = BACKLOG_MAX_BYTES }) {
-  const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
-  if (quota === undefined) return backlogMaxBytes;
-  return Math.min(backlogMaxBytes, (quota - usage) * BACKLOG_QUOTA_SHARE);
-}
-
-/**
- * @param {string} name
- * @returns {Promise<() => void>} Gives the lock back.
- */
-function lock(name) {
-  const held = deferred();
-  return new Promise((resolve, reject) => {
-    const options = { signal: AbortSignal.timeout(LOCK_WAIT_MS) };
-    const request = navigator.locks.request(name, options, () => {
-      resolve(held.resolve);
-      return held.promise;
-    });
-    const detail = "another tab of this browser is recording or uploading this recording";
-    request.catch(() => reject(new ApiError({ code: "open-elsewhere", status: 0, detail })));
-  });
-}
-
-/**
- * @param {(number | [number, number])[]} missing Single numbers or ranges.
- * @returns {number[]}
- */
-function numbers(missing) {
-  return missing.flatMap((entry) => {
-    if (typeof entry === "number") return [entry];
-    const [from, to] = entry;
-    return Array.from({ length: to - from + 1 }, (_, index) => from + index);
-  });
 }

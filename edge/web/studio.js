@@ -9,7 +9,7 @@ import { ApiError } from "./api.js";
 import { Recorder } from "./recorder.js";
 
 /** @import { Api } from "./api.js" */
-/** @import { ErrorEvent, Progress, StateEvent } from "./recorder.js" */
+/** @import { Progress, StateEvent } from "./recorder-support.js" */
 
 /** Picture asked of the camera: the recording's own default size and rate. */
 const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
@@ -96,12 +96,14 @@ export class Studio extends EventTarget {
    * Takes up what an earlier tab left: its chunks are uploaded at once; the person chooses to go on or to finish.
    * @param {Take} take
    * @param {"video" | "audio" | "screen"} kind
+   * @param {"open" | "stopped"} left `stopped`: the person had pressed stop, so only the sending is left.
    */
-  async recover(take, kind) {
+  async recover(take, kind, left) {
     this.take = take;
     try {
       await this.#open(kind);
       this.#set({ state: "interrupted" });
+      if (left === "stopped") await this.stop();
     } catch (cause) {
       this.take = undefined;
       this.#set({ state: "idle", trouble: readable(cause) });
@@ -161,8 +163,8 @@ export class Studio extends EventTarget {
     const labels = { callId, host: host ? "yes" : "no" };
     const recorder = await Recorder.open({ recordingId, participantId: userId, kind, token: this.#token, labels });
     recorder.on("progress", () => this.#changed());
-    recorder.on("state", () => this.#changed());
-    recorder.on("error", (error) => this.#onError(error));
+    recorder.on("state", (status) => this.#onState(status));
+    recorder.on("error", (error) => this.#set({ trouble: error }));
     this.#recorder = recorder;
   }
 
@@ -206,10 +208,13 @@ export class Studio extends EventTarget {
     this.#set({ state: "idle", trouble: this.trouble ?? readable(cause) });
   }
 
-  /** @param {ErrorEvent} error */
-  #onError(error) {
-    const interrupted = this.state === "recording" && this.#recorder?.state === "ready";
-    this.#set({ trouble: error, ...(interrupted ? { state: /** @type {const} */ ("interrupted") } : {}) });
+  /**
+   * The session ended by itself: the camera is gone, the backlog is full, or the server refuses.
+   * @param {StateEvent} status
+   */
+  #onState(status) {
+    const interrupted = this.state === "recording" && status.state === "ready";
+    this.#set(interrupted ? { state: "interrupted" } : {});
   }
 
   #constraints() {

@@ -49,6 +49,14 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the database answers, for a probe that sets its own time limit.
+///
+/// # Errors
+/// Those of the database.
+pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::Connection::ping(&mut *pool.acquire().await?).await
+}
+
 /// How a page of a list begins: after the row with this time and id, newest first.
 #[derive(Debug, Clone)]
 pub struct After {

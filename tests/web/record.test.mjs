@@ -11,12 +11,13 @@ import { launchForPage } from "./support/browsers.mjs";
 const RECORD_MS = Number(process.env.CALLREEL_RECORD_MS ?? 10_000);
 /** A minute is what the product promises from stop to a playable file. */
 const COMPLETED_WITHIN_MS = 60_000;
-const STEP_WITHIN_MS = 20_000;
+/** Any one step of the page; generous: a loaded machine with two cores encodes 720p slowly. */
+const STEP_WITHIN_MS = 45_000;
 
 const byId = (/** @type {string} */ id) => `[data-testid="${id}"]`;
 
 for (const browser of /** @type {("chromium" | "firefox")[]} */ ((process.env.CALLREEL_BROWSERS ?? "chromium,firefox").split(","))) {
-  test(`${browser} records ${RECORD_MS} ms through the page and sees it completed`, { timeout: 180_000 }, async () => {
+  test(`${browser} records ${RECORD_MS} ms through the page and sees it completed`, { timeout: 240_000 }, async () => {
     const url = process.env.CALLREEL_URL;
     assert.ok(url, "CALLREEL_URL is missing: set it to a running edge, http://127.0.0.1:8080 say");
     const driver = await launchForPage(browser);

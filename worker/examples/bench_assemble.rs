@@ -46,6 +46,9 @@ fn main() -> io::Result<()> {
     writeln!(out, "ratio       {:.2}", (ours.cpu_seconds + after.cpu_seconds) / alone.cpu_seconds)
 }
 
+/// Blobs looked for at most: a day of seconds. What is missing before is a hole.
+const MAX_BLOBS: u64 = 86_400;
+
 /// Blobs read from the folder one at a time.
 struct Blobs {
     folder: PathBuf,
@@ -54,9 +57,14 @@ struct Blobs {
 
 impl ChunkSource for Blobs {
     fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
-        let Ok(bytes) = std::fs::read(self.folder.join(format!("{:06}.bin", self.next))) else {
+        let path = |n: u64| self.folder.join(format!("{n:06}.bin"));
+        while self.next < MAX_BLOBS && !path(self.next).exists() {
+            self.next += 1;
+        }
+        if self.next >= MAX_BLOBS {
             return Ok(None);
-        };
+        }
+        let bytes = std::fs::read(path(self.next))?;
         let sequence = self.next;
         let ms = i64::try_from(sequence).unwrap_or(0) * 1_000;
         self.next += 1;

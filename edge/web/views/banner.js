@@ -21,6 +21,7 @@ export function bannerView(studio) {
     const interrupted = studio.state === "interrupted";
     element.hidden = !interrupted && (here || !studio.busy || studio.take === undefined);
     goOn.hidden = finish.hidden = discard.hidden = !interrupted;
+    goOn.disabled = studio.status?.upload === "blocked";
     open.hidden = here;
     open.href = callHash;
     words.textContent = bannerWords(studio);
@@ -31,7 +32,8 @@ export function bannerView(studio) {
 }
 
 /** @param {import("../studio.js").Studio} studio */
-function bannerWords({ state, progress }) {
+function bannerWords({ state, progress, status, trouble }) {
+  if (status?.upload === "blocked") return `The upload has stopped: ${trouble?.detail ?? status.uploadError?.detail ?? ""}. What was recorded is kept in this browser.`;
   if (state === "recording") return "A recording is running.";
   if (state !== "interrupted") return "A recording is being sent. Please keep this page open.";
   const pending = progress?.pendingChunks ?? 0;

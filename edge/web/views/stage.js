@@ -74,6 +74,6 @@ export function stageView({ studio, user }, callId, known, signal) {
 function recordWords(state, host, liveId) {
   if (state === "starting") return "Starting…";
   if (state === "finishing") return "Finishing…";
-  if (liveId !== undefined) return host ? "Join the recording" : "Add my camera";
+  if (liveId !== undefined && state !== "interrupted") return host ? "Join the recording" : "Add my camera";
   return "Record";
 }

@@ -20,6 +20,8 @@ const REASONS = {
 const STEPS_MS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600].map((seconds) => seconds * 1000);
 /** Marks that fit a phone. */
 const MARKS_MAX = 7;
+/** A mark beyond this share of the axis would have its words outside of it. */
+const LAST_MARK = 0.95;
 
 /**
  * @param {Recording} recording
@@ -70,7 +72,7 @@ function lane({ track, fromMs }, totalMs) {
 /** @param {number} totalMs */
 function scale(totalMs) {
   const step = STEPS_MS.find((ms) => totalMs / ms <= MARKS_MAX) ?? totalMs / MARKS_MAX;
-  const marks = Array.from({ length: Math.floor(totalMs / step) + 1 }, (_, index) => {
+  const marks = Array.from({ length: Math.floor((totalMs * LAST_MARK) / step) + 1 }, (_, index) => {
     const mark = h("span", { class: "mark-time", text: clock(index * step) });
     mark.style.left = `${(100 * index * step) / totalMs}%`;
     return mark;

@@ -8,6 +8,9 @@ use crate::assemble::{PictureSize, StreamInfo};
 /// Changes of resolution kept per stream: one a minute for a day.
 const MAX_SIZES: usize = 1_440;
 
+/// A step this many times the one before is a jump over a hole and tells nothing of how long a frame lasts.
+const JUMP: i64 = 4;
+
 /// The longest that a frame without a duration of its own is taken to last.
 const MAX_FRAME_US: i64 = 1_000_000;
 
@@ -17,6 +20,8 @@ pub(super) struct Stream {
     pub(super) info: StreamInfo,
     pub(super) last_us: i64,
     pub(super) end_us: i64,
+    /// The step to the last frame from the one before.
+    frame_us: i64,
 }
 
 impl Stream {
@@ -33,15 +38,17 @@ impl Stream {
             end_us: 0,
             sizes: Vec::new(),
         };
-        Self { header, info, last_us: 0, end_us: 0 }
+        Self { header, info, last_us: 0, end_us: 0, frame_us: DEFAULT_FRAME_US }
     }
 
     /// Counts a frame and learns from it.
     pub(super) fn note(&mut self, time_us: i64, duration_us: i64, data: &[u8], key: bool) {
         let codec = self.header.codec;
-        let since = time_us - self.last_us;
-        let cadence =
-            if self.info.packets > 0 && since > 0 { since.min(MAX_FRAME_US) } else { DEFAULT_FRAME_US };
+        let since = (time_us - self.last_us).min(MAX_FRAME_US);
+        let cadence = if (1..=self.frame_us * JUMP).contains(&since) { since } else { self.frame_us };
+        if self.info.packets > 0 && since > 0 {
+            self.frame_us = since;
+        }
         let told = codec.duration_us(data).unwrap_or(duration_us);
         self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
         if self.info.packets == 0 {

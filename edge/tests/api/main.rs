@@ -1,0 +1,10 @@
+//! The edge from outside: a real one on a port of its own, over a database of its own, spoken to in raw HTTP.
+//!
+//! `TEST_DATABASE_URL` names a Postgres server and a user who may create databases.
+
+mod auth;
+mod calls;
+mod common;
+mod media;
+mod recordings;
+mod support;
