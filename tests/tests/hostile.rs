@@ -126,7 +126,7 @@ fn lay_canaries(system: &System) -> std::path::PathBuf {
     let film = Fixture::load("chrome-webm-audio").whole();
     let folders = &system.folders;
     for folder in [folders.root().to_owned(), folders.scratch(), folders.spool(), folders.capture()] {
-        std::fs::write(folder.join("canary.webm"), &film).unwrap();
+        std::fs::write(folder.join("canary.webm"), &film).expect("/tmp has room");
     }
     folders.root().join("canary.webm")
 }
