@@ -48,7 +48,9 @@ async fn a_token_signed_with_the_secret_is_believed() {
     let missing = answer(edge.request("GET", PATH)).await;
     missing.is_problem(401, "unauthenticated");
     assert_eq!(missing.header("www-authenticate"), "Bearer");
-    answer(edge.request("GET", PATH).header("authorization", "Basic YTpi")).await.is_problem(401, "unauthenticated");
+    answer(edge.request("GET", PATH).header("authorization", "Basic YTpi"))
+        .await
+        .is_problem(401, "unauthenticated");
     // A recent one is within the leeway of clocks.
     with_token(&edge, &signed(&with(json!({ "exp": now() - 5 })))).await.is(200);
 }
@@ -96,7 +98,8 @@ async fn a_public_key_decides_the_algorithm() {
         with_token(&edge, &signed_as(algorithm, None)).await.is(200);
         with_token(&edge, &signed(&claims())).await.is(200);
         // The classic forgery: the public key as an HMAC secret.
-        let forged = encode(&Header::default(), &claims(), &EncodingKey::from_secret(pem.as_bytes())).unwrap();
+        let forged =
+            encode(&Header::default(), &claims(), &EncodingKey::from_secret(pem.as_bytes())).unwrap();
         with_token(&edge, &forged).await.is_problem(401, "invalid-token");
     }
 }
@@ -105,8 +108,12 @@ async fn a_public_key_decides_the_algorithm() {
 async fn issuer_and_audience_are_checked_when_configured() {
     let edge = edge_with(&[("JWT_ISSUER", "us"), ("JWT_AUDIENCE", "calls")]).await;
     with_token(&edge, &signed(&with(json!({ "iss": "us", "aud": ["x", "calls"] })))).await.is(200);
-    for wrong in [json!({ "iss": "us" }), json!({ "aud": "calls" }), json!({ "iss": "us", "aud": "x" }), json!({ "iss": "x", "aud": "calls" })]
-    {
+    for wrong in [
+        json!({ "iss": "us" }),
+        json!({ "aud": "calls" }),
+        json!({ "iss": "us", "aud": "x" }),
+        json!({ "iss": "x", "aud": "calls" }),
+    ] {
         with_token(&edge, &signed(&with(wrong))).await.is_problem(401, "invalid-token");
     }
 }
@@ -143,8 +150,7 @@ fn set(keys: &[(&str, Algorithm)]) -> Value {
 #[tokio::test]
 async fn published_keys_are_believed_by_their_ids() {
     let (url, keys) = published().await;
-    *keys.lock().unwrap() =
-        set(&[("r", Algorithm::RS256), ("e", Algorithm::ES256), ("d", Algorithm::EdDSA)]);
+    *keys.lock().unwrap() = set(&[("r", Algorithm::RS256), ("e", Algorithm::ES256), ("d", Algorithm::EdDSA)]);
     let edge = edge_with(&[("JWT_JWKS_URL", &url), ("JWT_SECRET", "")]).await;
     for (id, algorithm) in [("r", Algorithm::RS256), ("e", Algorithm::ES256), ("d", Algorithm::EdDSA)] {
         with_token(&edge, &signed_as(algorithm, Some(id))).await.is(200);
