@@ -161,14 +161,33 @@ async fn published_keys_are_believed_by_their_ids() {
 }
 
 #[tokio::test]
-async fn no_set_of_keys_is_not_the_callers_fault_and_unknown_keys_do_not_hammer_the_publisher() {
+async fn a_new_key_is_found_at_once_and_then_the_publisher_is_not_hammered() {
     let (url, keys) = published().await;
+    *keys.lock().unwrap() = set(&[("old", Algorithm::ES256)]);
     let edge = edge_with(&[("JWT_JWKS_URL", &url)]).await;
-    let token = signed_as(Algorithm::RS256, Some("r"));
-    with_token(&edge, &token).await.is_problem(503, "keys-unavailable");
-    *keys.lock().unwrap() = set(&[("r", Algorithm::RS256)]);
-    // Fetched a moment ago: not again within the named interval.
-    with_token(&edge, &token).await.is_problem(503, "keys-unavailable");
+    with_token(&edge, &signed_as(Algorithm::ES256, Some("old"))).await.is(200);
+    *keys.lock().unwrap() = set(&[("new", Algorithm::RS256)]);
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("new"))).await.is(200);
+    with_token(&edge, &signed_as(Algorithm::ES256, Some("old"))).await.is_problem(401, "invalid-token");
+    *keys.lock().unwrap() = set(&[("newer", Algorithm::RS256)]);
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("newer"))).await.is_problem(401, "invalid-token");
+}
+
+#[tokio::test]
+async fn the_last_good_keys_stay_when_their_publisher_is_down() {
+    let (url, keys) = published().await;
+    *keys.lock().unwrap() = set(&[("a", Algorithm::EdDSA)]);
+    let edge = edge_with(&[("JWT_JWKS_URL", &url)]).await;
+    *keys.lock().unwrap() = json!("out of order");
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("b"))).await.is_problem(401, "invalid-token");
+    with_token(&edge, &signed_as(Algorithm::EdDSA, Some("a"))).await.is(200);
+}
+
+#[tokio::test]
+async fn that_there_is_no_set_of_keys_is_not_the_callers_fault() {
+    let (url, _keys) = published().await;
+    let edge = edge_with(&[("JWT_JWKS_URL", &url)]).await;
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("r"))).await.is_problem(503, "keys-unavailable");
     with_token(&edge, &signed(&claims())).await.is(200);
 }
 

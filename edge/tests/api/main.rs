@@ -8,5 +8,6 @@ mod auth;
 mod calls;
 mod common;
 mod media;
+mod process;
 mod recordings;
 mod support;
