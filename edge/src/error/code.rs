@@ -2,11 +2,13 @@
 
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $status:ident, $title:literal;)*) => {
         /// What went wrong, as a stable word.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
         pub enum Code {
             $($(#[$doc])* #[serde(rename = $word)] $name,)*
         }
@@ -112,6 +114,15 @@ codes! {
     /// The disk is below its reserve.
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "Disk full";
 }
+
+impl utoipa::PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::ALL.iter().map(|code| code.as_str());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+    }
+}
+
+impl utoipa::ToSchema for Code {}
 
 impl Code {
     /// The code of a status that a library answered with.
