@@ -66,7 +66,15 @@ mod tests {
     use super::*;
 
     fn packet(ms: f64, hash: &str) -> Packet {
-        Packet { kind: "audio".to_owned(), ms, lasts_ms: 20.0, hash: hash.to_owned(), key: true, size: 1 }
+        Packet {
+            kind: "audio".to_owned(),
+            ms,
+            lasts_ms: 20.0,
+            hash: hash.to_owned(),
+            key: true,
+            size: 1,
+            at: 0,
+        }
     }
 
     #[test]

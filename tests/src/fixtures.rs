@@ -61,6 +61,20 @@ impl Fixture {
         self.blobs.concat()
     }
 
+    /// Where a blob's bytes are among all of them.
+    #[must_use]
+    pub fn span(&self, blob: usize) -> std::ops::Range<usize> {
+        let from: usize = self.blobs.iter().take(blob).map(Bytes::len).sum();
+        from..from + self.blobs.get(blob).map_or(0, Bytes::len)
+    }
+
+    /// Its first blobs: a shorter recording.
+    #[must_use]
+    pub fn first(mut self, blobs: usize) -> Self {
+        self.blobs.truncate(blobs);
+        self
+    }
+
     /// FFmpeg's name of its container.
     #[must_use]
     pub fn demuxer(&self) -> &'static str {

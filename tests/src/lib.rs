@@ -10,6 +10,7 @@
 //! | [`program`] | a process with its log, ended whatever happens |
 //! | [`system`] | edge and workers over one database and one set of folders |
 //! | [`client`] | the API as a client uses it |
+//! | [`output`] | a recording's files, downloaded |
 //! | [`fixtures`] | what real browsers recorded |
 //! | [`probe`], [`compare`] | files as FFmpeg sees them, and how two of them differ |
 //!
@@ -29,6 +30,7 @@
 pub mod client;
 pub mod compare;
 pub mod fixtures;
+pub mod output;
 pub mod postgres;
 pub mod probe;
 pub mod program;

@@ -23,6 +23,8 @@ pub struct Packet {
     pub key: bool,
     /// Bytes of payload.
     pub size: usize,
+    /// Where its payload begins in the file, as exact as the demuxer tells: Matroska's tells the block's.
+    pub at: usize,
 }
 
 /// FFmpeg's name of the container that a file's ending means.
@@ -42,7 +44,7 @@ fn ffprobe(path: &Path, demuxer: &str, args: &[&str]) -> Output {
 /// When `ffprobe` does not run.
 #[must_use]
 pub fn packets(path: &Path, demuxer: &str) -> Vec<Packet> {
-    let entries = "packet=codec_type,pts_time,duration_time,flags,size,data_hash";
+    let entries = "packet=codec_type,pts_time,duration_time,flags,size,pos,data_hash";
     let args = ["-show_packets", "-show_data_hash", "md5", "-show_entries", entries, "-of", "compact=p=0"];
     let out = ffprobe(path, demuxer, &args).stdout;
     out.replace("\n|", "|").lines().filter_map(packet).collect() // side data breaks the line
@@ -58,6 +60,7 @@ fn packet(line: &str) -> Option<Packet> {
         hash: (*fields.get("data_hash")?).to_owned(),
         key: fields.get("flags")?.starts_with('K'),
         size: fields.get("size")?.parse().ok()?,
+        at: fields.get("pos")?.parse().ok()?,
     })
 }
 
@@ -137,11 +140,12 @@ impl Reference {
         let whole = folder.path().join("whole");
         std::fs::write(&whole, fixture.whole()).expect("/tmp has room");
         let complaints = decode_complaints(&whole, fixture.demuxer());
-        let packed = match fixture.name.contains("h264") {
-            true => repacked(&whole, folder.path()),
-            false => whole,
-        };
-        Self { packets: packets(&packed, fixture.demuxer()), complaints }
+        let mut packets = packets(&whole, fixture.demuxer());
+        if fixture.name.contains("h264") {
+            repack(&mut packets, &whole, folder.path());
+        }
+        lengthen(&mut packets);
+        Self { packets, complaints }
     }
 
     /// When the last of its packets ends, milliseconds.
@@ -151,13 +155,32 @@ impl Reference {
     }
 }
 
-fn repacked(file: &Path, folder: &Path) -> std::path::PathBuf {
+/// Takes payloads from a copy that FFmpeg made; places in the file stay those of the original.
+fn repack(packets: &mut [Packet], file: &Path, folder: &Path) {
     let to = folder.join("packed.mkv");
     let mut ffmpeg = command("ffmpeg");
     ffmpeg.args(["-v", "error", "-f", "matroska", "-i"]).arg(file).args(["-c", "copy", "-copyts"]).arg(&to);
     let done = output(&mut ffmpeg);
     assert!(done.ok, "FFmpeg does not copy the fixture: {}", done.stderr);
-    to
+    for kind in ["video", "audio"] {
+        let copies = self::packets(&to, "matroska").into_iter().filter(|packet| packet.kind == kind);
+        for (packet, copy) in packets.iter_mut().filter(|packet| packet.kind == kind).zip(copies) {
+            packet.hash = copy.hash;
+        }
+    }
+}
+
+/// A packet whose container does not say how long it lasts lasts until the next one of its kind.
+fn lengthen(packets: &mut [Packet]) {
+    for kind in ["video", "audio"] {
+        let mut of_kind: Vec<&mut Packet> = packets.iter_mut().filter(|packet| packet.kind == kind).collect();
+        let next: Vec<f64> = of_kind.iter().skip(1).map(|packet| packet.ms).collect();
+        for (packet, next) in of_kind.iter_mut().zip(next) {
+            if packet.lasts_ms == 0.0 {
+                packet.lasts_ms = next - packet.ms;
+            }
+        }
+    }
 }
 
 /// Whether a player can seek without reading the whole file: WebM and Matroska with their cues in front of the first cluster, MP4
@@ -232,8 +255,7 @@ mod tests {
 
     #[test]
     fn a_packet_is_read_from_a_line() {
-        let line =
-            "codec_type=audio|pts_time=0.060000|duration_time=0.020000|size=9|flags=K__|data_hash=MD5:ab";
+        let line = "codec_type=audio|pts_time=0.060000|duration_time=0.020000|size=9|pos=7|flags=K__|data_hash=MD5:ab";
         let packet = packet(line).unwrap();
         assert_eq!(
             (packet.kind.as_str(), packet.ms, packet.lasts_ms, packet.key),
