@@ -216,7 +216,7 @@ impl TrackReader {
         while let Some(item) = segment.next_item()? {
             match item {
                 Item::Damaged { offset, len } => {
-                    self.damaged.push(DamagedSpan { segment: number, offset, len })
+                    self.damaged.push(DamagedSpan { segment: number, offset, len });
                 }
                 Item::Record(record) => self.note(&mut segment, number, record)?,
             }
