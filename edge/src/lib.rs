@@ -1,4 +1,26 @@
-//! The edge: HTTP in front, capture on disk behind.
+//! The edge: HTTP in front, capture on disk behind. It carries calls and recordings; what is made of a finished recording is
+//! the worker's business.
+//!
+//! This crate must not know FFmpeg, and it speaks SQL only through `shared::db`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`server`] | binding, running and stopping the process |
+//! | [`app`], [`settings`] | what handlers share; the environment, read once |
+//! | [`auth`], [`error`] | who calls; what went wrong |
+//! | [`recordings`] | steps of a recording's life that routes and tasks share |
+//! | [`http`] | one file per group of routes, and what all of them have in common |
+//! | [`ingest`] | capture of chunks |
 
+pub mod app;
+pub mod auth;
+pub mod error;
+pub mod http;
 pub mod ingest;
+mod presence;
 pub mod recordings;
+pub mod server;
+pub mod settings;
+
+pub use server::Edge;
+pub use settings::Settings;

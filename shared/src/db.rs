@@ -12,6 +12,7 @@ pub mod artifacts;
 pub mod calls;
 pub mod edges;
 pub mod events;
+pub mod jobs;
 pub mod recordings;
 pub mod tracks;
 
@@ -46,6 +47,14 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
             .is_some_and(|code| ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))),
         _ => false,
     }
+}
+
+/// Whether the database answers, for a probe that sets its own time limit.
+///
+/// # Errors
+/// Those of the database.
+pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::Connection::ping(&mut *pool.acquire().await?).await
 }
 
 /// How a page of a list begins: after the row with this time and id, newest first.

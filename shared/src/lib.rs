@@ -20,6 +20,7 @@ pub mod clock;
 pub mod db;
 pub mod env;
 pub mod id;
+pub mod jobs;
 pub mod lifecycle;
 pub mod recording;
 pub mod settings;

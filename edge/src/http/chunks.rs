@@ -9,7 +9,6 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
-use axum::middleware::map_request;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use shared::capture::ReceivedBody;
@@ -31,19 +30,19 @@ mod problem;
 mod status;
 
 use body::Arriving;
+pub(crate) use body::linger;
 use head::{Head, Medium};
 use problem::Problem;
 
 /// The most bytes of the body of `complete`: one number in JSON, with room for white space.
 const COMPLETE_MAX_BYTES: u64 = 1024;
 
-/// The routes of this file.
+/// The routes of this file. [`linger`] belongs around them and around whatever may answer in their place.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(put_chunk))
         .routes(routes!(upload_chunk))
         .routes(routes!(complete_track))
-        .layer(map_request(body::linger))
         .routes(routes!(status::recording_status))
 }
 

@@ -156,6 +156,29 @@ pub async fn of_recording(db: impl PgExecutor<'_>, recording: &RecordingId) -> s
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
+/// The artifacts of several recordings, each recording's in the order of [`of_recording`].
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_recordings(
+    db: impl PgExecutor<'_>,
+    recordings: &[RecordingId],
+) -> sqlx::Result<Vec<Artifact>> {
+    let ids: Vec<String> = recordings.iter().map(ToString::to_string).collect();
+    let rows = sqlx::query_as!(
+        ArtifactRow,
+        r#"select id as "id: ArtifactId", recording_id as "recording_id: RecordingId", kind as "kind: ArtifactKind",
+            participant_id as "participant_id: UserId", ordinal, content_type, size, sha256, duration_ms, width, height,
+            staged_path, storage_key, stored_at
+         from artifact where recording_id = any($1)
+         order by recording_id, array_position(array['recording', 'participant', 'thumbnail'], kind), ordinal, id"#,
+        &ids,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
 /// Forgets the artifacts of a recording whose objects are gone.
 ///
 /// # Errors

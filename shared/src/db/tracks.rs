@@ -115,3 +115,23 @@ pub async fn of_recording(db: impl PgExecutor<'_>, recording: &RecordingId) -> s
     .await?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
+
+/// The tracks of several recordings, by recording, participant and kind.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_recordings(db: impl PgExecutor<'_>, recordings: &[RecordingId]) -> sqlx::Result<Vec<Track>> {
+    let ids: Vec<String> = recordings.iter().map(ToString::to_string).collect();
+    let rows = sqlx::query_as!(
+        TrackRow,
+        r#"select id as "id: TrackId", recording_id as "recording_id: RecordingId",
+            participant_id as "participant_id: UserId", source as "source: TrackSource", kind as "kind: TrackKind",
+            mime_type, codec, started_at, duration_ms, chunks, bytes, received as "received: Json<Vec<(u64, u64)>>",
+            last_sequence, gaps as "gaps: Json<Vec<Gap>>"
+         from track where recording_id = any($1) order by recording_id, participant_id, kind, source"#,
+        &ids,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}

@@ -51,7 +51,7 @@ impl Arriving {
 }
 
 /// Wraps a request's body so that, when it is let go before its end, the rest is read and thrown away for a while.
-pub(super) async fn linger(request: Request) -> Request {
+pub(crate) async fn linger(request: Request) -> Request {
     let expects = request.headers().contains_key(EXPECT);
     let asked = if expects { Asked::NotYet } else { Asked::Yes };
     request.map(|body| Body::new(Lingering { body: Some(body), asked }))

@@ -52,7 +52,10 @@ mod tests {
     fn the_digest_is_found_among_others() {
         assert_eq!(parse(&[RFC]).unwrap().unwrap()[0], 0x44);
         assert_eq!(parse(&["md5=:AAAA:", RFC]), parse(&[RFC]));
-        assert_eq!(parse(&["md5=:AAAA:, sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"]), parse(&[RFC]));
+        assert_eq!(
+            parse(&["md5=:AAAA:, sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"]),
+            parse(&[RFC])
+        );
     }
 
     #[test]

@@ -28,7 +28,9 @@ impl Medium {
     pub(super) fn parse(recording: &str, participant: &str, kind: &str) -> Result<Self, Problem> {
         Ok(Self {
             participant: UserId::parse(participant).map_err(|error| Problem::Invalid(error.to_string()))?,
-            kind: kind.parse().map_err(|error: shared::track::UnknownKind| Problem::Invalid(error.to_string()))?,
+            kind: kind
+                .parse()
+                .map_err(|error: shared::track::UnknownKind| Problem::Invalid(error.to_string()))?,
             recording: RecordingId::parse(recording).map_err(|_| Problem::NoSuchRecording)?,
         })
     }
@@ -53,7 +55,10 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
-        let mime = headers.get(CONTENT_TYPE).map(|value| value.to_str().map_err(|_| Problem::MimeType)).transpose()?;
+        let mime = headers
+            .get(CONTENT_TYPE)
+            .map(|value| value.to_str().map_err(|_| Problem::MimeType))
+            .transpose()?;
         Ok(Self {
             mime: mime_type(mime)?,
             sha256: digest::sha256(headers).map_err(|_| Problem::InvalidDigest)?,
@@ -77,7 +82,11 @@ pub(super) fn mime_type(raw: Option<&str>) -> Result<Option<String>, Problem> {
     let subtype = essence.strip_prefix("video/").or_else(|| essence.strip_prefix("audio/"));
     let named = subtype.is_some_and(|subtype| !subtype.is_empty() && subtype.bytes().all(is_token));
     let printable = raw.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if named && printable && raw.len() <= MAX_MIME_BYTES { Ok(Some(raw.to_owned())) } else { Err(Problem::MimeType) }
+    if named && printable && raw.len() <= MAX_MIME_BYTES {
+        Ok(Some(raw.to_owned()))
+    } else {
+        Err(Problem::MimeType)
+    }
 }
 
 /// RFC 9110, section 5.6.2.
@@ -103,7 +112,14 @@ mod tests {
         for unknown in ["application/octet-stream", "", " "] {
             assert!(mime_type(Some(unknown)).unwrap().is_none());
         }
-        for bad in ["text/html", "video/", "video", "video/w ebm", "video/webm;a=\u{e9}", &format!("video/{}", "x".repeat(300))] {
+        for bad in [
+            "text/html",
+            "video/",
+            "video",
+            "video/w ebm",
+            "video/webm;a=\u{e9}",
+            &format!("video/{}", "x".repeat(300)),
+        ] {
             assert!(mime_type(Some(bad)).is_err(), "{bad}");
         }
     }

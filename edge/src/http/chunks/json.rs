@@ -12,6 +12,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anyhow::Context;
+use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -37,7 +38,7 @@ static PARSING: Semaphore = Semaphore::const_new(PARSE_AT_ONCE);
 /// A chunk within JSON.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ChunkUpload<'a> {
+pub(super) struct ChunkUpload<'a> {
     /// The recording.
     #[serde(borrow)]
     #[schema(value_type = String)]
@@ -58,6 +59,7 @@ pub struct ChunkUpload<'a> {
     #[serde(default)]
     timestamp: Option<i64>,
     /// Its place in the track, from 0.
+    #[schema(value_type = u64)]
     sequence: serde_json::Number,
     /// `MediaRecorder`'s mime type.
     #[serde(borrow, default)]
@@ -112,7 +114,7 @@ pub(super) async fn collect(mut arriving: Arriving, max: u64, scratch: &Path) ->
 async fn to_file(mut arriving: Arriving, begin: Vec<u8>, max: u64, scratch: &Path) -> Result<File, Problem> {
     let mut file = tokio::fs::File::from_std(tempfile::tempfile_in(scratch).map_err(unwritten)?);
     let mut length = begin.len() as u64;
-    let mut next = Some(begin.into());
+    let mut next = Some(Bytes::from(begin));
     while let Some(bytes) = next {
         if length > max {
             return Err(Problem::TooLarge(max));
@@ -127,14 +129,17 @@ async fn to_file(mut arriving: Arriving, begin: Vec<u8>, max: u64, scratch: &Pat
 
 fn unwritten(error: std::io::Error) -> Problem {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => crate::ingest::Refused::DiskFull.into(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            crate::ingest::Refused::DiskFull.into()
+        }
         _ => Problem::Internal(anyhow::Error::new(error).context("cannot keep a body")),
     }
 }
 
 /// Reads what a chunk's JSON says, and keeps its bytes for the capture.
 pub(super) async fn parse(ingest: &Ingest, body: Whole) -> Result<(Said, ReceivedBody), Problem> {
-    let _permit = PARSING.acquire().await.context("the permits are never closed").map_err(Problem::Internal)?;
+    let _permit =
+        PARSING.acquire().await.context("the permits are never closed").map_err(Problem::Internal)?;
     let parsed = tokio::task::spawn_blocking(move || decode(body)).await;
     let (said, bytes) = parsed.map_err(|error| Problem::Internal(error.into()))??;
     let mut receiving = ingest.receive();
@@ -153,7 +158,8 @@ fn decode(body: Whole) -> Result<(Said, Vec<u8>), Problem> {
             json
         }
     };
-    let upload: ChunkUpload<'_> = serde_json::from_slice(&json).map_err(|error| Problem::Json(error.to_string()))?;
+    let upload: ChunkUpload<'_> =
+        serde_json::from_slice(&json).map_err(|error| Problem::Json(error.to_string()))?;
     let bytes = STANDARD.decode(upload.chunk.as_bytes()).map_err(|_| Problem::NotBase64)?;
     let said = Said {
         recording_id: upload.recording_id.into_owned(),

@@ -58,7 +58,9 @@ impl Problem {
     pub(super) fn result(&self) -> ChunkResult {
         match self {
             Self::Refused(Refused::Conflict) => ChunkResult::Conflict,
-            Self::Internal(_) | Self::Refused(Refused::Internal(_) | Refused::DatabaseAway) => ChunkResult::Failed,
+            Self::Internal(_) | Self::Refused(Refused::Internal(_) | Refused::DatabaseAway) => {
+                ChunkResult::Failed
+            }
             _ => ChunkResult::Refused,
         }
     }
@@ -75,16 +77,24 @@ impl Problem {
         let (code, detail): (Code, Cow<'static, str>) = match self {
             Self::Invalid(detail) => (Code::InvalidRequest, detail.into()),
             Self::Json(detail) => (Code::MalformedJson, detail.into()),
-            Self::NotBase64 => (Code::InvalidChunk, "chunk is not base64 (RFC 4648, section 4, with padding)".into()),
+            Self::NotBase64 => {
+                (Code::InvalidChunk, "chunk is not base64 (RFC 4648, section 4, with padding)".into())
+            }
             Self::Empty => (Code::InvalidChunk, "the chunk is empty".into()),
             Self::Sequence(detail) => (Code::InvalidSequence, detail.into()),
             Self::MimeType => (Code::InvalidMimeType, "the mime type is video/… or audio/…".into()),
-            Self::InvalidDigest => (Code::InvalidDigest, "content-digest is sha-256=:base64: (RFC 9530)".into()),
-            Self::DigestMismatch => (Code::DigestMismatch, "other bytes arrived than content-digest was made of".into()),
+            Self::InvalidDigest => {
+                (Code::InvalidDigest, "content-digest is sha-256=:base64: (RFC 9530)".into())
+            }
+            Self::DigestMismatch => {
+                (Code::DigestMismatch, "other bytes arrived than content-digest was made of".into())
+            }
             Self::TooLarge(max) => (Code::BodyTooLarge, format!("at most {max} bytes are taken").into()),
             Self::BrokenOff => (Code::InvalidRequest, "the body broke off".into()),
             Self::TooSlow => (Code::RequestTimeout, "the body did not arrive in time".into()),
-            Self::NotThisParticipant => (Code::NotThisParticipant, "chunks are uploaded by their own participant".into()),
+            Self::NotThisParticipant => {
+                (Code::NotThisParticipant, "chunks are uploaded by their own participant".into())
+            }
             Self::Api(error) => return error,
             Self::NoSuchRecording => return ApiError::no_such_recording(),
             Self::Refused(refused) => return refused_error(refused),
@@ -98,13 +108,15 @@ fn refused_error(refused: Refused) -> ApiError {
     match refused {
         Refused::Unknown => ApiError::no_such_recording(),
         Refused::NotLive => ApiError::new(Code::RecordingNotLive, "the recording takes no more chunks"),
-        Refused::Stranger => {
-            ApiError::new(Code::NotThisParticipant, "only the host and participants of the call upload to its recording")
-        }
+        Refused::Stranger => ApiError::new(
+            Code::NotThisParticipant,
+            "only the host and participants of the call upload to its recording",
+        ),
         Refused::Conflict => ApiError::new(Code::ChunkConflict, "other bytes are held under this sequence"),
         Refused::Sequence(detail) => ApiError::new(Code::InvalidSequence, detail),
         Refused::DiskFull => {
-            ApiError::new(Code::DiskFull, "the disk is full; keep the chunk and send it again later").retry_after(DISK_RETRY)
+            ApiError::new(Code::DiskFull, "the disk is full; keep the chunk and send it again later")
+                .retry_after(DISK_RETRY)
         }
         Refused::DatabaseAway | Refused::Elsewhere(_) => {
             ApiError::new(Code::DatabaseUnavailable, "the database does not answer; try again soon")

@@ -19,7 +19,7 @@ use crate::ingest::{is_complete, missing};
 /// What has arrived of a recording's client tracks.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct RecordingUpload {
+pub(super) struct RecordingUpload {
     /// The recording.
     #[schema(value_type = String)]
     recording_id: RecordingId,
@@ -30,7 +30,7 @@ pub struct RecordingUpload {
 /// What has arrived of a track.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct TrackUpload {
+pub(super) struct TrackUpload {
     /// Whose.
     #[schema(value_type = String)]
     participant_id: UserId,
@@ -111,6 +111,8 @@ async fn view(app: &App, caller: &Caller, call: &CallId, known: Option<Standing>
     }
     match calls::standing(&app.db, call, &caller.user).await? {
         Some(Standing::Host | Standing::Participant) => Ok(()),
-        Some(Standing::Stranger) | None => Err(ApiError::forbidden("only the people of the call see its recordings")),
+        Some(Standing::Stranger) | None => {
+            Err(ApiError::forbidden("only the people of the call see its recordings"))
+        }
     }
 }

@@ -1,0 +1,90 @@
+//! What happens to a recording at its host's wish, each step one transaction; the capture is told after the commit.
+
+use serde_json::json;
+use shared::call::CallState;
+use shared::clock::Timestamp;
+use shared::db::events::{self, EventType};
+use shared::db::recordings::NewRecording;
+use shared::db::{calls, recordings};
+use shared::id::{CallId, RecordingId, UserId};
+use shared::jobs::{self, DeleteRecording};
+use shared::recording::{RecordingOptions, RecordingState};
+
+use crate::app::App;
+use crate::error::{ApiError, Code};
+use crate::http::calls::participants;
+use crate::ingest::LiveRecording;
+use crate::recordings::StopReason;
+
+/// A recording and when its step was taken.
+pub(super) struct Taken {
+    pub(super) id: RecordingId,
+    pub(super) call: CallId,
+    pub(super) at: Timestamp,
+}
+
+/// Starts a recording; the first one makes the call active.
+pub(super) async fn start(
+    app: App,
+    by: UserId,
+    call_id: CallId,
+    options: RecordingOptions,
+) -> Result<Taken, ApiError> {
+    if !app.ingest.has_disk() {
+        return Err(ApiError::new(Code::DiskFull, "the disk is below its reserve; nothing new is recorded"));
+    }
+    let (id, at) = (RecordingId::generate(), app.clock.now());
+    let deadline = at + app.settings.ingest.max_duration;
+    let mut tx = app.db.begin().await?;
+    let call = calls::lock(&mut tx, &call_id).await?.ok_or_else(ApiError::no_such_call)?;
+    if call.state == CallState::Ended {
+        return Err(ApiError::new(Code::CallEnded, "the call has ended"));
+    }
+    let (edge, options) = (app.ingest.edge_id(), &options);
+    let new = NewRecording { id: &id, call: &call_id, by: &by, options, edge, at, deadline };
+    let started = recordings::start(&mut tx, &new).await?;
+    started.ok_or_else(|| ApiError::new(Code::RecordingAlreadyLive, "the call is being recorded already"))?;
+    if calls::activate(&mut tx, &call_id, at).await? {
+        events::about_call(&mut tx, EventType::CallStarted, &call_id, json!({}), at).await?;
+    }
+    let data = json!({ "startedBy": by });
+    events::about_recording(&mut tx, EventType::RecordingStarted, &call_id, &id, data, at).await?;
+    let people = participants(&mut *tx, &call_id).await?;
+    tx.commit().await?;
+    app.ingest.started(LiveRecording {
+        id: id.clone(),
+        call: call_id.clone(),
+        host: call.host,
+        participants: people,
+        state: RecordingState::Recording,
+        deadline_at: deadline,
+    });
+    Ok(Taken { id, call: call_id, at })
+}
+
+/// Stops the call's live recording.
+pub(super) async fn stop(app: App, call: CallId) -> Result<Taken, ApiError> {
+    let not_live = || ApiError::new(Code::RecordingNotLive, "the call is not being recorded");
+    let at = app.clock.now();
+    let mut tx = app.db.begin().await?;
+    let live = recordings::live_of_call(&mut *tx, &call).await?.ok_or_else(not_live)?;
+    let stopped = crate::recordings::stop(&mut tx, &call, &live.id, StopReason::Asked, at).await?;
+    stopped.ok_or_else(not_live)?;
+    tx.commit().await?;
+    app.ingest.stopped(&live.id);
+    Ok(Taken { id: live.id, call, at })
+}
+
+/// Deletes a recording that is finished, and enqueues the removal of its files.
+pub(super) async fn delete(app: &App, call: &CallId, id: &RecordingId) -> Result<(), ApiError> {
+    let at = app.clock.now();
+    let mut tx = app.db.begin().await?;
+    let found = recordings::find(&mut *tx, id).await?.filter(|recording| recording.call == *call);
+    found.ok_or_else(ApiError::no_such_recording)?;
+    let deleted = recordings::delete(&mut tx, id, at).await?;
+    deleted.ok_or_else(|| ApiError::new(Code::RecordingLive, "the recording is not finished yet"))?;
+    events::about_recording(&mut tx, EventType::RecordingDeleted, call, id, json!({}), at).await?;
+    jobs::enqueue(&mut tx, &DeleteRecording { recording: id.clone() }).await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The edge's settings: the environment, parsed before a port opens.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use reqwest::Url;
+use shared::call::DEFAULT_MAX_PARTICIPANTS;
+use shared::env::{Env, EnvError, Secret};
+
+use crate::ingest::IngestSettings;
+
+mod auth;
+
+pub use auth::{AuthSettings, DevLogin};
+
+/// Control requests of one user, and refused requests of one address, in a minute (API, section 2).
+const RATE_PER_MINUTE: u32 = 100;
+/// Chunks of one user in a second: a client sends one a second and track, has three tracks at most, and must catch up
+/// after an outage faster than it falls behind.
+const RATE_CHUNKS_PER_SECOND: u32 = 10;
+/// Connections to the database. Requests hold one for a few milliseconds; 20 keep a hundred requests a second waiting for less
+/// than a round trip.
+const DATABASE_CONNECTIONS: u32 = 20;
+/// How long running requests may take to finish after a signal: less than the 30 s that platforms commonly wait before SIGKILL.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
+/// The most people in a call that any setting or caller may ask for; the table's CHECK says the same.
+pub const MAX_PARTICIPANTS_LIMIT: u32 = 1_000;
+
+/// What the edge reads.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `PORT`; 0 takes any that is free.
+    pub port: u16,
+    /// `PUBLIC_URL`, without a slash at its end; `None`: the address that was bound.
+    pub public_url: Option<String>,
+    /// `ALLOWED_ORIGINS`.
+    pub allowed_origins: Vec<HeaderValue>,
+    /// `JWT_*`.
+    pub auth: AuthSettings,
+    /// `DEV_LOGIN`.
+    pub dev_login: DevLogin,
+    /// `MAX_PARTICIPANTS_PER_ROOM`: of a call whose creator does not say.
+    pub max_participants: u32,
+    /// `RATE_LIMIT_*`.
+    pub rates: RateSettings,
+    /// `DATABASE_MAX_CONNECTIONS`.
+    pub database_max_connections: u32,
+    /// `SHUTDOWN_GRACE`.
+    pub shutdown_grace: Duration,
+    /// `TRUST_PROXY`.
+    pub client_address: ClientAddress,
+    /// What the capture of chunks reads.
+    pub ingest: IngestSettings,
+    /// What edge and worker share.
+    pub shared: shared::settings::Settings,
+}
+
+/// `RATE_LIMIT_PER_MINUTE`, `RATE_LIMIT_CHUNKS_PER_SECOND`; `None` (0 in the environment) does not limit.
+#[derive(Debug, Clone, Copy)]
+pub struct RateSettings {
+    /// Control requests of a user, and refused requests of an address.
+    pub per_minute: Option<NonZeroU32>,
+    /// Chunks, and parts of media read, of a user.
+    pub chunks_per_second: Option<NonZeroU32>,
+}
+
+/// Where a client's address is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// The connection's other end.
+    Peer,
+    /// The last entry of `x-forwarded-for`, which the proxy in front wrote.
+    Forwarded,
+}
+
+impl Settings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The first variable that is missing or wrong.
+    pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let port = env.parsed("PORT", 8080, "a port number")?;
+        let public_url = public_url(env)?;
+        let auth = AuthSettings::from_env(env)?;
+        let shared = shared::settings::Settings::from_env(env)?;
+        let address = public_url.clone().unwrap_or_default();
+        Ok(Self {
+            port,
+            dev_login: DevLogin::from_env(env, public_url.as_deref(), &auth)?,
+            public_url,
+            allowed_origins: allowed_origins(env)?,
+            auth,
+            max_participants: max_participants(env)?,
+            rates: RateSettings::from_env(env)?,
+            database_max_connections: at_least_one(env, "DATABASE_MAX_CONNECTIONS", DATABASE_CONNECTIONS)?,
+            shutdown_grace: env.duration("SHUTDOWN_GRACE", SHUTDOWN_GRACE)?,
+            client_address: match env.flag("TRUST_PROXY")? {
+                true => ClientAddress::Forwarded,
+                false => ClientAddress::Peer,
+            },
+            ingest: IngestSettings::from_env(env, shared.spool_dir.clone(), address)?,
+            shared,
+        })
+    }
+
+    /// The password-like values, for a test that none of them is ever printed.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&Secret> {
+        self.auth.secret.iter().chain([&self.shared.database_url]).collect()
+    }
+}
+
+impl RateSettings {
+    fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let rate = |name, default| {
+            env.parsed(name, default, "a number of requests, 0 for no limit").map(NonZeroU32::new)
+        };
+        Ok(Self {
+            per_minute: rate("RATE_LIMIT_PER_MINUTE", RATE_PER_MINUTE)?,
+            chunks_per_second: rate("RATE_LIMIT_CHUNKS_PER_SECOND", RATE_CHUNKS_PER_SECOND)?,
+        })
+    }
+}
+
+fn public_url(env: &Env) -> Result<Option<String>, EnvError> {
+    let Some(raw) = env.optional("PUBLIC_URL") else { return Ok(None) };
+    let wrong = || EnvError::wants("PUBLIC_URL", "an http:// or https:// URL without query");
+    let url = Url::parse(raw).map_err(|_| wrong())?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.host().is_some();
+    if !(plain && ["http", "https"].contains(&url.scheme())) {
+        return Err(wrong());
+    }
+    Ok(Some(raw.trim_end_matches('/').to_owned()))
+}
+
+fn allowed_origins(env: &Env) -> Result<Vec<HeaderValue>, EnvError> {
+    let wrong =
+        || EnvError::wants("ALLOWED_ORIGINS", "a comma-separated list such as https://app.example.org");
+    let origin = |raw: String| {
+        let url = Url::parse(&raw).map_err(|_| wrong())?;
+        // `*` is refused on purpose: tokens travel in requests, and a list is a line to write.
+        if url.origin().ascii_serialization() != raw {
+            return Err(wrong());
+        }
+        HeaderValue::from_str(&raw).map_err(|_| wrong())
+    };
+    env.list("ALLOWED_ORIGINS").into_iter().map(origin).collect()
+}
+
+fn max_participants(env: &Env) -> Result<u32, EnvError> {
+    let max = env.parsed("MAX_PARTICIPANTS_PER_ROOM", DEFAULT_MAX_PARTICIPANTS, "1 to 1000")?;
+    let fits = (1..=MAX_PARTICIPANTS_LIMIT).contains(&max);
+    fits.then_some(max).ok_or_else(|| EnvError::wants("MAX_PARTICIPANTS_PER_ROOM", "1 to 1000"))
+}
+
+fn at_least_one(env: &Env, name: &str, default: u32) -> Result<u32, EnvError> {
+    match env.parsed(name, default, "a number from 1")? {
+        0 => Err(EnvError::wants(name, "a number from 1")),
+        number => Ok(number),
+    }
+}
+
+#[cfg(test)]
+mod tests;

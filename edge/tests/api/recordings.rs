@@ -1,0 +1,145 @@
+//! Recordings, as API section 4 describes them: start, stop, list, look, delete; and jobs, as operators see them.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestEdge, answer, edge, edge_with, token};
+
+async fn finish(edge: &TestEdge, recording: &str) {
+    let sql =
+        "update recording set state = 'failed', stopped_at = now(), failed_at = now(), deadline_at = null,
+        stage = null, error_code = 'test', error_detail = 'ended by a test' where id = $1";
+    sqlx::query(sql).bind(recording).execute(&edge.db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_recording_is_started_seen_and_stopped() {
+    let edge = edge().await;
+    let call = edge.call().await;
+    let base = format!("/video-calls/{call}/recording");
+    let started = edge.post(&format!("{base}/start"), "ann", json!({ "format": "mkv" })).await.is(201);
+    let started = started.data();
+    assert_eq!((&started["id"], &started["status"]), (&started["recordingId"], &json!("recording")));
+    assert_eq!((&started["callId"], &started["roomId"]), (&json!(call), &json!(call)));
+    let id = started["id"].as_str().unwrap();
+
+    let seen = edge.get(&format!("{base}/{id}"), "bob").await.is(200);
+    assert_eq!(
+        (&seen.data()["status"], &seen.data()["options"]["format"]),
+        (&json!("recording"), &json!("mkv"))
+    );
+    assert_eq!((&seen.data()["outputUrl"], &seen.data()["storage"]), (&Value::Null, &Value::Null));
+    let in_call = edge.get(&format!("/video-calls/{call}"), "bob").await.is(200);
+    assert_eq!((&in_call.data()["isRecorded"], &in_call.data()["status"]), (&json!(true), &json!("active")));
+    assert_eq!(in_call.data()["recordingStatus"], "recording");
+    let listed = edge.get(&format!("/video-calls/{call}/recordings"), "bob").await.is(200);
+    assert_eq!(listed.data()[0]["id"], id);
+
+    edge.post(&format!("{base}/start"), "ann", Value::Null).await.is_problem(409, "recording-already-live");
+    let stopped = edge.post(&format!("{base}/stop"), "ann", Value::Null).await.is(202);
+    assert_eq!(stopped.data()["recordingId"], id);
+    edge.post(&format!("{base}/stop"), "ann", Value::Null).await.is_problem(409, "recording-not-live");
+    for kind in ["call.started", "recording.started", "recording.stopping"] {
+        assert_eq!(edge.events(kind).await, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn options_that_no_output_can_meet_are_told_and_other_bodies_refused() {
+    let edge = edge().await;
+    let path = format!("/video-calls/{}/recording/start", edge.call().await);
+    let told = edge.post(&path, "ann", json!({ "format": "webm", "videoCodec": "h264" })).await;
+    told.is_problem(422, "invalid-options");
+    assert!(told.body["detail"].as_str().unwrap().contains("webm does not hold h264"));
+    edge.post(&path, "ann", json!({ "nonsense": 1 })).await.is_problem(422, "invalid-options");
+    let raw = |kind: &'static str, body: &'static str| {
+        let request = edge.request("POST", &path).bearer_auth(token("ann")).body(body);
+        answer(request.header("content-type", kind))
+    };
+    raw("application/json", "{").await.is_problem(400, "malformed-json");
+    raw("text/plain", "{}").await.is_problem(415, "unsupported-media-type");
+    raw("application/json", "").await.is(201);
+}
+
+#[tokio::test]
+async fn an_admin_may_do_what_a_host_may() {
+    let edge = edge().await;
+    let path = format!("/video-calls/{}/recording", edge.call().await);
+    edge.post(&format!("{path}/start"), "root", Value::Null).await.is(201);
+    edge.post(&format!("{path}/stop"), "root", Value::Null).await.is(202);
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_below_the_disks_reserve() {
+    let edge = edge_with(&[("DISK_RESERVE", "4096TiB")]).await;
+    let path = format!("/video-calls/{}/recording/start", edge.call().await);
+    edge.post(&path, "ann", Value::Null).await.is_problem(507, "disk-full");
+    let ready = answer(edge.request("GET", "/readyz")).await;
+    ready.is_problem(503, "not-ready");
+    assert!(ready.body["detail"].as_str().unwrap().contains("disk"));
+}
+
+#[tokio::test]
+async fn only_a_finished_recording_is_deleted_and_its_files_by_a_job() {
+    let edge = edge().await;
+    let call = edge.call().await;
+    let id = edge.recording(&call).await;
+    let path = format!("/video-calls/{call}/recording/{id}");
+    edge.send("DELETE", &path, "bob", Value::Null).await.is_problem(403, "forbidden");
+    edge.send("DELETE", &path, "ann", Value::Null).await.is_problem(409, "recording-live");
+    finish(&edge, &id).await;
+    assert_eq!(edge.get(&path, "ann").await.is(200).data()["error"]["code"], "test");
+    edge.send("DELETE", &path, "ann", Value::Null).await.is(202);
+    edge.send("DELETE", &path, "ann", Value::Null).await.is_problem(404, "no-such-recording");
+    edge.get(&path, "ann").await.is_problem(404, "no-such-recording");
+    assert_eq!(edge.events("recording.deleted").await, 1);
+    let jobs = edge.get(&format!("/admin/jobs?queue=delete-recording&recording={id}"), "root").await.is(200);
+    assert_eq!(jobs.data().as_array().unwrap().len(), 1);
+    assert_eq!(jobs.data()[0]["payload"], json!({ "recording": id }));
+}
+
+#[tokio::test]
+async fn a_recording_is_found_under_its_own_call_alone() {
+    let edge = edge().await;
+    let (one, other) = (edge.call().await, edge.call().await);
+    let id = edge.recording(&one).await;
+    for recording in [id.as_str(), "rec_01ARZ3NDEKTSV4RRFFQ69G5FAV", "nonsense"] {
+        let path = format!("/video-calls/{other}/recording/{recording}");
+        edge.get(&path, "ann").await.is_problem(404, "no-such-recording");
+        edge.send("DELETE", &path, "ann", Value::Null).await.is_problem(404, "no-such-recording");
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_for_operators() {
+    let edge = edge().await;
+    edge.get("/admin/jobs", "ann").await.is_problem(403, "forbidden");
+    edge.get("/admin/jobs/x", "ann").await.is_problem(403, "forbidden");
+    edge.get("/admin/jobs/x", "root").await.is_problem(404, "no-such-job");
+    edge.get("/admin/jobs?state=odd", "root").await.is_problem(400, "invalid-request");
+    edge.post("/admin/jobs/x/requeue", "root", Value::Null).await.is_problem(404, "no-such-job");
+}
+
+#[tokio::test]
+async fn a_dead_job_is_requeued_and_a_running_one_is_not() {
+    let edge = edge().await;
+    let call = edge.call().await;
+    let recording = edge.recording(&call).await;
+    finish(&edge, &recording).await;
+    let path = format!("/video-calls/{call}/recording/{recording}");
+    edge.send("DELETE", &path, "ann", Value::Null).await.is(202);
+    let jobs = edge.get("/admin/jobs", "root").await.is(200);
+    let job = format!("/admin/jobs/{}", jobs.data()[0]["id"].as_str().unwrap());
+    let set = |sql: &'static str| sqlx::query(sql).execute(&edge.db);
+    set("update apalis.jobs set status = 'Killed', attempts = max_attempts").await.unwrap();
+    assert_eq!(edge.get(&job, "root").await.is(200).data()["state"], "dead");
+    let requeued = edge.post(&format!("{job}/requeue"), "root", Value::Null).await.is(200);
+    assert_eq!((&requeued.data()["state"], &requeued.data()["attempts"]), (&json!("pending"), &json!(0)));
+    set("insert into apalis.workers (id, worker_type, storage_name, layers, last_seen)
+        values ('w', 'delete-recording', 'test', '', now())")
+    .await
+    .unwrap();
+    set("update apalis.jobs set status = 'Running', attempts = 1, lock_by = 'w', lock_at = now()")
+        .await
+        .unwrap();
+    edge.post(&format!("{job}/requeue"), "root", Value::Null).await.is_problem(409, "job-running");
+}
