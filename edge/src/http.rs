@@ -6,7 +6,7 @@
 use axum::Router;
 use axum::extract::{FromRef, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -61,6 +61,8 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
     let control = within_limits(control.route_layer(from_fn_with_state(gate::control(app), gate::pass)));
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
     let chunks = chunks::router().route_layer(from_fn_with_state(gate::chunks(app), gate::pass));
+    // Outermost: what the gate refuses may have a body on its way, too.
+    let chunks = chunks.layer(map_request(chunks::linger));
     let open = OpenApiRouter::with_openapi(docs::openapi()).merge(health::router());
     let open = match app.settings.dev_login {
         DevLogin::On => open.merge(within_limits(dev::router())),

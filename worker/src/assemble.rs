@@ -125,6 +125,8 @@ pub struct StreamInfo {
     pub kind: Kind,
     /// Its codec.
     pub codec: Codec,
+    /// How much of its beginning a decoder throws away, as the file's `CodecDelay` says, microseconds.
+    pub codec_delay_us: u64,
     /// Packets written.
     pub packets: u64,
     /// Packets that decode without any before them.

@@ -4,6 +4,9 @@
 //! - **Every input's demuxer is forced.** A file named `.webm` that holds `ffconcat version 1.0` reads other files otherwise, even
 //!   under a protocol whitelist.
 //! - `-copyts`: without it FFmpeg moves the first packet to 0, and a recording whose first chunk was lost is mistimed as a whole.
+//! - `-copyinkf`: without it the pictures between a hole and the next keyframe at the beginning of a file are dropped.
+//! - Reading Matroska takes `CodecDelay` off the times of audio, writing it does not put it back (5.1): copied Opus with a
+//!   pre-skip, which Firefox records, would be 7 ms early. `setts` puts it back.
 //! - `-fflags +bitexact`: without it Matroska files get random ids, and the same input gives other bytes each time.
 //! - Copying 1 h (572 MB) to WebM costs 1.4 CPU seconds with the cues in front; to MP4 with `+faststart` 1.3.
 
@@ -25,6 +28,8 @@ pub struct MuxInput {
     pub file: String,
     /// How much later than the participant's first track it begins, in milliseconds.
     pub offset_ms: u64,
+    /// For each of its streams, how much of its beginning a decoder throws away, in milliseconds (`CodecDelay`).
+    pub delays_ms: Vec<u64>,
 }
 
 /// Muxes a participant's assembled tracks into one finished file.
@@ -43,16 +48,9 @@ pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) ->
     }
     video(&mut ffmpeg, &plan.video, threads);
     audio(&mut ffmpeg, &plan.audio);
-    ffmpeg.args([
-        "-map_metadata",
-        "-1",
-        "-fflags",
-        "+bitexact",
-        "-flags:v",
-        "+bitexact",
-        "-flags:a",
-        "+bitexact",
-    ]);
+    restore_delays(&mut ffmpeg, inputs, plan);
+    let exact = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"];
+    ffmpeg.args(["-copyinkf", "-map_metadata", "-1"]).args(exact);
     ffmpeg.args(["-max_muxing_queue_size", "4096", "-avoid_negative_ts", "disabled"]);
     match plan.format {
         Format::Webm => ffmpeg.args(["-cues_to_front", "1"]).format("webm"),
@@ -61,6 +59,18 @@ pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) ->
     };
     ffmpeg.overwrite().output(output);
     ffmpeg.into()
+}
+
+fn restore_delays(ffmpeg: &mut FfmpegCommand, inputs: &[MuxInput], plan: &MuxPlan) {
+    if plan.audio != AudioPlan::Copy || plan.format == Format::Mp4 {
+        return;
+    }
+    for (n, (input, stream)) in plan.streams.iter().enumerate() {
+        let delay = inputs.get(*input).and_then(|input| input.delays_ms.get(*stream)).copied().unwrap_or(0);
+        if delay > 0 {
+            ffmpeg.args([format!("-bsf:{n}"), format!("setts=ts=TS+{delay}")]);
+        }
+    }
 }
 
 fn video(ffmpeg: &mut FfmpegCommand, plan: &VideoPlan, threads: usize) {

@@ -24,7 +24,7 @@ async fn a_captured_recording_becomes_a_file_with_thumbnails() {
     }
     assert!(files[1..].iter().all(|picture| picture.width == Some(320)));
     assert_eq!(done.duration_ms, files[0].duration_ms);
-    house.assert_nothing_left_behind(&recording).await;
+    house.assert_nothing_left_behind(&recording);
 }
 
 #[tokio::test]

@@ -39,7 +39,17 @@ struct Shared {
     url: Url,
     client: Client,
     keys: RwLock<Option<Arc<Vec<Named>>>>,
-    fetched_at: Mutex<Option<Instant>>,
+    /// Held while the set is fetched; when an unknown key last asked for it.
+    asked_at: Mutex<Option<Instant>>,
+}
+
+/// Why the set is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Because {
+    /// It is time.
+    Scheduled,
+    /// A token names a key that is not there.
+    UnknownKey,
 }
 
 struct Named {
@@ -56,8 +66,8 @@ impl Jwks {
         let client =
             Client::builder().timeout(FETCH_MAX).redirect(reqwest::redirect::Policy::none()).build()?;
         let jwks =
-            Self(Arc::new(Shared { url, client, keys: RwLock::default(), fetched_at: Mutex::default() }));
-        jwks.refresh(Duration::ZERO).await;
+            Self(Arc::new(Shared { url, client, keys: RwLock::default(), asked_at: Mutex::default() }));
+        jwks.refresh(Because::Scheduled).await;
         let (background, stop) = (jwks.clone(), tasks.stop.clone());
         tasks.spawn(async move {
             stop.run_until_cancelled(background.keep_fresh()).await;
@@ -70,7 +80,7 @@ impl Jwks {
         if let Some(key) = self.find(id, algorithm) {
             return Ok(key);
         }
-        self.refresh(UNKNOWN_KEY_EVERY).await;
+        self.refresh(Because::UnknownKey).await;
         if self.current().is_none() {
             return Err(AuthError::KeysUnavailable);
         }
@@ -97,15 +107,18 @@ impl Jwks {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.refresh(Duration::ZERO).await;
+            self.refresh(Because::Scheduled).await;
         }
     }
 
-    /// Fetches the set unless that was tried less than `least` ago. Callers at the same time share one fetch.
-    async fn refresh(&self, least: Duration) {
-        let mut fetched_at = self.0.fetched_at.lock().await;
-        if fetched_at.is_some_and(|at| at.elapsed() < least) {
-            return;
+    /// Fetches the set, for unknown keys not more often than is named. Callers at the same time share one fetch.
+    async fn refresh(&self, because: Because) {
+        let mut asked_at = self.0.asked_at.lock().await;
+        if because == Because::UnknownKey {
+            if asked_at.is_some_and(|at| at.elapsed() < UNKNOWN_KEY_EVERY) {
+                return;
+            }
+            *asked_at = Some(Instant::now());
         }
         match self.fetch().await {
             Ok(keys) => {
@@ -116,7 +129,6 @@ impl Jwks {
                 warn!("cannot fetch the keys that tokens are checked with, the last ones stay: {error:#}");
             }
         }
-        *fetched_at = Some(Instant::now());
     }
 
     async fn fetch(&self) -> anyhow::Result<Vec<Named>> {

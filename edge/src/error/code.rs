@@ -2,11 +2,13 @@
 
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $status:ident, $title:literal;)*) => {
         /// What went wrong, as a stable word.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
         pub enum Code {
             $($(#[$doc])* #[serde(rename = $word)] $name,)*
         }
@@ -45,6 +47,12 @@ codes! {
     InvalidCursor = "invalid-cursor", BAD_REQUEST, "Invalid cursor";
     /// A chunk is empty, not base64, or lacks what it must come with.
     InvalidChunk = "invalid-chunk", BAD_REQUEST, "Invalid chunk";
+    /// No sequence, or one out of bounds.
+    InvalidSequence = "invalid-sequence", BAD_REQUEST, "Invalid sequence";
+    /// The mime type is neither audio nor video.
+    InvalidMimeType = "invalid-mime-type", BAD_REQUEST, "Invalid mime type";
+    /// The digest does not have its form.
+    InvalidDigest = "invalid-digest", BAD_REQUEST, "Invalid digest";
     /// The bytes that arrived are not those that the digest was made of.
     DigestMismatch = "digest-mismatch", BAD_REQUEST, "Digest mismatch";
     /// No token came.
@@ -55,6 +63,8 @@ codes! {
     Forbidden = "forbidden", FORBIDDEN, "Forbidden";
     /// The token does not grant this.
     NotGranted = "not-granted", FORBIDDEN, "Not granted by the token";
+    /// The track belongs to somebody else, or its participant has no part in the call.
+    NotThisParticipant = "not-this-participant", FORBIDDEN, "Not this participant";
     /// `x-user-id` is not the token's subject.
     UserMismatch = "user-mismatch", FORBIDDEN, "User mismatch";
     /// Nothing answers under this path.
@@ -69,6 +79,8 @@ codes! {
     NoSuchJob = "no-such-job", NOT_FOUND, "No such job";
     /// The path answers to other methods.
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method not allowed";
+    /// The body did not arrive in time.
+    RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "Request timeout";
     /// The call's id is taken.
     CallExists = "call-exists", CONFLICT, "Call exists";
     /// The call is over.
@@ -112,6 +124,15 @@ codes! {
     /// The disk is below its reserve.
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "Disk full";
 }
+
+impl utoipa::PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::ALL.iter().map(|code| code.as_str());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+    }
+}
+
+impl utoipa::ToSchema for Code {}
 
 impl Code {
     /// The code of a status that a library answered with.

@@ -48,7 +48,9 @@ async fn a_token_signed_with_the_secret_is_believed() {
     let missing = answer(edge.request("GET", PATH)).await;
     missing.is_problem(401, "unauthenticated");
     assert_eq!(missing.header("www-authenticate"), "Bearer");
-    answer(edge.request("GET", PATH).header("authorization", "Basic YTpi")).await.is_problem(401, "unauthenticated");
+    answer(edge.request("GET", PATH).header("authorization", "Basic YTpi"))
+        .await
+        .is_problem(401, "unauthenticated");
     // A recent one is within the leeway of clocks.
     with_token(&edge, &signed(&with(json!({ "exp": now() - 5 })))).await.is(200);
 }
@@ -96,7 +98,8 @@ async fn a_public_key_decides_the_algorithm() {
         with_token(&edge, &signed_as(algorithm, None)).await.is(200);
         with_token(&edge, &signed(&claims())).await.is(200);
         // The classic forgery: the public key as an HMAC secret.
-        let forged = encode(&Header::default(), &claims(), &EncodingKey::from_secret(pem.as_bytes())).unwrap();
+        let forged =
+            encode(&Header::default(), &claims(), &EncodingKey::from_secret(pem.as_bytes())).unwrap();
         with_token(&edge, &forged).await.is_problem(401, "invalid-token");
     }
 }
@@ -105,8 +108,12 @@ async fn a_public_key_decides_the_algorithm() {
 async fn issuer_and_audience_are_checked_when_configured() {
     let edge = edge_with(&[("JWT_ISSUER", "us"), ("JWT_AUDIENCE", "calls")]).await;
     with_token(&edge, &signed(&with(json!({ "iss": "us", "aud": ["x", "calls"] })))).await.is(200);
-    for wrong in [json!({ "iss": "us" }), json!({ "aud": "calls" }), json!({ "iss": "us", "aud": "x" }), json!({ "iss": "x", "aud": "calls" })]
-    {
+    for wrong in [
+        json!({ "iss": "us" }),
+        json!({ "aud": "calls" }),
+        json!({ "iss": "us", "aud": "x" }),
+        json!({ "iss": "x", "aud": "calls" }),
+    ] {
         with_token(&edge, &signed(&with(wrong))).await.is_problem(401, "invalid-token");
     }
 }
@@ -143,8 +150,7 @@ fn set(keys: &[(&str, Algorithm)]) -> Value {
 #[tokio::test]
 async fn published_keys_are_believed_by_their_ids() {
     let (url, keys) = published().await;
-    *keys.lock().unwrap() =
-        set(&[("r", Algorithm::RS256), ("e", Algorithm::ES256), ("d", Algorithm::EdDSA)]);
+    *keys.lock().unwrap() = set(&[("r", Algorithm::RS256), ("e", Algorithm::ES256), ("d", Algorithm::EdDSA)]);
     let edge = edge_with(&[("JWT_JWKS_URL", &url), ("JWT_SECRET", "")]).await;
     for (id, algorithm) in [("r", Algorithm::RS256), ("e", Algorithm::ES256), ("d", Algorithm::EdDSA)] {
         with_token(&edge, &signed_as(algorithm, Some(id))).await.is(200);
@@ -155,14 +161,33 @@ async fn published_keys_are_believed_by_their_ids() {
 }
 
 #[tokio::test]
-async fn no_set_of_keys_is_not_the_callers_fault_and_unknown_keys_do_not_hammer_the_publisher() {
+async fn a_new_key_is_found_at_once_and_then_the_publisher_is_not_hammered() {
     let (url, keys) = published().await;
+    *keys.lock().unwrap() = set(&[("old", Algorithm::ES256)]);
     let edge = edge_with(&[("JWT_JWKS_URL", &url)]).await;
-    let token = signed_as(Algorithm::RS256, Some("r"));
-    with_token(&edge, &token).await.is_problem(503, "keys-unavailable");
-    *keys.lock().unwrap() = set(&[("r", Algorithm::RS256)]);
-    // Fetched a moment ago: not again within the named interval.
-    with_token(&edge, &token).await.is_problem(503, "keys-unavailable");
+    with_token(&edge, &signed_as(Algorithm::ES256, Some("old"))).await.is(200);
+    *keys.lock().unwrap() = set(&[("new", Algorithm::RS256)]);
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("new"))).await.is(200);
+    with_token(&edge, &signed_as(Algorithm::ES256, Some("old"))).await.is_problem(401, "invalid-token");
+    *keys.lock().unwrap() = set(&[("newer", Algorithm::RS256)]);
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("newer"))).await.is_problem(401, "invalid-token");
+}
+
+#[tokio::test]
+async fn the_last_good_keys_stay_when_their_publisher_is_down() {
+    let (url, keys) = published().await;
+    *keys.lock().unwrap() = set(&[("a", Algorithm::EdDSA)]);
+    let edge = edge_with(&[("JWT_JWKS_URL", &url)]).await;
+    *keys.lock().unwrap() = json!("out of order");
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("b"))).await.is_problem(401, "invalid-token");
+    with_token(&edge, &signed_as(Algorithm::EdDSA, Some("a"))).await.is(200);
+}
+
+#[tokio::test]
+async fn that_there_is_no_set_of_keys_is_not_the_callers_fault() {
+    let (url, _keys) = published().await;
+    let edge = edge_with(&[("JWT_JWKS_URL", &url)]).await;
+    with_token(&edge, &signed_as(Algorithm::RS256, Some("r"))).await.is_problem(503, "keys-unavailable");
     with_token(&edge, &signed(&claims())).await.is(200);
 }
 

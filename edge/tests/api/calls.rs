@@ -28,7 +28,8 @@ async fn a_stranger_does_not_learn_of_a_call_by_reading_and_is_refused_changes()
         edge.get(&path, "eve").await.is_problem(404, "no-such-call");
     }
     for user in ["eve", "bob"] {
-        for (method, tail) in [("PUT", ""), ("DELETE", ""), ("POST", "/recording/start"), ("POST", "/recording/stop")]
+        for (method, tail) in
+            [("PUT", ""), ("DELETE", ""), ("POST", "/recording/start"), ("POST", "/recording/stop")]
         {
             let answer = edge.send(method, &format!("/video-calls/{id}{tail}"), user, json!({})).await;
             answer.is_problem(403, "forbidden");
@@ -148,7 +149,9 @@ async fn grants_narrow_a_token_to_one_call_and_to_what_may_be_done_there() {
     assert_eq!(listed.data().as_array().unwrap().len(), 1);
     let publisher = narrowed(json!({ "call": one, "publish": true }));
     edge.with_token("POST", &start(&one), &publisher).await.is_problem(403, "not-granted");
-    edge.with_token("DELETE", &format!("/video-calls/{one}"), &publisher).await.is_problem(403, "not-granted");
+    edge.with_token("DELETE", &format!("/video-calls/{one}"), &publisher)
+        .await
+        .is_problem(403, "not-granted");
     let recorder = narrowed(json!({ "call": one, "record": true }));
     edge.with_token("POST", &start(&one), &recorder).await.is(201);
 }

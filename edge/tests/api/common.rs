@@ -24,7 +24,9 @@ async fn every_error_is_a_problem() {
     answer(edge.request("GET", "/../../etc/passwd")).await.is_problem(404, "not-found");
     edge.send("DELETE", "/healthz", "ann", Value::Null).await.is_problem(405, "method-not-allowed");
     edge.send("PATCH", "/video-calls", "ann", Value::Null).await.is_problem(405, "method-not-allowed");
-    edge.post("/video-calls", "ann", json!({ "title": "x".repeat(70_000) })).await.is_problem(413, "body-too-large");
+    edge.post("/video-calls", "ann", json!({ "title": "x".repeat(70_000) }))
+        .await
+        .is_problem(413, "body-too-large");
     let raw = |kind: &'static str, body: &'static str| {
         let request = edge.request("POST", "/video-calls").bearer_auth(token("ann")).body(body);
         answer(request.header("content-type", kind))
@@ -100,23 +102,14 @@ async fn behind_a_proxy_strangers_are_told_apart_by_its_header() {
 
 #[tokio::test]
 async fn a_database_that_is_away_is_told_without_a_word_of_sql() {
-    let url = crate::support::database().await;
-    let edge = edge_over(&url, &[]).await;
+    let line = crate::support::line().await;
+    let edge = edge_over(&line.url, &[]).await;
     answer(edge.request("GET", "/readyz")).await.is(200);
-    let name = reqwest::Url::parse(&url).unwrap().path().trim_start_matches('/').to_owned();
-    let mut admin = url.clone();
-    admin.truncate(url.rfind('/').unwrap());
-    let admin = sqlx::PgPool::connect(&format!("{admin}/postgres")).await.unwrap();
-    for statement in [
-        format!("alter database {name} allow_connections false"),
-        format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"),
-    ] {
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&admin).await.unwrap();
-    }
+    line.cut();
     let away = edge.get("/video-calls", "ann").await;
     away.is_problem(503, "database-unavailable");
     assert_eq!(away.header("retry-after"), "2");
-    assert!(!away.body.to_string().contains(&name));
+    assert!(!away.body.to_string().to_lowercase().contains("connect"), "{away:?}");
     answer(edge.request("GET", "/readyz")).await.is_problem(503, "not-ready");
     answer(edge.request("GET", "/healthz")).await.is(200);
 }

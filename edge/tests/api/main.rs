@@ -2,9 +2,12 @@
 //!
 //! `TEST_DATABASE_URL` names a Postgres server and a user who may create databases.
 
+#![expect(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "helpers of tests fail like tests")]
+
 mod auth;
 mod calls;
 mod common;
 mod media;
+mod process;
 mod recordings;
 mod support;

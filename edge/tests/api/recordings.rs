@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::support::{TestEdge, answer, edge, edge_with, token};
 
 async fn finish(edge: &TestEdge, recording: &str) {
-    let sql = "update recording set state = 'failed', stopped_at = now(), failed_at = now(), deadline_at = null,
+    let sql =
+        "update recording set state = 'failed', stopped_at = now(), failed_at = now(), deadline_at = null,
         stage = null, error_code = 'test', error_detail = 'ended by a test' where id = $1";
     sqlx::query(sql).bind(recording).execute(&edge.db).await.unwrap();
 }
@@ -22,7 +23,10 @@ async fn a_recording_is_started_seen_and_stopped() {
     let id = started["id"].as_str().unwrap();
 
     let seen = edge.get(&format!("{base}/{id}"), "bob").await.is(200);
-    assert_eq!((&seen.data()["status"], &seen.data()["options"]["format"]), (&json!("recording"), &json!("mkv")));
+    assert_eq!(
+        (&seen.data()["status"], &seen.data()["options"]["format"]),
+        (&json!("recording"), &json!("mkv"))
+    );
     assert_eq!((&seen.data()["outputUrl"], &seen.data()["storage"]), (&Value::Null, &Value::Null));
     let in_call = edge.get(&format!("/video-calls/{call}"), "bob").await.is(200);
     assert_eq!((&in_call.data()["isRecorded"], &in_call.data()["status"]), (&json!(true), &json!("active")));
@@ -131,7 +135,11 @@ async fn a_dead_job_is_requeued_and_a_running_one_is_not() {
     let requeued = edge.post(&format!("{job}/requeue"), "root", Value::Null).await.is(200);
     assert_eq!((&requeued.data()["state"], &requeued.data()["attempts"]), (&json!("pending"), &json!(0)));
     set("insert into apalis.workers (id, worker_type, storage_name, layers, last_seen)
-        values ('w', 'delete-recording', 'test', '', now())").await.unwrap();
-    set("update apalis.jobs set status = 'Running', attempts = 1, lock_by = 'w', lock_at = now()").await.unwrap();
+        values ('w', 'delete-recording', 'test', '', now())")
+    .await
+    .unwrap();
+    set("update apalis.jobs set status = 'Running', attempts = 1, lock_by = 'w', lock_at = now()")
+        .await
+        .unwrap();
     edge.post(&format!("{job}/requeue"), "root", Value::Null).await.is_problem(409, "job-running");
 }

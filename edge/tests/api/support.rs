@@ -86,8 +86,9 @@ pub(crate) async fn edge_over(database_url: &str, extra: &[(&str, &str)]) -> Tes
         ("DISK_RESERVE", "1MiB".to_owned()),
         ("JWT_SECRET", SECRET.to_owned()),
     ];
-    let extra = extra.iter().map(|(name, value)| (*name, (*value).to_owned()));
-    let settings = Settings::from_env(&Env::from_pairs(base.into_iter().chain(extra))).unwrap();
+    let mut pairs = std::collections::BTreeMap::from(base);
+    pairs.extend(extra.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    let settings = Settings::from_env(&Env::from_pairs(pairs)).unwrap();
     let tasks = Tasks::default();
     let edge = Edge::bind(settings, Arc::new(SystemClock), tasks.clone()).await.unwrap();
     let base = format!("http://127.0.0.1:{}", edge.address().port());
@@ -168,6 +169,38 @@ pub(crate) fn token(user: &str) -> String {
 
 pub(crate) fn signed(claims: &Value) -> String {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+/// A way to a database that a test can cut.
+pub(crate) struct Line {
+    pub(crate) url: String,
+    cut: tokio_util::sync::CancellationToken,
+}
+
+impl Line {
+    /// Cuts what is connected, and refuses what comes.
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+/// A line to a database of its own.
+pub(crate) async fn line() -> Line {
+    let mut url = reqwest::Url::parse(&database().await).unwrap();
+    let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+    let cut = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
+        let mut open = tokio::task::JoinSet::new();
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(&server).await.unwrap();
+            open.spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    }));
+    Line { url: url.to_string(), cut }
 }
 
 /// A database of its own with everything migrated.

@@ -182,7 +182,7 @@ impl House {
     }
 
     /// Scratch is empty and nothing is staged; the capture itself is kept for re-processing.
-    pub(crate) async fn assert_nothing_left_behind(&self, id: &RecordingId) {
+    pub(crate) fn assert_nothing_left_behind(&self, id: &RecordingId) {
         assert!(
             self.spool.tokens(id).unwrap().iter().all(|token| self
                 .spool

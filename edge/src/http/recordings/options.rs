@@ -9,6 +9,9 @@ use crate::error::{ApiError, Code};
 /// Reads and checks options.
 pub(in crate::http) fn parse(raw: Value) -> Result<RecordingOptions, ApiError> {
     let raw = if raw.is_null() { Value::Object(serde_json::Map::new()) } else { raw };
+    if !raw.is_object() {
+        return Err(invalid("options are an object".to_owned()));
+    }
     if raw.to_string().contains("\\u0000") {
         return Err(invalid("options hold no U+0000".to_owned()));
     }
@@ -34,7 +37,7 @@ mod tests {
             (json!({ "format": "avi" }), "avi"),
             (json!({ "bitrate": 1 }), "bitrate"),
             (json!({ "thumbnails": -1 }), "-1"),
-            (json!([]), "invalid"),
+            (json!([]), "object"),
             (json!({ "metadata": { "a": "\u{0}" } }), "U+0000"),
         ] {
             let error = parse(raw.clone()).unwrap_err();

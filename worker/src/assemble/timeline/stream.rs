@@ -31,6 +31,7 @@ impl Stream {
         let info = StreamInfo {
             kind: codec.kind(),
             codec,
+            codec_delay_us: header.codec_delay_ns / 1_000,
             packets: 0,
             keyframes: 0,
             first_us: 0,

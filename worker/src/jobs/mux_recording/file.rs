@@ -92,6 +92,7 @@ fn inputs(tracks: &[&AssembledTrack]) -> Vec<MuxInput> {
     let input = |track: &&AssembledTrack| MuxInput {
         file: track.file.clone().unwrap_or_default(),
         offset_ms: u64::try_from(track.began_ms - first).unwrap_or(0),
+        delays_ms: track.delays_ms.clone(),
     };
     tracks.iter().map(input).collect()
 }

@@ -29,6 +29,8 @@ pub(super) struct AssembledTrack {
     pub(super) file: Option<String>,
     /// Its streams' codecs, in the file's order.
     pub(super) codecs: Vec<Codec>,
+    /// For each of them, its `CodecDelay` in milliseconds.
+    pub(super) delays_ms: Vec<u64>,
     /// The codecs as the API names them.
     pub(super) codec: String,
     /// When its media began, milliseconds since the epoch, by the client's clock or else by arrival.
@@ -90,6 +92,7 @@ fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> 
         file: Some(file),
         codec: names.join(","),
         codecs,
+        delays_ms: assembled.streams.iter().map(|stream| (stream.codec_delay_us + 500) / 1_000).collect(),
         began_ms,
         duration_ms: ms(assembled.duration_us),
         gaps: assembled.gaps.iter().map(gap).collect(),
@@ -105,6 +108,7 @@ fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrac
         participant: track.participant.clone(),
         file: None,
         codecs: Vec::new(),
+        delays_ms: Vec::new(),
         codec: String::new(),
         began_ms,
         duration_ms,

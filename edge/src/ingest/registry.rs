@@ -1,0 +1,270 @@
+//! The live recordings of this edge, in memory: who may upload to each, whether it still takes chunks, and what its finish
+//! waits for. The chunk path asks this and never the database, so chunks are taken while Postgres is away.
+//!
+//! This file must not know SQL, HTTP or the capture log.
+//!
+//! Decisions:
+//! - A recording is closed by taking its gate for writing; an append holds it for reading. So no chunk is answered 201 after
+//!   its recording's capture was flushed, and closing waits for appends that run (one fdatasync), never for bodies that arrive.
+//! - Instants, not wall-clock times, decide when a recording is finished: a clock that is set does not cut uploads short.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use shared::clock::Timestamp;
+use shared::id::{CallId, RecordingId, UserId};
+use shared::recording::RecordingState;
+use tokio::sync::{Notify, OwnedRwLockReadGuard};
+use tokio::time::Instant;
+
+use super::LiveRecording;
+
+/// The live recordings by id.
+#[derive(Debug, Default)]
+pub(super) struct Registry(RwLock<HashMap<RecordingId, Arc<Live>>>);
+
+/// One live recording.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) id: RecordingId,
+    pub(super) call: CallId,
+    pub(super) host: UserId,
+    /// When it must have been stopped; the edge stops it itself then.
+    pub(super) deadline_at: Timestamp,
+    participants: RwLock<BTreeSet<UserId>>,
+    progress: Mutex<Progress>,
+    gate: Arc<tokio::sync::RwLock<Gate>>,
+    changed: Notify,
+}
+
+/// What a finish waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    /// Whether it was stopped, and since when this edge knows.
+    pub(super) phase: Phase,
+    /// Uploads whose body is arriving or being written.
+    pub(super) in_flight: usize,
+    /// When the last chunk was stored.
+    pub(super) last_chunk: Option<Instant>,
+}
+
+/// Where a live recording stands, as far as uploads are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// On, with its state in the database (`recording` or `paused`).
+    On(RecordingState),
+    /// Stopped; late chunks are taken.
+    Finishing {
+        /// When this edge learned of it.
+        since: Instant,
+    },
+    /// No more chunks; the capture is being shipped and the rows written.
+    Sealing,
+}
+
+/// Whether chunks may be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Open,
+    Shut,
+}
+
+/// The recording takes no more chunks.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the recording takes no more chunks")]
+pub(super) struct NotLive;
+
+/// Whether a call changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It did.
+    Made,
+    /// It had been made before.
+    None,
+}
+
+/// An upload that is on its way; counted until dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Live>);
+
+/// Held while a chunk is appended: the recording is not closed meanwhile.
+pub(super) struct OpenGate(#[expect(dead_code, reason = "held for its drop")] OwnedRwLockReadGuard<Gate>);
+
+impl Registry {
+    pub(super) fn find(&self, id: &RecordingId) -> Option<Arc<Live>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Live>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Adds a recording, or finds the one that is there: it may be told by its start and be seen in the database at once.
+    pub(super) fn add(&self, recording: LiveRecording) -> Arc<Live> {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.entry(recording.id.clone()).or_insert_with(|| Arc::new(Live::new(recording))).clone()
+    }
+
+    pub(super) fn remove(&self, id: &RecordingId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// Replaces who takes part in a call, in each of its live recordings.
+    pub(super) fn set_participants(&self, call: &CallId, participants: &BTreeSet<UserId>) {
+        for live in self.all().iter().filter(|live| live.call == *call) {
+            live.participants.write().unwrap_or_else(PoisonError::into_inner).clone_from(participants);
+        }
+    }
+}
+
+impl Live {
+    fn new(recording: LiveRecording) -> Self {
+        let phase = match recording.state {
+            RecordingState::Stopping => Phase::Finishing { since: Instant::now() },
+            state => Phase::On(state),
+        };
+        Self {
+            id: recording.id,
+            call: recording.call,
+            host: recording.host,
+            deadline_at: recording.deadline_at,
+            participants: RwLock::new(recording.participants),
+            progress: Mutex::new(Progress { phase, in_flight: 0, last_chunk: None }),
+            gate: Arc::new(tokio::sync::RwLock::new(Gate::Open)),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Whether the user is the host or a known participant of the call.
+    pub(super) fn knows(&self, user: &UserId) -> bool {
+        *user == self.host || self.participants.read().unwrap_or_else(PoisonError::into_inner).contains(user)
+    }
+
+    /// Adds a participant whom the database knew and this edge did not.
+    pub(super) fn learn(&self, user: UserId) {
+        self.participants.write().unwrap_or_else(PoisonError::into_inner).insert(user);
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        *self.lock()
+    }
+
+    /// Counts an upload in.
+    pub(super) fn enter(self: &Arc<Self>) -> Result<InFlight, NotLive> {
+        let mut progress = self.lock();
+        if progress.phase == Phase::Sealing {
+            return Err(NotLive);
+        }
+        progress.in_flight += 1;
+        Ok(InFlight(Arc::clone(self)))
+    }
+
+    /// Keeps the recording open while a chunk is appended.
+    pub(super) async fn open_gate(&self) -> Result<OpenGate, NotLive> {
+        let gate = Arc::clone(&self.gate).read_owned().await;
+        match *gate {
+            Gate::Open => Ok(OpenGate(gate)),
+            Gate::Shut => Err(NotLive),
+        }
+    }
+
+    /// Notes that a chunk was stored or a track declared complete.
+    pub(super) fn touch(&self) {
+        self.lock().last_chunk = Some(Instant::now());
+        self.changed.notify_waiters();
+    }
+
+    /// Notes that the recording was stopped.
+    pub(super) fn stop(&self) -> Change {
+        let mut progress = self.lock();
+        if !matches!(progress.phase, Phase::On(_)) {
+            return Change::None;
+        }
+        progress.phase = Phase::Finishing { since: Instant::now() };
+        drop(progress);
+        self.changed.notify_waiters();
+        Change::Made
+    }
+
+    /// Refuses chunks from now on; returns when no append runs any more.
+    pub(super) async fn shut(&self) {
+        self.lock().phase = Phase::Sealing;
+        *self.gate.write().await = Gate::Shut;
+    }
+
+    /// Resolves at the next change of what a finish waits for, counted from the creation of the future.
+    pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.lock().in_flight -= 1;
+        self.0.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live() -> Arc<Live> {
+        let user = |id: &str| UserId::parse(id).unwrap();
+        Arc::new(Live::new(LiveRecording {
+            id: RecordingId::generate(),
+            call: CallId::generate(),
+            host: user("host"),
+            participants: BTreeSet::from([user("ann")]),
+            state: RecordingState::Recording,
+            deadline_at: Timestamp::default(),
+        }))
+    }
+
+    #[test]
+    fn host_and_participants_are_known() {
+        let live = live();
+        let knows = |id: &str| live.knows(&UserId::parse(id).unwrap());
+        assert!(knows("host") && knows("ann") && !knows("eve"));
+        live.learn(UserId::parse("eve").unwrap());
+        assert!(live.knows(&UserId::parse("eve").unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_shut_recording_takes_nothing() {
+        let live = live();
+        let upload = live.enter().unwrap();
+        assert_eq!(live.progress().in_flight, 1);
+        live.shut().await;
+        assert!(live.open_gate().await.is_err(), "an upload that was let in before may not append");
+        assert!(live.enter().is_err());
+        drop(upload);
+        assert_eq!(live.progress().in_flight, 0);
+    }
+
+    #[tokio::test]
+    async fn shutting_waits_for_an_append_that_runs() {
+        let live = live();
+        let gate = live.open_gate().await.unwrap();
+        let shut = live.shut();
+        tokio::pin!(shut);
+        assert!(futures::poll!(&mut shut).is_pending());
+        drop(gate);
+        shut.await;
+    }
+
+    #[test]
+    fn a_second_stop_changes_nothing() {
+        let live = live();
+        assert_eq!(live.stop(), Change::Made);
+        assert_eq!(live.stop(), Change::None);
+    }
+}

@@ -1,0 +1,122 @@
+//! Clients that wait, stall, or go away.
+
+use std::io::{Read, Write};
+
+use crate::support::{connect, edge, edge_with, eventually, read_answer, request, token};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_first_never_sends_what_is_refused() {
+    let edge = edge_with(&[("CHUNK_MAX_BYTES", "1KiB")]).await;
+    let recording = edge.recording().await;
+    let ask = |path: &str, user: &str, length: usize| {
+        let headers = [("content-type", "video/webm"), ("expect", "100-continue")];
+        let mut stream = connect(edge.port);
+        stream.write_all(request("PUT", path, &token(user), &headers, Some(length)).as_bytes()).unwrap();
+        stream
+    };
+    read_answer(&mut ask(&recording.path("bob", 0), "bob", 1 << 40)).is_problem(413, "body-too-large");
+    read_answer(&mut ask(&recording.path("eve", 0), "eve", 10)).is_problem(403, "not-this-participant");
+    let mut taken = ask(&recording.path("bob", 0), "bob", 2);
+    let mut go_on = [0; 25];
+    taken.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    taken.write_all(b"hi").unwrap();
+    assert_eq!(read_answer(&mut taken).status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_reaches_a_client_that_goes_on_sending() {
+    let edge = edge_with(&[("CHUNK_MAX_BYTES", "1KiB")]).await;
+    let recording = edge.recording().await;
+    let body = vec![0; 8 << 20];
+    recording.put("bob", 0, &body).await.is_problem(413, "body-too-large");
+    edge.send("PUT", &recording.path("bob", 0), "nonsense", &[], body).await.is_problem(401, "invalid-token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_in_the_middle_leaves_nothing() {
+    let edge = edge().await;
+    let recording = edge.recording().await;
+    let mut stream = connect(edge.port);
+    let head = request(
+        "PUT",
+        &recording.path("bob", 0),
+        &token("bob"),
+        &[("content-type", "video/webm")],
+        Some(4 << 20),
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![0; 3 << 20]).unwrap();
+    let incoming = edge.folder.path().join("capture/incoming");
+    let files = || std::fs::read_dir(&incoming).unwrap().count();
+    eventually(async || files() == 1).await;
+    drop(stream);
+    eventually(async || files() == 0).await;
+    assert_eq!(recording.status("bob").await.body["data"]["tracks"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_does_not_hold_others_up() {
+    let edge = edge().await;
+    let recording = edge.recording().await;
+    let begin = |path: &str, method: &str| {
+        let mut stream = connect(edge.port);
+        let head = request(method, path, &token("bob"), &[("content-type", "video/webm")], Some(1 << 20));
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&[b' '; 100_000]).unwrap();
+        stream
+    };
+    let slow: Vec<_> = (0..20)
+        .map(|sequence| begin(&recording.path("bob", sequence), "PUT"))
+        .chain((0..20).map(|_| begin("/video-calls/chunks/upload", "POST")))
+        .collect();
+    recording.put("ann", 0, &vec![1; 2 << 20]).await.is(201);
+    recording.post("ann", 1, &vec![1; 2 << 20]).await.is(201);
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_large_uploads_keep_memory_bounded() {
+    const UPLOADS: u64 = 200;
+    let edge = edge().await;
+    let recording = edge.recording().await;
+    let base = resident_bytes();
+    let chunk = std::sync::Arc::new(vec![5_u8; 10 << 20]);
+    let (port, id) = (edge.port, recording.id.clone());
+    let clients: Vec<_> = (0..UPLOADS)
+        .map(|sequence| {
+            let (chunk, path) = (chunk.clone(), edge.again(&recording.call, &id).path("bob", sequence));
+            std::thread::spawn(move || {
+                let mut stream = connect(port);
+                let head = request(
+                    "PUT",
+                    &path,
+                    &token("bob"),
+                    &[("content-type", "video/webm")],
+                    Some(chunk.len()),
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(&chunk).unwrap();
+                read_answer(&mut stream).status
+            })
+        })
+        .collect();
+    let mut most = 0;
+    eventually(async || {
+        most = most.max(resident_bytes());
+        clients.iter().all(std::thread::JoinHandle::is_finished)
+    })
+    .await;
+    assert!(clients.into_iter().all(|client| client.join().unwrap() == 201));
+    let grown = most.saturating_sub(base) >> 20;
+    println!("200 uploads of 10 MiB: {grown} MiB above {} MiB", base >> 20);
+    // The clients' own chunk is 10 MiB of it, and their threads' stacks some more.
+    assert!(grown < 400, "{grown} MiB");
+}
+
+/// The resident memory of this process, which holds the clients too.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
