@@ -18,8 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// What the worker may hold at most. Measured: see the assertion's message when it fails; a chunk has 10 MiB at most, and
 /// two recordings are processed at once.
 const MEMORY_MAX: u64 = 300 << 20;
-/// Bytes of a packet that silence or a still picture does not have, so that two recordings share none by chance.
-const PACKET_MIN: usize = 100;
 /// A cluster's id (RFC 9559, section 5.1.3) and the unknown length that browsers give it.
 const CLUSTER: [u8; 12] = [0x1F, 0x43, 0xB6, 0x75, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
 /// 149 hours in milliseconds: what real peers have sent.
@@ -64,6 +62,7 @@ async fn hostile_uploads_end_as_errors_and_the_worker_goes_on() {
     the_worker_goes_on(&ann).await;
     assert!(system.worker().runs(), "the worker has ended");
     let peak = system.worker().peak_memory();
+    println!("the worker held {} MiB at most", peak >> 20);
     assert!(peak < MEMORY_MAX, "the worker held {} MiB", peak >> 20);
     nothing_of_the_canary_got_out(&system, &canary);
     let scratch = Folders::files(&system.folders.scratch());
@@ -121,9 +120,10 @@ async fn the_worker_goes_on(client: &Client) {
     assert_eq!(Output::of(client, &done).await.pictures.len(), 5);
 }
 
-/// Puts a film wherever a list that is read might find one. It is a real one, so that whoever reads it would make use of it.
+/// Puts a film wherever a list that is read might find one. It is a real one, so that whoever reads it would make use of it; and
+/// of a codec that no upload here has, so that nobody has the same packets by chance, as browsers' test tones are the same.
 fn lay_canaries(system: &System) -> std::path::PathBuf {
-    let film = Fixture::load("chrome-webm-audio").whole();
+    let film = Fixture::load("chrome-webm-vp9").whole();
     let folders = &system.folders;
     for folder in [folders.root().to_owned(), folders.scratch(), folders.spool(), folders.capture()] {
         std::fs::write(folder.join("canary.webm"), &film).expect("/tmp has room");
@@ -134,7 +134,7 @@ fn lay_canaries(system: &System) -> std::path::PathBuf {
 fn nothing_of_the_canary_got_out(system: &System, canary: &Path) {
     let hashes = |path: &Path| -> HashSet<String> {
         let packets = probe::packets(path, probe::demuxer(path)).into_iter();
-        packets.filter(|packet| packet.size >= PACKET_MIN).map(|packet| packet.hash).collect()
+        packets.filter(|packet| packet.kind == "video").map(|packet| packet.hash).collect()
     };
     let secret = hashes(canary);
     assert!(secret.len() > 100);
