@@ -6,10 +6,12 @@ use bytes::Bytes;
 use serde_json::Value;
 
 /// Every fixture.
-pub const FIXTURES: [&str; 9] = [
+pub const FIXTURES: [&str; 11] = [
+    "chrome-mp4-audio",
     "chrome-mp4-avc1-kf1",
     "chrome-mp4-avc3-opus-resize",
     "chrome-webm-audio",
+    "chrome-webm-av1",
     "chrome-webm-h264",
     "chrome-webm-vp8",
     "chrome-webm-vp8-pause",

@@ -123,7 +123,7 @@ pub fn picture(path: &Path) -> (u64, u64) {
 /// What the browser would have saved: its packets and what FFmpeg complains of in it.
 #[derive(Debug, Clone)]
 pub struct Reference {
-    /// The packets. H.264 in Annex B is brought to MP4's packing, as any remuxer does.
+    /// The packets, as any remuxer packs them: H.264 without Annex B's start codes, AV1 without temporal delimiters.
     pub packets: Vec<Packet>,
     /// See [`decode_complaints`].
     pub complaints: String,
@@ -141,7 +141,7 @@ impl Reference {
         std::fs::write(&whole, fixture.whole()).expect("/tmp has room");
         let complaints = decode_complaints(&whole, fixture.demuxer());
         let mut packets = packets(&whole, fixture.demuxer());
-        if fixture.name.contains("h264") {
+        if fixture.name.contains("h264") || fixture.name.contains("av1") {
             repack(&mut packets, &whole, folder.path());
         }
         lengthen(&mut packets);

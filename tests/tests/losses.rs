@@ -27,6 +27,11 @@ async fn what_chromium_h264_loses_is_only_what_was_lost() {
 }
 
 #[tokio::test]
+async fn what_chromium_av1_loses_is_only_what_was_lost() {
+    loses_only_what_was_lost("chrome-webm-av1").await;
+}
+
+#[tokio::test]
 async fn what_firefox_loses_is_only_what_was_lost() {
     loses_only_what_was_lost("ff-webm-vp8").await;
 }

@@ -59,6 +59,16 @@ async fn chromium_sound_alone_comes_out_whole() {
 }
 
 #[tokio::test]
+async fn chromium_av1_comes_out_whole() {
+    comes_out_whole("chrome-webm-av1", Route::Bytes).await;
+}
+
+#[tokio::test]
+async fn chromium_sound_alone_in_mp4_comes_out_whole() {
+    comes_out_whole("chrome-mp4-audio", Route::Bytes).await;
+}
+
+#[tokio::test]
 async fn firefox_vp8_comes_out_whole() {
     comes_out_whole("ff-webm-vp8", Route::Bytes).await;
 }
@@ -162,7 +172,8 @@ fn the_recording_is_told(fixture: &Fixture, reference: &Reference, recording: &R
         let text = done[time].as_str().unwrap_or_default();
         assert!(text.starts_with("20") && text.ends_with('Z'), "{time}: {text}");
     }
-    let format = if fixture.name.contains("mp4") || fixture.name.contains("h264") { "mp4" } else { "webm" };
+    let is_h264 = ["avc1", "avc3", "h264"].iter().any(|codec| fixture.name.contains(codec));
+    let format = if is_h264 { "mp4" } else { "webm" };
     assert_eq!(done["format"], format);
     assert_eq!(done["outputPath"], format!("recordings/{}/recording.{format}", recording.id));
     assert_eq!(done["storage"], json!({ "provider": "local", "bucket": "local" }));
