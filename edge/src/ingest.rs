@@ -13,7 +13,6 @@
 //! | `rows` | facts of live tracks on their way to the database |
 //! | `watch` | keeps memory and database of one mind; deadlines |
 //! | `finish` | the wait for late chunks, and the seal |
-//! | `handoff` | the job that a seal enqueues |
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,7 +35,6 @@ mod backoff;
 mod coverage;
 mod edge_id;
 mod finish;
-mod handoff;
 mod log;
 mod metrics;
 mod registry;
@@ -45,7 +43,6 @@ mod watch;
 
 pub(crate) use admit::{Admission, Refused};
 pub(crate) use coverage::{is_complete, missing};
-pub use handoff::MuxRecording;
 pub(crate) use log::{NewChunk, Outcome, Stored};
 pub(crate) use metrics::ChunkResult;
 use registry::{Change, Live};
@@ -191,7 +188,11 @@ impl Ingest {
 
     /// Takes chunks of a recording from now on. Called after the transaction of its start was committed.
     pub fn started(&self, recording: LiveRecording) {
-        self.inner.add(recording);
+        let state = recording.state;
+        let live = self.inner.add(recording);
+        if state == RecordingState::Stopping {
+            self.inner.stopped(&live);
+        }
     }
 
     /// Says who takes part in a call now.

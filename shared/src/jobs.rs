@@ -139,6 +139,24 @@ async fn insert<J: Job>(
     Ok(id.map(JobId::stored))
 }
 
+/// Assembles a sealed recording's capture into files: the first job of every recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MuxRecording {
+    /// Which.
+    pub recording: crate::id::RecordingId,
+    /// The token of the recording's stage, which this job alone holds.
+    pub token: String,
+}
+
+impl Job for MuxRecording {
+    const QUEUE: &'static str = "mux-recording";
+    const MAX_ATTEMPTS: u32 = 5;
+
+    fn key(&self) -> Option<String> {
+        Some(self.token.clone())
+    }
+}
+
 /// Removes every object and capture of a recording that its owner has deleted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeleteRecording {

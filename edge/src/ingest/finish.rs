@@ -16,15 +16,16 @@ use anyhow::Context;
 use serde_json::json;
 use shared::db::events::{self, EventType};
 use shared::db::{recordings, tracks};
+use shared::jobs::{self, MuxRecording};
 use shared::recording::Stage;
 use shared::track::Track;
 use tokio::time::Instant;
 use tracing::{info, warn};
+use ulid::Ulid;
 
 use super::Inner;
 use super::backoff::Backoff;
 use super::coverage::is_complete;
-use super::handoff::{self, MuxRecording};
 use super::registry::{Live, Phase, Progress};
 use crate::recordings::{FINISH_MAX, PROCESSING_DEADLINE};
 
@@ -87,7 +88,7 @@ async fn wait(inner: &Inner, live: &Live) {
 fn verdict(progress: Progress, tracks: &[Track], timeout: Duration, now: Instant) -> Verdict {
     let since = match progress.phase {
         Phase::Finishing { since } => since,
-        Phase::On(_) | Phase::Sealing => return Verdict::Seal,
+        Phase::On | Phase::Sealing => return Verdict::Seal,
     };
     let quiet_since = progress.last_chunk.map_or(since, |last| last.max(since));
     let latest = (quiet_since + timeout.max(SETTLE)).min(since + FINISH_MAX);
@@ -104,14 +105,14 @@ async fn seal(inner: &Inner, live: &Live) -> anyhow::Result<()> {
         tracks::upsert(&mut *tx, track).await?;
     }
     let others = recordings::flushed(&mut tx, &live.id, &inner.edge_id, at).await?;
-    let job = MuxRecording { recording: live.id.clone(), token: handoff::fresh_token() };
+    let job = MuxRecording { recording: live.id.clone(), token: Ulid::generate().to_string() };
     let first = recordings::Step { stage: Stage::Mux, token: job.token.clone() };
     let sealed = others == 0
         && recordings::begin_processing(&mut tx, &live.id, &first, at, at + PROCESSING_DEADLINE)
             .await?
             .is_some();
     if sealed {
-        handoff::enqueue(&mut tx, &job).await?;
+        jobs::enqueue(&mut tx, &job).await?;
         let data = json!({ "stage": "mux", "tracks": tracks.len() });
         events::about_recording(&mut tx, EventType::RecordingProcessing, &live.call, &live.id, data, at)
             .await?;
