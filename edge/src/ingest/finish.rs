@@ -67,8 +67,9 @@ pub(super) async fn close(inner: &Inner, live: &Live) {
             () = inner.tasks.stop.cancelled() => return,
         }
     }
-    inner.log.forget(&live.id).await;
+    // In this order: while the registry has the recording, the capture has its tracks; afterwards the rows do.
     inner.forget(&live.id);
+    inner.log.forget(&live.id).await;
 }
 
 async fn wait(inner: &Inner, live: &Live) {
