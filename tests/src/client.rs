@@ -162,7 +162,6 @@ impl Client {
     }
 
     /// A request with the token; `path` may be a whole URL.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.base) };
         self.http.request(method, url).bearer_auth(&self.token)

@@ -36,7 +36,9 @@ fn read_by_the_sources() -> BTreeSet<String> {
             file.extension().is_some_and(|ending| ending == "rs") && !file.ends_with("tests.rs")
         });
         for source in sources {
-            names.extend(read_by(&std::fs::read_to_string(folder.join(source)).unwrap()));
+            names.extend(read_by(
+                &std::fs::read_to_string(folder.join(source)).expect("a source that was just listed"),
+            ));
         }
     }
     names
@@ -44,7 +46,7 @@ fn read_by_the_sources() -> BTreeSet<String> {
 
 /// Lines of the form `NAME=value`, commented or not.
 fn named_by_the_example() -> BTreeSet<String> {
-    let example = std::fs::read_to_string(root().join("deploy/env.example")).unwrap();
+    let example = std::fs::read_to_string(root().join("deploy/env.example")).expect("deploy/env.example");
     let name = |line: &str| {
         let (name, _) = line.trim_start_matches("# ").split_once('=')?;
         is_variable(name).then(|| name.to_owned())

@@ -116,10 +116,12 @@ fn judge(reference: &Reference, loss: &Loss, done: &Value, output: &Output) {
         let nothing_told = gaps.is_empty() || !loss.cost.is_empty();
         return assert!(nothing_told, "{what}: nothing is missing, and yet: {gaps:?}");
     };
-    let bound = |name: &str| gaps.iter().filter_map(move |gap| gap[name].as_f64());
-    let told_from =
-        bound("from").reduce(f64::min).unwrap_or_else(|| panic!("{what}: {from} to {to} is not told"));
-    let told_to = bound("to").reduce(f64::max).unwrap_or_default();
+    let bounds = |name: &str| -> Vec<f64> { gaps.iter().filter_map(|gap| gap[name].as_f64()).collect() };
+    let told_from = bounds("from")
+        .into_iter()
+        .reduce(f64::min)
+        .unwrap_or_else(|| panic!("{what}: {from} to {to} is not told"));
+    let told_to = bounds("to").into_iter().reduce(f64::max).unwrap_or_default();
     assert!((told_from - from).abs() <= GAP_MS, "{what}: missing from {from}, told {gaps:?}");
     assert!((told_to - to).abs() <= GAP_MS, "{what}: missing to {to}, told {gaps:?}");
     assert!(gaps.iter().all(|gap| gap["reason"] == loss.reason), "{what}: {gaps:?}");

@@ -247,7 +247,7 @@ async fn the_events_are_told(system: &System, recording: &Recording) {
 /// RFC 9110, section 14.
 async fn parts_are_served(client: &Client, done: &Value, file: &File) {
     let url = done["outputUrl"].as_str().expect("a finished recording has a URL");
-    let whole = std::fs::read(&file.path).unwrap();
+    let whole = std::fs::read(&file.path).expect("it was just downloaded");
     assert!(
         client.download(url).await == whole,
         "the recording's URL serves another file than its artifact's"
