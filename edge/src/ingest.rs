@@ -188,7 +188,11 @@ impl Ingest {
 
     /// Takes chunks of a recording from now on. Called after the transaction of its start was committed.
     pub fn started(&self, recording: LiveRecording) {
-        self.inner.add(recording);
+        let state = recording.state;
+        let live = self.inner.add(recording);
+        if state == RecordingState::Stopping {
+            self.inner.stopped(&live);
+        }
     }
 
     /// Says who takes part in a call now.
@@ -208,7 +212,9 @@ impl Ingest {
     /// The tracks of a recording that takes chunks here; `None` when it does not.
     #[must_use]
     pub fn live_tracks(&self, recording: &RecordingId) -> Option<Vec<Track>> {
-        self.inner.registry.find(recording).map(|live| self.inner.log.tracks(&live.id))
+        let tracks = self.inner.log.tracks(recording);
+        // Asked afterwards: a recording that was sealed meanwhile has its tracks in the rows, and maybe no longer here.
+        self.inner.registry.find(recording).map(|_| tracks)
     }
 
     /// Whether the disk has room beyond its reserve.

@@ -17,9 +17,6 @@ use sqlx::PgConnection;
 pub const FINISH_MAX: Duration = Duration::from_secs(60 * 60);
 /// When the sweeper may end a recording that is `stopping`: [`FINISH_MAX`], and half an hour for a database that was away.
 pub const STOPPING_DEADLINE: TimeDelta = TimeDelta::minutes(90);
-/// When the sweeper may end a recording that is `processing`. A stage that takes over sets its own.
-pub const PROCESSING_DEADLINE: TimeDelta = TimeDelta::hours(6);
-
 /// Why a recording was stopped; told by its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {

@@ -4,6 +4,7 @@
 //! state. Every state that is not final has a deadline. A stage is fenced by a token that changes with each step: of two
 //! workers that run the same stage, one publishes.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -92,6 +93,9 @@ pub enum Stage {
     /// Putting every artifact into storage and reading it back.
     Upload,
 }
+
+/// How long one stage may last before the sweeper ends it: longer than one attempt's timeout (24 h) and a retry's beginning.
+pub const STAGE_DEADLINE: TimeDelta = TimeDelta::hours(36);
 
 /// A recording as its row holds it.
 #[derive(Debug, Clone)]

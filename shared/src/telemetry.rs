@@ -1,6 +1,8 @@
 //! Logs: one line per event, readable text or JSON, chosen by `LOG_FORMAT`; levels by `RUST_LOG`. Metrics: one registry
 //! per process, named `callreel_…` after the conventions of Prometheus, with labels of small, fixed sets only.
 
+use std::io::IsTerminal;
+
 use prometheus::{Encoder, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
 
@@ -43,7 +45,7 @@ impl LogSettings {
 /// Starts logging to standard output. A second call in one process changes nothing.
 pub fn init(settings: &LogSettings) {
     let filter = EnvFilter::new(&settings.filter);
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal());
     let _ = match settings.format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => {

@@ -17,7 +17,7 @@ use serde_json::json;
 use shared::db::events::{self, EventType};
 use shared::db::{recordings, tracks};
 use shared::jobs::{self, MuxRecording};
-use shared::recording::Stage;
+use shared::recording::{STAGE_DEADLINE, Stage};
 use shared::track::Track;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -27,7 +27,7 @@ use super::Inner;
 use super::backoff::Backoff;
 use super::coverage::is_complete;
 use super::registry::{Live, Phase, Progress};
-use crate::recordings::{FINISH_MAX, PROCESSING_DEADLINE};
+use crate::recordings::FINISH_MAX;
 
 /// How long after a stop a recording is not sealed even when every track is complete: time for the first chunk of a
 /// participant whose browser learns of the stop as late as this, beside one who was told at once.
@@ -67,8 +67,9 @@ pub(super) async fn close(inner: &Inner, live: &Live) {
             () = inner.tasks.stop.cancelled() => return,
         }
     }
-    inner.log.forget(&live.id).await;
+    // In this order: while the registry has the recording, the capture has its tracks; afterwards the rows do.
     inner.forget(&live.id);
+    inner.log.forget(&live.id).await;
 }
 
 async fn wait(inner: &Inner, live: &Live) {
@@ -88,7 +89,7 @@ async fn wait(inner: &Inner, live: &Live) {
 fn verdict(progress: Progress, tracks: &[Track], timeout: Duration, now: Instant) -> Verdict {
     let since = match progress.phase {
         Phase::Finishing { since } => since,
-        Phase::On(_) | Phase::Sealing => return Verdict::Seal,
+        Phase::On | Phase::Sealing => return Verdict::Seal,
     };
     let quiet_since = progress.last_chunk.map_or(since, |last| last.max(since));
     let latest = (quiet_since + timeout.max(SETTLE)).min(since + FINISH_MAX);
@@ -108,9 +109,7 @@ async fn seal(inner: &Inner, live: &Live) -> anyhow::Result<()> {
     let job = MuxRecording { recording: live.id.clone(), token: Ulid::generate().to_string() };
     let first = recordings::Step { stage: Stage::Mux, token: job.token.clone() };
     let sealed = others == 0
-        && recordings::begin_processing(&mut tx, &live.id, &first, at, at + PROCESSING_DEADLINE)
-            .await?
-            .is_some();
+        && recordings::begin_processing(&mut tx, &live.id, &first, at, at + STAGE_DEADLINE).await?.is_some();
     if sealed {
         jobs::enqueue(&mut tx, &job).await?;
         let data = json!({ "stage": "mux", "tracks": tracks.len() });

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use shared::clock::Timestamp;
 use shared::id::{CallId, RecordingId, UserId};
-use shared::recording::RecordingState;
 use tokio::sync::{Notify, OwnedRwLockReadGuard};
 use tokio::time::Instant;
 
@@ -51,8 +50,8 @@ pub(super) struct Progress {
 /// Where a live recording stands, as far as uploads are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// On, with its state in the database (`recording` or `paused`).
-    On(RecordingState),
+    /// Not known to have been stopped.
+    On,
     /// Stopped; late chunks are taken.
     Finishing {
         /// When this edge learned of it.
@@ -123,17 +122,13 @@ impl Registry {
 
 impl Live {
     fn new(recording: LiveRecording) -> Self {
-        let phase = match recording.state {
-            RecordingState::Stopping => Phase::Finishing { since: Instant::now() },
-            state => Phase::On(state),
-        };
         Self {
             id: recording.id,
             call: recording.call,
             host: recording.host,
             deadline_at: recording.deadline_at,
             participants: RwLock::new(recording.participants),
-            progress: Mutex::new(Progress { phase, in_flight: 0, last_chunk: None }),
+            progress: Mutex::new(Progress { phase: Phase::On, in_flight: 0, last_chunk: None }),
             gate: Arc::new(tokio::sync::RwLock::new(Gate::Open)),
             changed: Notify::new(),
         }
@@ -181,7 +176,7 @@ impl Live {
     /// Notes that the recording was stopped.
     pub(super) fn stop(&self) -> Change {
         let mut progress = self.lock();
-        if !matches!(progress.phase, Phase::On(_)) {
+        if progress.phase != Phase::On {
             return Change::None;
         }
         progress.phase = Phase::Finishing { since: Instant::now() };
@@ -216,6 +211,7 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::recording::RecordingState;
 
     fn live() -> Arc<Live> {
         let user = |id: &str| UserId::parse(id).unwrap();

@@ -63,7 +63,7 @@ async fn begin(inner: &Arc<Inner>) -> anyhow::Result<()> {
 /// The time to the next pass: the usual one, or less when a recording's deadline comes first.
 fn until_next(inner: &Inner) -> Duration {
     let now = inner.clock.now();
-    let on = inner.registry.all().into_iter().filter(|live| matches!(live.progress().phase, Phase::On(_)));
+    let on = inner.registry.all().into_iter().filter(|live| live.progress().phase == Phase::On);
     let first_deadline = on.map(|live| (live.deadline_at - now).to_std().unwrap_or_default()).min();
     // A deadline that has passed while the database is away must not make this spin.
     first_deadline.unwrap_or(WATCH_EVERY).clamp(MIN_WAIT, WATCH_EVERY)
@@ -91,7 +91,7 @@ async fn pass(inner: &Arc<Inner>) -> anyhow::Result<()> {
 }
 
 async fn stop_overdue(inner: &Arc<Inner>, live: &Arc<Live>) -> anyhow::Result<()> {
-    if !matches!(live.progress().phase, Phase::On(_)) {
+    if live.progress().phase != Phase::On {
         return Ok(());
     }
     let mut tx = inner.db.begin().await?;

@@ -31,7 +31,8 @@ export async function playerView(api, recording, signal) {
  * @param {number} count
  */
 async function thumbnail(api, recording, video, n, count) {
-  const atMs = ((recording.duration ?? 0) * (n + 0.5)) / count;
+  // Pictures are spread from the first frame to the last, as the worker takes them.
+  const atMs = ((recording.duration ?? 0) * n) / Math.max(1, count - 1);
   const img = h("img", { src: await api.thumbnailUrl(recording.callId, recording.id, n), alt: "", width: 320, height: 180, "data-testid": "thumbnail" });
   const onclick = () => {
     video.currentTime = atMs / 1000;

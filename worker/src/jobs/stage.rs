@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use serde_json::json;
 use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Step};
 use shared::id::RecordingId;
-use shared::recording::{Recording, RecordingError, RecordingState, Stage};
+use shared::recording::{Recording, RecordingError, RecordingState, STAGE_DEADLINE, Stage};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use ulid::Ulid;
@@ -20,8 +19,6 @@ use crate::ctx::Ctx;
 use crate::failure::Failure;
 use crate::queue::Attempt;
 
-/// How long one stage may last before the sweeper ends it: longer than every timeout of its jobs with their retries.
-const STAGE_DEADLINE: TimeDelta = TimeDelta::hours(36);
 /// How often progress is written to the recording's row.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
