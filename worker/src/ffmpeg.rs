@@ -116,6 +116,10 @@ fn audio(ffmpeg: &mut FfmpegCommand, plan: &AudioPlan) {
     };
 }
 
+/// Without it, `-ss` counts from the file's first packet: where the first chunk was lost, every picture is that much late and the
+/// last one is beyond the end, where FFmpeg returns 0 and writes nothing.
+const BY_TIMESTAMP: [&str; 2] = ["-seek_timestamp", "1"];
+
 /// Width of a thumbnail in pixels; the height follows the picture and is even.
 pub const THUMBNAIL_WIDTH: u32 = 320;
 
@@ -126,6 +130,7 @@ pub fn thumbnails(file: &Path, demuxer: Demuxer, at_ms: &[u64], names: &[String]
     let mut ffmpeg = quiet();
     for at in at_ms {
         ffmpeg
+            .args(BY_TIMESTAMP)
             .seek(seconds(*at))
             .args(["-protocol_whitelist", "file"])
             .format(demuxer.as_str())
@@ -164,7 +169,12 @@ pub fn waveform(file: &Path, demuxer: Demuxer, name: &str) -> Command {
 #[must_use]
 pub fn decode(file: &Path, demuxer: Demuxer, from_ms: u64, length_ms: u64) -> Command {
     let mut ffmpeg = quiet();
-    ffmpeg.seek(seconds(from_ms)).args(["-t", &seconds(length_ms), "-protocol_whitelist", "file"]);
+    ffmpeg.args(BY_TIMESTAMP).seek(seconds(from_ms)).args([
+        "-t",
+        &seconds(length_ms),
+        "-protocol_whitelist",
+        "file",
+    ]);
     ffmpeg.format(demuxer.as_str()).input(path(file)).args(["-map", "0", "-f", "null"]).output("-");
     ffmpeg.into()
 }
