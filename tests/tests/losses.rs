@@ -57,7 +57,7 @@ async fn loses_only_what_was_lost(name: &str) {
     let ann = system.client("ann");
     let mut recordings = Vec::new();
     for loss in losses(&fixture) {
-        let recording = ann.record(json!({ "thumbnails": 0 })).await;
+        let recording = ann.record(json!({})).await;
         send(&ann, &recording, &fixture, &loss).await;
         ann.stop(&recording).await;
         recordings.push((loss, recording));
@@ -108,6 +108,7 @@ async fn send(client: &Client, recording: &Recording, fixture: &Fixture, loss: &
 
 fn judge(reference: &Reference, loss: &Loss, done: &Value, output: &Output) {
     let what = loss.what;
+    assert_eq!(output.pictures.len(), 5, "{what}");
     let path = &output.only().path;
     let compared = compare(&reference.packets, &probe::packets(path, probe::demuxer(path)));
     assert_eq!(compared.mistimed, [], "{what}");
