@@ -48,11 +48,11 @@ mod track;
 mod tests;
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -74,6 +74,11 @@ pub use track::{AppendError, Appended, ChunkHeader, Outcome, TrackFacts, TrackLo
 
 /// How often [`Capture::run`] looks for segments that are due.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long [`Capture::open`] waits for the folder's former owner to let go: one that was just told to end is still syncing.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// How often it looks meanwhile.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// What the capture needs to know.
 #[derive(Clone)]
@@ -364,10 +369,14 @@ fn mark_closed(recording_dir: &Path) -> io::Result<()> {
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let file = File::create(dir.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
-        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    let patient_until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < patient_until => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
     }
 }
 
