@@ -1,7 +1,8 @@
-//! Measures assembly against FFmpeg: CPU seconds and the largest resident set of "assemble, then `ffmpeg -c copy`" and of
-//! `ffmpeg -c copy` of the same media alone, in one run.
+//! Measures assembly against FFmpeg: CPU seconds and the largest resident set of "assemble, then mux as the worker does" and
+//! of a plain `ffmpeg -c copy` of the same media alone, in one run.
 //!
-//! `bench_assemble [seconds] [folder]` (3,600 in a folder of its own under the system's temporary one). The media is made
+//! `bench_assemble [seconds] [folder]` (3,600 in a folder of its own under the system's temporary one). `bench_assemble
+//! generate seconds folder` only makes the media: other measurements upload it. The media is made
 //! by looping a short clip that FFmpeg encodes (VP8 at 1.2 Mb/s, Opus), with rewritten times, into blobs of a second that
 //! end one byte inside an element, as Chromium's do.
 
@@ -11,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
+use shared::recording::Format;
 use worker::assemble::{Chunk, ChunkSource, Plan, assemble};
+use worker::ffmpeg::MuxInput;
+use worker::media::{AudioPlan, MuxPlan, VideoPlan};
 
 /// Length of the clip that is looped: long enough that its keyframes weigh as in a recording.
 const CLIP_SECONDS: u64 = 10;
@@ -23,11 +27,16 @@ fn main() -> io::Result<()> {
         let (from, to) = (args.next().unwrap_or_default(), args.next().unwrap_or_default());
         return child(Path::new(&from), Path::new(&to));
     }
+    if first.as_deref() == Some("generate") {
+        let (seconds, folder) = (args.next().unwrap_or_default(), args.next().unwrap_or_default());
+        std::fs::create_dir_all(&folder)?;
+        return generate(Path::new(&folder), seconds.parse().map_err(io::Error::other)?).map(drop);
+    }
     let seconds = first.and_then(|text| text.parse().ok()).unwrap_or(3_600);
     let folder = args.next().map_or_else(|| std::env::temp_dir().join("bench_assemble"), PathBuf::from);
     std::fs::create_dir_all(&folder)?;
     let whole = folder.join("whole.webm");
-    let bytes = generate_hour(&folder, seconds)?;
+    let bytes = generate(&folder, seconds)?;
     let this = std::env::current_exe()?;
     let (assembled, remuxed, plain) = (folder.join("a.mkv"), folder.join("a.webm"), folder.join("b.webm"));
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -36,11 +45,11 @@ fn main() -> io::Result<()> {
         args.map(str::to_owned).to_vec()
     };
     let ours = measure(&this, &["assemble".to_owned(), text(&folder), text(&assembled)])?;
-    let after = measure(Path::new("ffmpeg"), &copy(&assembled, &remuxed))?;
+    let after = measure(Path::new("ffmpeg"), &mux_as_the_worker(&assembled, &remuxed))?;
     let alone = measure(Path::new("ffmpeg"), &copy(&whole, &plain))?;
     let mut out = io::stdout();
     writeln!(out, "media       {seconds} s, {bytes} bytes in {seconds} blobs")?;
-    for (name, run) in [("assembly", &ours), ("then copy", &after), ("copy alone", &alone)] {
+    for (name, run) in [("assembly", &ours), ("then mux", &after), ("copy alone", &alone)] {
         writeln!(out, "{name:<11} {:.2} CPU s, {} MiB", run.cpu_seconds, run.max_rss_kib / 1_024)?;
     }
     writeln!(out, "ratio       {:.2}", (ours.cpu_seconds + after.cpu_seconds) / alone.cpu_seconds)
@@ -48,6 +57,19 @@ fn main() -> io::Result<()> {
 
 /// Blobs looked for at most: a day of seconds. What is missing before is a hole.
 const MAX_BLOBS: u64 = 86_400;
+
+/// The worker's own arguments, with everything that makes a file seekable and reproducible.
+fn mux_as_the_worker(from: &Path, to: &Path) -> Vec<String> {
+    let input = MuxInput { file: from.to_string_lossy().into_owned(), offset_ms: 0 };
+    let plan = MuxPlan {
+        format: Format::Webm,
+        streams: vec![(0, 0), (0, 1)],
+        video: VideoPlan::Copy,
+        audio: AudioPlan::Copy,
+    };
+    let command = worker::ffmpeg::mux(&[input], &plan, 1, &to.to_string_lossy());
+    command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect()
+}
 
 /// Blobs read from the folder one at a time.
 struct Blobs {
@@ -75,7 +97,7 @@ impl ChunkSource for Blobs {
 fn child(folder: &Path, out: &Path) -> io::Result<()> {
     let mut source = Blobs { folder: folder.to_owned(), next: 0 };
     let done = assemble(&mut source, &Plan::default(), File::create(out)?).map_err(io::Error::other)?;
-    writeln!(io::stdout(), "assembled   {} us, gaps {:?}", done.duration_us, done.gaps)
+    writeln!(io::stderr(), "assembled   {} us, gaps {:?}", done.duration_us, done.gaps)
 }
 
 /// What a process used.
@@ -102,13 +124,13 @@ fn measure(program: &Path, args: &[String]) -> io::Result<Usage> {
 
 /// Runs its arguments and writes CPU seconds and the largest resident set in KiB.
 const MEASURE: &str = "import resource,subprocess,sys
-code=subprocess.run(sys.argv[2:],stdin=subprocess.DEVNULL).returncode
+code=subprocess.run(sys.argv[2:],stdin=subprocess.DEVNULL,stdout=subprocess.DEVNULL).returncode
 used=resource.getrusage(resource.RUSAGE_CHILDREN)
 open(sys.argv[1],'w').write(f'{used.ru_utime+used.ru_stime} {used.ru_maxrss}')
 sys.exit(code)";
 
 /// Makes `seconds` of recording as `NNNNNN.bin` and as `whole.webm`; returns its size in bytes.
-fn generate_hour(folder: &Path, seconds: u64) -> io::Result<u64> {
+fn generate(folder: &Path, seconds: u64) -> io::Result<u64> {
     let clip = std::fs::read(encode_clip(folder)?)?;
     let (head, blocks) = parse(&clip);
     let mut whole = BufWriter::new(File::create(folder.join("whole.webm"))?);

@@ -1,0 +1,29 @@
+//! Whole-program measurements against the real edge and worker: `tests/bench/run.sh` builds them and starts this.
+//!
+//! Whatever a figure is compared to runs in the same run, on the same disk. A figure that a goal was set for is printed as a
+//! row that begins with `=`, which the script gathers into its table; a goal that is missed fails nothing, for a machine may
+//! be busy.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+mod cpu;
+mod figures;
+mod ingest;
+mod latency;
+
+/// How long each round of `ingest` lasts unless the caller says otherwise, in seconds: long enough that the segments of every
+/// track are closed and moved several times.
+const ROUND_SECONDS: u64 = 10;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["ingest"] => ingest::run(ROUND_SECONDS).await,
+        ["ingest", seconds] => ingest::run(seconds.parse().context("a number of seconds")?).await,
+        ["latency", blobs] => latency::run(Path::new(blobs)).await,
+        _ => bail!("usage: bench ingest [SECONDS] | bench latency FOLDER_OF_BLOBS"),
+    }
+}
