@@ -7,15 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::extract::Request;
-use axum::{Router, ServiceExt};
+use axum::Router;
 use prometheus::Registry;
 use shared::clock::SharedClock;
 use shared::lifecycle::Tasks;
 use tokio::net::TcpListener;
-use tower::Layer;
-use tower::util::MapRequestLayer;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::app::App;
 use crate::auth::Auth;
@@ -25,6 +22,8 @@ use crate::http::metrics::Metrics;
 use crate::ingest::Ingest;
 use crate::settings::{DevLogin, Settings};
 use crate::{http, presence};
+
+mod connections;
 
 /// An edge that is bound and ready to serve.
 pub struct Edge {
@@ -56,18 +55,8 @@ impl Edge {
     /// Serves until the tasks are asked to stop; then no connection is accepted, and running requests finish.
     pub fn serve(self) {
         info!(http.address = %self.address, "listening on http://{}", self.address);
-        let service = MapRequestLayer::new(http::canonical as fn(Request) -> Request).layer(self.router);
         let stop = self.tasks.stop.clone();
-        self.tasks.spawn(async move {
-            let service = service.into_make_service_with_connect_info::<SocketAddr>();
-            let served = axum::serve(self.listener, service)
-                .with_graceful_shutdown(stop.clone().cancelled_owned())
-                .await;
-            if let Err(error) = served {
-                error!("the server ended: {error}");
-            }
-            stop.cancel();
-        });
+        self.tasks.spawn(connections::serve(self.listener, self.router, stop));
     }
 }
 

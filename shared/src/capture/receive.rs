@@ -44,6 +44,9 @@ pub enum ReceiveError {
     Io(#[from] io::Error),
 }
 
+/// A body in memory grows by this much: doubling would hold up to twice of what the budget counts.
+const GROWTH_BYTES: usize = 64 * 1024;
+
 /// A body on its way in.
 pub struct Receiving {
     env: Arc<Env>,
@@ -111,7 +114,12 @@ impl Receiving {
             self.move_to_file().await?;
         }
         match &mut self.place {
-            Place::Memory { bytes, .. } => bytes.extend_from_slice(part),
+            Place::Memory { bytes, .. } => {
+                if bytes.capacity() - bytes.len() < part.len() {
+                    bytes.reserve_exact(part.len().max(GROWTH_BYTES));
+                }
+                bytes.extend_from_slice(part);
+            }
             Place::File { file, .. } => file.write_all(part).await.map_err(failure)?,
         }
         Ok(())
