@@ -1,17 +1,19 @@
 //! The edge is killed, or told to end, while clients upload: they go on with the next one, and nothing that was taken is lost.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use e2e::client::{Client, Recording, TrackKind};
 use e2e::fixtures::Fixture;
-use e2e::system::System;
+use e2e::system::{Folders, System};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::moments::{Hold, until};
 use crate::result::{assert_tidy, assert_whole};
 use crate::seed::Seed;
 use crate::uploads::{self, Acks};
-use crate::workshop::dismiss;
+use crate::workshop::{Workshop, dismiss};
 
 /// How often the edge dies while chunks come; it dies once more while it seals.
 const KILLS: usize = 5;
@@ -134,4 +136,31 @@ async fn an_edge_that_is_told_to_end_answers_what_it_has_begun() {
     assert!(statuses.keys().all(|status| matches!(status, 201 | 503)), "{statuses:?}");
     party.stop().await;
     party.assert_whole(&system).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_is_killed_between_shipping_and_sealing_seals_at_its_next_start() {
+    let mut workshop = Workshop::open(&[]).await;
+    let (client, fixture) = (workshop.system.client("ann"), Fixture::load("chrome-webm-vp8"));
+    let recording = client.record(json!({})).await;
+    client.upload(&recording, TrackKind::Video, &fixture).await;
+    // The seal writes the tracks' facts first, when everything is in the spool.
+    let mut tracks = Hold::with(&workshop.url, "lock table track in share mode").await;
+    client.stop(&recording).await;
+    let is_segment = |file: &PathBuf| file.extension().is_some_and(|ending| ending == "seg");
+    let segments = |folder: PathBuf| Folders::files(&folder).into_iter().filter(is_segment).count();
+    let (capture, spool) = (workshop.system.folders.capture(), workshop.system.folders.spool());
+    let is_shipped = || segments(capture.clone()) == 0 && segments(spool.clone()) > 0;
+    until("all to be in the spool", async || is_shipped().then_some(())).await;
+    until("the seal to be under way", async || (tracks.waiting().await > 0).then_some(())).await;
+    workshop.system.edge.kill9();
+    tracks.release_without_waiters().await;
+    assert_eq!(workshop.stage(&recording).await, "stopping");
+
+    workshop.system.edge.restart().await;
+    let worker = workshop.worker("", &[]).await;
+    workshop.reaches(&recording, "completed").await;
+    workshop.all_jobs_end().await;
+    dismiss([worker]).await;
+    assert_whole(&workshop.system, &client, &recording, &[("ann", &fixture)]).await;
 }
