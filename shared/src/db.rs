@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Executor, PgPool};
 
 use crate::env::Secret;
 
@@ -23,6 +23,11 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 /// retries loses less than one that hangs.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Postgres ends a transaction whose client has been silent for this long, and lets go of its locks: the client's machine lost
+/// its power, or is frozen, and others wait to take its work over. Without it they would wait for TCP, which is two hours. Our
+/// transactions are a few statements one after another; the longest silence in one is a stalled disk.
+const IDLE_IN_TRANSACTION: &str = "set idle_in_transaction_session_timeout = '15s'";
+
 /// A pool that connects when it is first used: a process may start while the database is away.
 ///
 /// # Errors
@@ -31,6 +36,9 @@ pub fn pool(url: &Secret, max_connections: u32) -> Result<PgPool, sqlx::Error> {
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|connection, _| {
+            Box::pin(async move { connection.execute(IDLE_IN_TRANSACTION).await.map(drop) })
+        })
         .connect_lazy(url.expose())
 }
 

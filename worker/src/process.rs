@@ -1,6 +1,6 @@
 //! The one door to other programs. Whoever comes through it gets: an empty environment, no stdin, its own process group,
 //! limits on memory, file size and core dumps, low priority, a deadline, a stall watch, and a kill of the whole group on every
-//! way out, including a dropped future.
+//! way out, including a dropped future. When this process itself is killed, the kernel kills the program: nobody else would.
 //!
 //! Output is read as it comes: lines of stdout go to the caller (FFmpeg's `-progress`), of stderr the last few are kept. Both
 //! must be drained, or a full pipe stalls the program; and neither may grow without bound, as its content is a stranger's.
@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -204,10 +205,12 @@ fn spawn(mut command: std::process::Command, folder: &Path) -> std::io::Result<G
 #[expect(unsafe_code, reason = "limits of a child can only be set between fork and exec")]
 fn limit(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: the closure runs in the forked child before exec and calls only setrlimit and setpriority, which are plain
-    // system calls: no allocation, no lock.
+    let parent = Pid::this();
+    // SAFETY: the closure runs in the forked child before exec and calls only prctl, getppid, setrlimit and setpriority, which
+    // are plain system calls: no allocation, no lock.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
+            end_with(parent)?;
             setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
             setrlimit(Resource::RLIMIT_AS, ADDRESS_SPACE, ADDRESS_SPACE)?;
             setrlimit(Resource::RLIMIT_FSIZE, FILE_SIZE, FILE_SIZE)?;
@@ -215,6 +218,14 @@ fn limit(command: &mut std::process::Command) {
             Ok(())
         });
     }
+}
+
+/// Lets the kernel kill this child when `parent` dies. The signal comes when the *thread* that forked ends (prctl(2)); that is
+/// one of the runtime's, which live as long as the process.
+fn end_with(parent: Pid) -> nix::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    // It may have died before it could be watched.
+    if Pid::parent() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH) }
 }
 
 async fn until(at: Option<Instant>) {

@@ -14,6 +14,7 @@ use shared::jobs::{MakeThumbnails, UploadRecording, enqueue};
 use shared::recording::{Format, Recording, Stage, THUMBNAILS_DEFAULT};
 use shared::storage::StorageKey;
 use tracing::warn;
+use ulid::Ulid;
 
 use super::stage::{self, StageError, hopeless};
 use crate::ctx::Ctx;
@@ -41,7 +42,7 @@ pub async fn run(ctx: Ctx, job: MakeThumbnails, attempt: Attempt) -> Result<(), 
     let result = match result {
         Err(StageError::Again(error)) if attempt.is_last() && !attempt.cancel.is_cancelled() => {
             warn!(recording.id = %recording.id, "going on without thumbnails: {error:#}");
-            publish(&ctx, &recording, &step, &[]).await.map_err(StageError::from)
+            publish(&ctx, &recording, &step, &Pictures::default()).await.map_err(StageError::from)
         }
         other => other,
     };
@@ -61,7 +62,7 @@ async fn make(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) 
     let began = Instant::now();
     let pictures = draw(recording, main, &media, scratch.path(), attempt).await?;
     ctx.metrics.ffmpeg("thumbnails").inc_by(began.elapsed().as_secs_f64());
-    let staged = stage_all(ctx, recording, step, &pictures).await?;
+    let staged = stage_all(ctx, recording, &pictures).await?;
     Ok(publish(ctx, recording, step, &staged).await?)
 }
 
@@ -109,16 +110,20 @@ fn spread(count: u32, duration_ms: u64, last_keyframe_ms: u64) -> Vec<u64> {
     (0..u64::from(count)).map(|n| (duration_ms * n / steps).min(last_keyframe_ms)).collect()
 }
 
-async fn stage_all(
-    ctx: &Ctx,
-    recording: &Recording,
-    step: &Step,
-    pictures: &[PathBuf],
-) -> anyhow::Result<Vec<Artifact>> {
+/// Pictures that wait in the spool.
+#[derive(Debug, Default)]
+struct Pictures {
+    /// A folder of this attempt's own: one that lost its place must neither replace nor leave anything.
+    folder: Option<String>,
+    staged: Vec<Artifact>,
+}
+
+async fn stage_all(ctx: &Ctx, recording: &Recording, pictures: &[PathBuf]) -> anyhow::Result<Pictures> {
+    let folder = Ulid::generate().to_string();
     let mut staged = Vec::new();
     for (ordinal, picture) in (0..).zip(pictures) {
         let key = StorageKey::Thumbnail(recording.id.clone(), ordinal);
-        let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), step.token.clone());
+        let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), folder.clone());
         let picture = picture.clone();
         let artifact = ctx
             .blocking(move || {
@@ -148,23 +153,30 @@ async fn stage_all(
         ensure!(artifact.width == Some(THUMBNAIL_WIDTH), "FFmpeg wrote a picture of another size");
         staged.push(artifact);
     }
-    Ok(staged)
+    Ok(Pictures { folder: Some(folder), staged })
 }
 
-async fn publish(ctx: &Ctx, recording: &Recording, step: &Step, pictures: &[Artifact]) -> anyhow::Result<()> {
+async fn publish(ctx: &Ctx, recording: &Recording, step: &Step, pictures: &Pictures) -> anyhow::Result<()> {
     let (id, at) = (&recording.id, ctx.now());
     let next = stage::next(Stage::Upload);
     let mut tx = ctx.db.begin().await?;
     if recordings::advance(&mut tx, id, step, &next, stage::deadline(ctx)).await?.is_none() {
-        return Ok(());
+        drop(tx);
+        return throw_away(ctx, recording, pictures).await;
     }
-    for picture in pictures {
+    for picture in &pictures.staged {
         artifacts::stage(&mut tx, picture, at).await?;
     }
     enqueue(&mut tx, &UploadRecording { recording: id.clone(), token: next.token }).await?;
-    let data = json!({ "count": pictures.len() });
+    let data = json!({ "count": pictures.staged.len() });
     events::about_recording(&mut tx, EventType::ThumbnailsGenerated, &recording.call, id, data, at).await?;
     Ok(tx.commit().await?)
+}
+
+async fn throw_away(ctx: &Ctx, recording: &Recording, pictures: &Pictures) -> anyhow::Result<()> {
+    let Some(folder) = pictures.folder.clone() else { return Ok(()) };
+    let (spool, id) = (ctx.spool.clone(), recording.id.clone());
+    ctx.blocking(move || Ok(spool.delete_staged(&id, &folder)?)).await
 }
 
 /// Width and height from a JPEG's start of frame (ITU-T T.81, B.2.2).

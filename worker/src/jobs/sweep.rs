@@ -34,18 +34,21 @@ pub async fn run(ctx: Ctx, _job: Sweep, _attempt: Attempt) -> Result<(), Failure
     Ok(sweep(&ctx).await?)
 }
 
+/// One recording that cannot be ended must not keep the others waiting; its error is told when all have had their turn.
 async fn sweep(ctx: &Ctx) -> anyhow::Result<()> {
+    let mut ended = Vec::new();
     for overdue in recordings::overdue(&ctx.db, ctx.now() - PATIENCE, BATCH).await? {
-        match overdue.state {
-            RecordingState::Processing => fail(ctx, &overdue, "deadline", "processing took too long").await?,
-            _ => salvage(ctx, &overdue).await?,
-        }
+        ended.push(match overdue.state {
+            RecordingState::Processing => fail(ctx, &overdue, "deadline", "processing took too long").await,
+            _ => salvage(ctx, &overdue).await,
+        });
     }
     for stuck in recordings::without_job(&ctx.db, BATCH).await? {
-        fail(ctx, &stuck, "job-lost", "its job was cancelled or is dead").await?;
+        ended.push(fail(ctx, &stuck, "job-lost", "its job was cancelled or is dead").await);
     }
     let scratch = std::sync::Arc::clone(&ctx.scratch);
-    ctx.blocking(move || Ok(scratch.delete_abandoned()?)).await
+    ended.push(ctx.blocking(move || Ok(scratch.delete_abandoned()?)).await);
+    ended.into_iter().collect()
 }
 
 async fn fail(ctx: &Ctx, overdue: &Overdue, code: &str, detail: &str) -> anyhow::Result<()> {

@@ -1,15 +1,17 @@
 //! Puts every artifact of a recording into storage and completes the recording.
 //!
 //! Each file is put, read back (size and checksum), and only then noted as stored; an attempt that follows a crash skips what
-//! is noted. The staged files go only after the recording is completed.
+//! is noted. The staged files go only after the recording is completed, and by the next attempt when that one was killed
+//! before they had gone.
 
 use chrono::TimeDelta;
 use serde_json::json;
 use shared::db::artifacts::{self, Artifact, ArtifactKind};
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Output, Step};
+use shared::id::RecordingId;
 use shared::jobs::UploadRecording;
-use shared::recording::{Format, Recording, Stage};
+use shared::recording::{Format, Recording, RecordingState, Stage};
 use shared::storage::{Fingerprint, StorageKey};
 use tracing::{info, warn};
 
@@ -28,10 +30,19 @@ const PROGRESS_FROM: f64 = 0.7;
 pub async fn run(ctx: Ctx, job: UploadRecording, attempt: Attempt) -> Result<(), Failure> {
     let step = Step { stage: Stage::Upload, token: job.token };
     let Some(recording) = stage::hold(&ctx, &job.recording, &step, &attempt).await? else {
-        return Ok(());
+        return tidy_up(&ctx, &job.recording).await;
     };
     let result = upload(&ctx, &recording, &step, &attempt).await;
     stage::settle(&ctx, &recording, &step, &attempt, result).await
+}
+
+/// What an attempt that was killed after it had completed the recording left.
+async fn tidy_up(ctx: &Ctx, id: &RecordingId) -> Result<(), Failure> {
+    let found = recordings::find(&ctx.db, id).await.map_err(anyhow::Error::from)?;
+    if found.is_some_and(|recording| recording.state == RecordingState::Completed) {
+        delete_staged(ctx, id).await;
+    }
+    Ok(())
 }
 
 async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -> Result<(), StageError> {
@@ -57,7 +68,7 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
         info!(recording.id = %recording.id, "completed recording {}", recording.id);
         ctx.metrics.completed();
     }
-    delete_staged(ctx, recording).await;
+    delete_staged(ctx, &recording.id).await;
     Ok(())
 }
 
@@ -123,8 +134,8 @@ async fn complete(
 }
 
 /// What stays behind goes with the capture, after `CAPTURE_KEEP`.
-async fn delete_staged(ctx: &Ctx, recording: &Recording) {
-    let (spool, id) = (ctx.spool.clone(), recording.id.clone());
+async fn delete_staged(ctx: &Ctx, recording: &RecordingId) {
+    let (spool, id) = (ctx.spool.clone(), recording.clone());
     let deleted = ctx
         .blocking(move || {
             for token in spool.tokens(&id)? {
@@ -134,6 +145,6 @@ async fn delete_staged(ctx: &Ctx, recording: &Recording) {
         })
         .await;
     if let Err(error) = deleted {
-        warn!(recording.id = %recording.id, "staged files stay until the capture goes: {error:#}");
+        warn!(recording.id = %recording, "staged files stay until the capture goes: {error:#}");
     }
 }
