@@ -60,7 +60,7 @@ const MAX_BLOBS: u64 = 86_400;
 
 /// The worker's own arguments, with everything that makes a file seekable and reproducible.
 fn mux_as_the_worker(from: &Path, to: &Path) -> Vec<String> {
-    let input = MuxInput { file: from.to_string_lossy().into_owned(), offset_ms: 0 };
+    let input = MuxInput { file: from.to_string_lossy().into_owned(), offset_ms: 0, delays_ms: Vec::new() };
     let plan = MuxPlan {
         format: Format::Webm,
         streams: vec![(0, 0), (0, 1)],
