@@ -91,8 +91,8 @@ create unique index recording_one_live_per_call on recording (call_id) where sta
 create index recording_call on recording (call_id, started_at desc, id desc);
 create index recording_deadline on recording (deadline_at) where deadline_at is not null;
 create index recording_expiry on recording (expires_at) where state = 'completed';
-create index recording_kept_capture on recording (coalesce(completed_at, failed_at))
-    where capture_deleted_at is null and state in ('completed', 'failed');
+create index recording_kept_capture on recording (completed_at)
+    where capture_deleted_at is null and state = 'completed';
 
 -- The edges that hold a share of a recording's capture; the last one to flush seals.
 create table recording_edge (

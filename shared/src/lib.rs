@@ -10,7 +10,7 @@
 //! | [`jobs`] | payloads and how they are enqueued |
 //! | [`db`] | one file of SQL per table |
 //! | [`storage`] | where finished files live |
-//! | [`env`], [`settings`] | the environment, read once |
+//! | [`mod@env`], [`settings`] | the environment, read once |
 //! | [`clock`], [`lifecycle`], [`telemetry`] | time, signals, logs and metrics |
 
 pub mod call;

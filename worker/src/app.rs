@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use prometheus::Registry;
-use shared::clock::SystemClock;
+use shared::clock::{Clock, SystemClock};
 use shared::lifecycle::Signals;
 use shared::spool::Spool;
 use shared::telemetry;
@@ -49,6 +49,8 @@ impl Worker {
             media: settings.shared.media,
             retention_days: settings.shared.retention_days,
             capture_keep: settings.shared.capture_keep,
+            sweep_patience: settings.sweep_patience,
+            started_at: SystemClock.now(),
             ffmpeg_threads: settings.ffmpeg_threads,
             metrics: Metrics::register(&registry)?,
         };

@@ -28,8 +28,8 @@ use self::matroska::Tail;
 use self::session::{Found, Reader, recognise, recognise_headless};
 use self::timeline::Timeline;
 
-/// The largest chunk accepted: what the upload routes accept.
-pub const MAX_CHUNK_BYTES: usize = 10 * 1024 * 1024;
+/// The largest chunk accepted: the most that the edge's `CHUNK_MAX_BYTES` may say.
+pub const MAX_CHUNK_BYTES: usize = 32 * 1024 * 1024;
 
 /// The client's clock may run this far ahead of arrivals before arrivals are believed instead: chunks are uploaded
 /// within minutes or, after an outage, late, but never long before they were recorded.

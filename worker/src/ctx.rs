@@ -31,6 +31,10 @@ pub struct Ctx {
     pub retention_days: Option<u32>,
     /// How long a capture outlives its recording's completion.
     pub capture_keep: Duration,
+    /// How long the sweeper waits, after a deadline and after this process' start, for an edge to act itself.
+    pub sweep_patience: Duration,
+    /// When this process started.
+    pub started_at: Timestamp,
     /// Threads that one encoding FFmpeg may use.
     pub ffmpeg_threads: usize,
     /// What Prometheus is told.

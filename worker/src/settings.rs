@@ -1,6 +1,7 @@
 //! The worker's own settings, beside those it shares with the edge.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shared::env::{Env, EnvError};
 use shared::settings::Settings as Shared;
@@ -9,6 +10,8 @@ use crate::queue::{QueueFilter, QueueSettings};
 
 /// Connections that jobs may use, beside the queue's own few.
 const DATABASE_MAX_CONNECTIONS: u32 = 10;
+/// How long an edge is left to act itself: it may be restarting, or waiting for its database.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// Where metrics are served unless `METRICS_PORT` says otherwise.
 const METRICS_PORT: u16 = 9091;
 
@@ -27,6 +30,8 @@ pub struct Settings {
     pub metrics_port: u16,
     /// `DATABASE_MAX_CONNECTIONS`.
     pub max_connections: u32,
+    /// `SWEEP_PATIENCE`: how long after a deadline, and after the start, an edge is left to act itself.
+    pub sweep_patience: Duration,
     /// How the queue is run.
     pub queue: QueueSettings,
 }
@@ -45,6 +50,7 @@ impl Settings {
             scratch_dir: env.optional("SCRATCH_DIR").unwrap_or("data/scratch").into(),
             metrics_port: env.parsed("METRICS_PORT", METRICS_PORT, "a port number")?,
             max_connections: env.parsed("DATABASE_MAX_CONNECTIONS", DATABASE_MAX_CONNECTIONS, "a number")?,
+            sweep_patience: env.duration("SWEEP_PATIENCE", SWEEP_PATIENCE)?,
             queue: queue(env)?,
         })
     }

@@ -79,3 +79,15 @@ async fn a_recording_without_a_single_chunk_fails_and_says_so() {
     let done = house.process(&recording).await;
     assert_eq!(done.error.unwrap().code, "no-media");
 }
+
+#[tokio::test]
+async fn a_chunk_that_rots_in_the_spool_costs_only_its_own_media() {
+    let house = House::new().await;
+    let recording = house.record(&[("ann", TrackKind::Video, "chrome-webm-vp8")], "{}").await;
+    house.flip_a_byte_in_the_spool(&recording);
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].to - gaps[0].from < 1_200, "{gaps:?}");
+}

@@ -190,7 +190,7 @@ impl SegmentHeader {
 
     /// Reads the header from a segment's first bytes, and says where its records begin.
     ///
-    /// `start` should hold twice [`MAX_HEADER_COPY`] bytes, or the whole segment when it is shorter.
+    /// `start` should hold twice `MAX_HEADER_COPY` bytes, or the whole segment when it is shorter.
     ///
     /// # Errors
     /// When neither copy is whole, or the version is not known.

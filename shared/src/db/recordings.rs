@@ -9,7 +9,10 @@ use crate::id::{CallId, EdgeId, RecordingId, UserId};
 use crate::recording::{Format, Recording, RecordingError, RecordingOptions, RecordingState, Stage};
 
 pub use processing::{Output, Step, advance, begin_processing, complete, fail, set_progress, take_up};
-pub use upkeep::{Overdue, capture_deleted, expired, finished_captures, live_by_edge, overdue, without_job};
+pub use upkeep::{
+    Overdue, capture_deleted, expired, finished_captures, live_by_edge, lock_overdue, overdue, without_job,
+    without_use_of_capture,
+};
 
 struct RecordingRow {
     id: RecordingId,

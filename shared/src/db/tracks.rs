@@ -56,7 +56,10 @@ pub async fn upsert(db: impl PgExecutor<'_>, track: &Track) -> sqlx::Result<()> 
              received, last_sequence)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          on conflict (id) do update set mime_type = excluded.mime_type, chunks = excluded.chunks, bytes = excluded.bytes,
-             received = excluded.received, last_sequence = excluded.last_sequence",
+             received = excluded.received, last_sequence = excluded.last_sequence
+         -- A fact that waited out an outage must not undo a later one.
+         where excluded.chunks > track.chunks or (excluded.chunks = track.chunks
+             and (track.last_sequence is null or excluded.last_sequence is not null))",
         track.id.as_str(),
         track.recording.as_str(),
         track.participant.as_str(),

@@ -27,7 +27,7 @@ async fn what_a_lost_edge_had_shipped_becomes_the_recording() {
     workshop.system.edge.kill9();
 
     overrun(&workshop, &recording).await;
-    let worker = workshop.worker("", &[]).await;
+    let worker = workshop.worker("", &[("SWEEP_PATIENCE", "0s")]).await;
     workshop.reaches(&recording, "completed").await;
     dismiss([worker]).await;
 
@@ -52,7 +52,7 @@ async fn a_recording_whose_edge_is_lost_with_all_of_it_fails_and_says_so() {
     workshop.system.edge.kill9();
 
     overrun(&workshop, &recording).await;
-    let worker = workshop.worker("", &[]).await;
+    let worker = workshop.worker("", &[("SWEEP_PATIENCE", "0s")]).await;
     workshop.reaches(&recording, "failed").await;
     dismiss([worker]).await;
     workshop.system.edge.restart().await;
@@ -74,7 +74,7 @@ async fn one_recording_that_cannot_be_salvaged_does_not_keep_the_others_waiting(
 
     overrun(&workshop, &unreadable).await;
     overrun(&workshop, &other).await;
-    let worker = workshop.worker("", &[]).await;
+    let worker = workshop.worker("", &[("SWEEP_PATIENCE", "0s")]).await;
     workshop.reaches(&other, "failed").await;
     dismiss([worker]).await;
     assert_eq!(workshop.stage(&unreadable).await, "recording");

@@ -14,6 +14,8 @@ use crate::queue::Attempt;
 
 /// How many are taken in one run; the next run takes the next.
 const BATCH: i64 = 500;
+/// How many of the spool's recordings are looked up at once.
+const SPOOL_BATCH: usize = 500;
 
 /// Runs the job.
 ///
@@ -29,11 +31,24 @@ async fn expire(ctx: &Ctx) -> anyhow::Result<()> {
         delete(ctx, &recording, &call, now).await?;
     }
     let before = now - chrono::TimeDelta::from_std(ctx.capture_keep)?;
+    // Noted first: whoever takes the recording up again must not read a capture that is half gone.
     for recording in recordings::finished_captures(&ctx.db, before, BATCH).await? {
-        let (spool, id) = (ctx.spool.clone(), recording.clone());
-        ctx.blocking(move || Ok(spool.delete_recording(&id)?)).await?;
         recordings::capture_deleted(&ctx.db, &recording, now).await?;
-        info!(recording.id = %recording, "deleted the capture of finished recording {recording}");
+    }
+    delete_captures(ctx).await
+}
+
+/// Deletes what the spool holds of recordings that have no more use for it: noted just now, by a run that was killed, or
+/// shipped by an edge that came back after the recording was deleted.
+async fn delete_captures(ctx: &Ctx) -> anyhow::Result<()> {
+    let spool = ctx.spool.clone();
+    let held = ctx.blocking(move || Ok(spool.recordings()?)).await?;
+    for some in held.chunks(SPOOL_BATCH) {
+        for recording in recordings::without_use_of_capture(&ctx.db, some).await? {
+            let (spool, id) = (ctx.spool.clone(), recording.clone());
+            ctx.blocking(move || Ok(spool.delete_recording(&id)?)).await?;
+            info!(recording.id = %recording, "deleted the capture of recording {recording}");
+        }
     }
     Ok(())
 }

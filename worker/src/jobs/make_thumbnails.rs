@@ -35,7 +35,7 @@ const LIMITS: Limits = Limits { wall: Duration::from_secs(10 * 60), stall: None 
 /// When FFmpeg, the spool or the database fails, except on the last attempt, which goes on without pictures.
 pub async fn run(ctx: Ctx, job: MakeThumbnails, attempt: Attempt) -> Result<(), Failure> {
     let step = Step { stage: Stage::Thumbnails, token: job.token };
-    let Some(recording) = stage::hold(&ctx, &job.recording, &step, &attempt).await? else {
+    let Some(recording) = stage::hold(&ctx, &job.recording, &step).await? else {
         return Ok(());
     };
     let result = make(&ctx, &recording, &step, &attempt).await;

@@ -40,7 +40,7 @@ const PROGRESS_TO: f64 = 0.6;
 /// When the capture holds no media, or a file, FFmpeg or the database fails.
 pub async fn run(ctx: Ctx, job: MuxRecording, attempt: Attempt) -> Result<(), Failure> {
     let step = Step { stage: Stage::Mux, token: job.token };
-    let Some(recording) = stage::hold(&ctx, &job.recording, &step, &attempt).await? else {
+    let Some(recording) = stage::hold(&ctx, &job.recording, &step).await? else {
         return Ok(());
     };
     let result = mux(&ctx, &recording, &step, &attempt).await;

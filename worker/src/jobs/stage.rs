@@ -60,19 +60,14 @@ pub(super) fn deadline(ctx: &Ctx) -> Timestamp {
 ///
 /// # Errors
 /// When the database fails.
-pub(super) async fn hold(
-    ctx: &Ctx,
-    id: &RecordingId,
-    step: &Step,
-    attempt: &Attempt,
-) -> Result<Option<Recording>, Failure> {
+pub(super) async fn hold(ctx: &Ctx, id: &RecordingId, step: &Step) -> Result<Option<Recording>, Failure> {
     let found = recordings::find(&ctx.db, id).await.map_err(anyhow::Error::from)?;
     let Some(mut recording) = found else { return Ok(None) };
     let current = recording.stage == Some(step.stage) && recording.stage_token.as_ref() == Some(&step.token);
     match recording.state {
         RecordingState::Processing if current => Ok(Some(recording)),
-        RecordingState::Failed if current && attempt.number == 1 => {
-            take_up(ctx, &recording, step).await?;
+        // Only a re-queued job finds its recording failed: while a job may still run, nobody else fails its recording.
+        RecordingState::Failed if current && take_up(ctx, &recording, step).await? => {
             recording.state = RecordingState::Processing;
             Ok(Some(recording))
         }
@@ -80,15 +75,16 @@ pub(super) async fn hold(
     }
 }
 
-async fn take_up(ctx: &Ctx, recording: &Recording, step: &Step) -> anyhow::Result<()> {
+async fn take_up(ctx: &Ctx, recording: &Recording, step: &Step) -> anyhow::Result<bool> {
+    let (call, id) = (&recording.call, &recording.id);
     let mut tx = ctx.db.begin().await?;
-    if recordings::take_up(&mut tx, &recording.id, step, deadline(ctx)).await?.is_some() {
-        let (call, id) = (&recording.call, &recording.id);
-        events::about_recording(&mut tx, EventType::RecordingProcessing, call, id, json!({}), ctx.now())
-            .await?;
-        info!(recording.id = %id, "taking up failed recording {id} again");
+    if recordings::take_up(&mut tx, id, step, deadline(ctx)).await?.is_none() {
+        return Ok(false);
     }
-    Ok(tx.commit().await?)
+    events::about_recording(&mut tx, EventType::RecordingProcessing, call, id, json!({}), ctx.now()).await?;
+    tx.commit().await?;
+    info!(recording.id = %id, "taking up failed recording {id} again");
+    Ok(true)
 }
 
 /// Turns a stage's end into the job's: a hopeless error, or any on the last attempt, fails the recording as well.

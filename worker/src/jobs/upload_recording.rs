@@ -29,7 +29,7 @@ const PROGRESS_FROM: f64 = 0.7;
 /// When storage or the database fails.
 pub async fn run(ctx: Ctx, job: UploadRecording, attempt: Attempt) -> Result<(), Failure> {
     let step = Step { stage: Stage::Upload, token: job.token };
-    let Some(recording) = stage::hold(&ctx, &job.recording, &step, &attempt).await? else {
+    let Some(recording) = stage::hold(&ctx, &job.recording, &step).await? else {
         return tidy_up(&ctx, &job.recording).await;
     };
     let result = upload(&ctx, &recording, &step, &attempt).await;

@@ -181,6 +181,17 @@ impl House {
         std::fs::read(self.dir.path().join("out").join(key)).unwrap()
     }
 
+    /// Flips one byte in the middle of the only track's first segment.
+    pub(crate) fn flip_a_byte_in_the_spool(&self, id: &RecordingId) {
+        let track = self.spool.tracks(id).unwrap().remove(0);
+        let folder = self.dir.path().join("spool").join(id.as_str()).join(track.as_str());
+        let segment = folder.join(format!("{:06}.seg", self.spool.segments(id, &track).unwrap()[0]));
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(segment, bytes).unwrap();
+    }
+
     /// Scratch is empty and nothing is staged; the capture itself is kept for re-processing.
     pub(crate) fn assert_nothing_left_behind(&self, id: &RecordingId) {
         assert!(

@@ -1,6 +1,6 @@
 //! What an edge looks up at its start, and what the sweeper and the retention job look for.
 
-use sqlx::PgExecutor;
+use sqlx::{PgConnection, PgExecutor};
 
 use super::RecordingRow;
 use crate::clock::Timestamp;
@@ -32,19 +32,43 @@ pub struct Overdue {
     pub state: RecordingState,
     /// In which stage, while `processing`.
     pub stage: Option<Stage>,
+    /// The stage's token.
+    pub token: Option<String>,
 }
 
-/// The recordings whose deadline has passed, longest overdue first, `limit` at most.
+/// Keeps a recording from being changed until the transaction ends. `false`: it is not overdue any more.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn overdue(db: impl PgExecutor<'_>, now: Timestamp, limit: i64) -> sqlx::Result<Vec<Overdue>> {
+pub async fn lock_overdue(tx: &mut PgConnection, id: &RecordingId, by: Timestamp) -> sqlx::Result<bool> {
+    let locked = sqlx::query!(
+        "select id from recording where id = $1 and deadline_at < $2
+           and state in ('recording', 'paused', 'stopping') for update",
+        id.as_str(),
+        by,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(locked.is_some())
+}
+
+/// The recordings that still take chunks although their deadline passed before `by`, longest overdue first, `limit` at most.
+/// Left out are those of an edge that was seen after `by`: it acts itself, unless it has not for a day.
+///
+/// # Errors
+/// Those of the database.
+pub async fn overdue(db: impl PgExecutor<'_>, by: Timestamp, limit: i64) -> sqlx::Result<Vec<Overdue>> {
     sqlx::query_as!(
         Overdue,
         r#"select id as "id: RecordingId", call_id as "call: CallId", state as "state: RecordingState",
-            stage as "stage: Stage"
-         from recording where deadline_at < $1 order by deadline_at limit $2"#,
-        now,
+            stage as "stage: Stage", stage_token as token
+         from recording r
+         where deadline_at < $1 and state in ('recording', 'paused', 'stopping')
+           and (deadline_at < $1 - interval '1 day' or not exists (
+               select from recording_edge re join edge e on e.id = re.edge_id
+               where re.recording_id = r.id and re.flushed_at is null and e.seen_at > $1))
+         order by deadline_at limit $2"#,
+        by,
         limit,
     )
     .fetch_all(db)
@@ -71,7 +95,8 @@ pub async fn expired(
     Ok(rows.into_iter().map(|row| (row.id, row.call)).collect())
 }
 
-/// Recordings finished before `before` whose capture is still in the spool, `limit` at most.
+/// Recordings completed before `before` whose capture is still in the spool, `limit` at most. A failed recording keeps its
+/// capture until it is deleted: nothing else holds what was recorded.
 ///
 /// # Errors
 /// Those of the database.
@@ -82,8 +107,7 @@ pub async fn finished_captures(
 ) -> sqlx::Result<Vec<RecordingId>> {
     sqlx::query_scalar!(
         r#"select id as "id: RecordingId" from recording
-         where capture_deleted_at is null and state in ('completed', 'failed')
-           and coalesce(completed_at, failed_at) < $1 limit $2"#,
+         where capture_deleted_at is null and state = 'completed' and completed_at < $1 limit $2"#,
         before,
         limit,
     )
@@ -91,7 +115,26 @@ pub async fn finished_captures(
     .await
 }
 
-/// Notes that a recording's capture is gone.
+/// Of `held`, the recordings whose capture no longer has a purpose: deleted, or given up earlier. Ids that no row knows are
+/// not among them, as the database may be an old copy.
+///
+/// # Errors
+/// Those of the database.
+pub async fn without_use_of_capture(
+    db: impl PgExecutor<'_>,
+    held: &[RecordingId],
+) -> sqlx::Result<Vec<RecordingId>> {
+    let held: Vec<String> = held.iter().map(ToString::to_string).collect();
+    sqlx::query_scalar!(
+        r#"select id as "id: RecordingId" from recording
+         where id = any($1) and capture_deleted_at is not null"#,
+        &held,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Notes that a recording's capture is gone, or is about to go and must not be used any more.
 ///
 /// # Errors
 /// Those of the database.
@@ -110,7 +153,7 @@ pub async fn without_job(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Ve
     sqlx::query_as!(
         Overdue,
         r#"select id as "id: RecordingId", call_id as "call: CallId", state as "state: RecordingState",
-            stage as "stage: Stage"
+            stage as "stage: Stage", stage_token as token
          from recording r
          where state = 'processing' and not exists (
              select from apalis.jobs j

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
-use shared::capture::{ChunkRef, TrackReader};
+use shared::capture::{ChunkRef, ReadError, TrackReader};
 use shared::id::{TrackId, UserId};
 use shared::spool::Spool;
 use shared::track::{Gap, GapReason, Track};
@@ -149,13 +149,24 @@ impl ChunkSource for Source {
         if self.cancel.is_cancelled() {
             return Err(io::Error::other("cancelled"));
         }
-        let Some(at) = self.reader.chunks().get(self.next).copied() else { return Ok(None) };
-        self.next += 1;
-        Ok(Some(Chunk {
-            sequence: at.sequence(),
-            timestamp_ms: at.client_timestamp_ms(),
-            arrival_ms: at.arrival().timestamp_millis(),
-            bytes: self.reader.read(&at).map_err(io::Error::other)?,
-        }))
+        while let Some(at) = self.reader.chunks().get(self.next).copied() {
+            self.next += 1;
+            let bytes = match self.reader.read(&at) {
+                Ok(bytes) => bytes,
+                Err(ReadError::Damaged(sequence)) => {
+                    // Its CRC is wrong: left out like one that never came, and told as a gap.
+                    warn!("chunk {sequence} is damaged in the spool and left out");
+                    continue;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            };
+            return Ok(Some(Chunk {
+                sequence: at.sequence(),
+                timestamp_ms: at.client_timestamp_ms(),
+                arrival_ms: at.arrival().timestamp_millis(),
+                bytes,
+            }));
+        }
+        Ok(None)
     }
 }

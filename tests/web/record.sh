@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Records through the page in Chromium and Firefox, against a product started for it in FOLDER, and looks at the files.
+#   tests/web/record.sh FOLDER      CALLREEL_BIN_DIR: where edge and worker are built
+set -euo pipefail
+
+HERE=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
+FOLDER=$1
+# How far a file may be from what the recorder says it recorded, in milliseconds.
+TOLERANCE_MS=200
+
+main() {
+  "$HERE/../../deploy/local.sh" --port 0 --data "$FOLDER/data" >"$FOLDER/out" 2>&1 &
+  local product=$!
+  trap 'kill "$product" 2>/dev/null; wait "$product" 2>/dev/null || true' EXIT
+  local url
+  url=$(ready "$product")
+  cd -- "$HERE"
+  CALLREEL_URL=$url node --test --test-concurrency=1 record.test.mjs | tee "$FOLDER/tap"
+  local seen=0 line
+  while read -r line; do
+    look_at "$line"
+    seen=$((seen + 1))
+  done < <(sed -n 's/^# \({"callId".*\)$/\1/p' "$FOLDER/tap")
+  ((seen == 2)) || fail "two browsers were to record, $seen did"
+}
+
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# The address that the product prints when calls can be made. `tail` ends with the product, and so does the wait.
+ready() {
+  tail -n +1 -f --pid="$1" "$FOLDER/out" | sed -n '/^ready /{s///p;q}' | grep . || { cat "$FOLDER/out" >&2 && fail "the product did not start"; }
+}
+
+# look_at JSON: the file is seekable, as long as what was recorded, decodes, and has five pictures 320 wide.
+look_at() {
+  local recording recorded folder file length off picture
+  recording=$(jq -r .recordingId <<<"$1")
+  recorded=$(jq -r .recordedMs <<<"$1")
+  folder=$FOLDER/data/recordings/recordings/$recording
+  file=$folder/recording.webm
+  length=$(ffprobe -v error -f matroska -show_entries format=duration -of csv=p=0 "$file")
+  off=$(jq -n "($length * 1000 - $recorded) | fabs | floor")
+  ((off <= TOLERANCE_MS)) || fail "$recording: the file lasts $length s, $recorded ms were recorded"
+  # Matroska ids of the cues and of the first cluster: who seeks finds the index before the media.
+  local cues cluster
+  cues=$(LC_ALL=C grep -obUaP -m1 '\x1c\x53\xbb\x6b' "$file" | sed -n '1s/:.*//p')
+  cluster=$(LC_ALL=C grep -obUaP -m1 '\x1f\x43\xb6\x75' "$file" | sed -n '1s/:.*//p')
+  ((cues < cluster)) || fail "$recording: the cues are behind the media"
+  # Passed through at the file's own times: the null muxer's frame rate is not the question.
+  local complaints
+  complaints=$(ffmpeg -v error -f matroska -i "$file" -map 0 -fps_mode passthrough -enc_time_base -1 -f null - 2>&1)
+  [[ -z $complaints ]] || fail "$recording does not decode: $complaints"
+  local pictures=("$folder"/thumbnail-*.jpg)
+  ((${#pictures[@]} == 5)) || fail "$recording has ${#pictures[@]} thumbnails"
+  for picture in "${pictures[@]}"; do
+    [[ $(ffprobe -v error -show_entries stream=width -of csv=p=0 "$picture") == 320 ]] || fail "$picture is not 320 wide"
+  done
+  printf 'ok      %s: %s s in the file, %s ms off what was recorded\n' "$recording" "$length" "$off"
+}
+
+main
