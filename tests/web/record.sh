@@ -10,10 +10,10 @@ TOLERANCE_MS=200
 
 main() {
   "$HERE/../../deploy/local.sh" --port 0 --data "$FOLDER/data" >"$FOLDER/out" 2>&1 &
-  local product=$!
-  trap 'kill "$product" 2>/dev/null; wait "$product" 2>/dev/null || true' EXIT
+  PRODUCT=$!
+  trap 'kill "$PRODUCT" 2>/dev/null && wait "$PRODUCT" 2>/dev/null || true' EXIT
   local url
-  url=$(ready "$product")
+  url=$(ready "$PRODUCT")
   cd -- "$HERE"
   CALLREEL_URL=$url node --test --test-concurrency=1 record.test.mjs | tee "$FOLDER/tap"
   local seen=0 line
@@ -29,10 +29,18 @@ fail() {
   exit 1
 }
 
-# The address that the product prints when calls can be made. `tail` ends with the product, and so does the wait.
+# ready PID: the address that the product prints when calls can be made. `tail` ends with the product, and so does the wait.
 ready() {
-  tail -n +1 -f --pid="$1" "$FOLDER/out" | sed -n '/^ready /{s///p;q}' | grep . || { cat "$FOLDER/out" >&2 && fail "the product did not start"; }
+  local word address
+  while read -r word address; do
+    [[ $word != ready ]] || { printf '%s\n' "$address" && return; }
+  done < <(tail -n +1 -f --pid="$1" "$FOLDER/out")
+  cat "$FOLDER/out" >&2
+  fail "the product did not start"
 }
+
+# first_place BYTES FILE: how many bytes are before the first such bytes
+first_place() { LC_ALL=C grep -obUaP "$1" "$2" | LC_ALL=C cut -d: -f1 | sed -n 1p; }
 
 # look_at JSON: the file is seekable, as long as what was recorded, decodes, and has five pictures 320 wide.
 look_at() {
@@ -46,12 +54,12 @@ look_at() {
   ((off <= TOLERANCE_MS)) || fail "$recording: the file lasts $length s, $recorded ms were recorded"
   # Matroska ids of the cues and of the first cluster: who seeks finds the index before the media.
   local cues cluster
-  cues=$(LC_ALL=C grep -obUaP -m1 '\x1c\x53\xbb\x6b' "$file" | sed -n '1s/:.*//p')
-  cluster=$(LC_ALL=C grep -obUaP -m1 '\x1f\x43\xb6\x75' "$file" | sed -n '1s/:.*//p')
+  cues=$(first_place '\x1c\x53\xbb\x6b' "$file")
+  cluster=$(first_place '\x1f\x43\xb6\x75' "$file")
   ((cues < cluster)) || fail "$recording: the cues are behind the media"
   # Passed through at the file's own times: the null muxer's frame rate is not the question.
   local complaints
-  complaints=$(ffmpeg -v error -f matroska -i "$file" -map 0 -fps_mode passthrough -enc_time_base -1 -f null - 2>&1)
+  complaints=$(ffmpeg -nostdin -v error -f matroska -i "$file" -map 0 -fps_mode passthrough -enc_time_base -1 -f null - 2>&1)
   [[ -z $complaints ]] || fail "$recording does not decode: $complaints"
   local pictures=("$folder"/thumbnail-*.jpg)
   ((${#pictures[@]} == 5)) || fail "$recording has ${#pictures[@]} thumbnails"

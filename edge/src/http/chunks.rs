@@ -37,7 +37,7 @@ use problem::Problem;
 /// The most bytes of the body of `complete`: one number in JSON, with room for white space.
 const COMPLETE_MAX_BYTES: u64 = 1024;
 
-/// The routes of this file. [`linger`] belongs around them and around whatever may answer in their place.
+/// The routes of this file. `linger` belongs around them and around whatever may answer in their place.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(put_chunk))

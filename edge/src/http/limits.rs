@@ -1,7 +1,7 @@
 //! How often somebody may ask. Per user, in three kinds; and per address for requests whose sender was not recognised, so that
 //! people behind one address do not slow each other down while whoever guesses tokens is slowed down at once.
 //!
-//! Memory is bounded: keys at rest are forgotten on a timer, and beyond [`KEYS_MAX`] strangers wait.
+//! Memory is bounded: keys at rest are forgotten on a timer, and beyond `KEYS_MAX` strangers wait.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
