@@ -192,3 +192,21 @@ for (const origin of ["started", "joined"]) {
     assert.deepEqual([live(), stopped.length], origin === "joined" ? ["rec_901", 0] : [undefined, 1]);
   });
 }
+
+test("when recording cannot begin, what an earlier tab left of the track is kept", async () => {
+  recordings.set("rec_903", "recording");
+  server.faults = Array.from({ length: 100 }, () => ({ status: 503, code: "draining" }));
+  const left = await page.evaluate(async () => {
+    const { openChunkStore } = await import("/chunk-store.js");
+    const about = { recordingId: "rec_903", kind: "video" };
+    const chunk = { ...about, sequence: 0, bytes: new ArrayBuffer(9), size: 9, mimeType: "video/webm", timestampMs: 1, sha256: "" };
+    const store = await openChunkStore("rec_903", "video");
+    await store.append(chunk, { ...about, participantId: "ada", labels: {}, nextSequence: 1, recordedMs: 0, recordedBytes: 9, state: "open" });
+    store.close();
+    MediaRecorder.prototype.start = () => { throw new DOMException("no encoder", "NotSupportedError"); };
+    await studio.record({ callId: "call_1", userId: "ada", host: true, liveRecordingId: "rec_903" });
+    return unfinishedTracks();
+  });
+  server.faults = [];
+  assert.deepEqual([await state(), left.map((track) => track.pendingChunks)], ["idle", [1]]);
+});
