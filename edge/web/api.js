@@ -25,8 +25,7 @@ export const LIST_LIMIT = 200;
  *   startedAt: string, stoppedAt?: string | null, completedAt?: string | null, duration?: number | null,
  *   fileSize?: number | null, format?: string | null, thumbnails?: string[], artifacts?: Artifact[], tracks?: Track[],
  *   error?: { code: string, detail: string } | null, expiresAt?: string | null }} Recording
- * @typedef {{ id: string, title?: string | null, hostId?: string, host?: string, status?: string, createdAt?: string,
- *   participants?: unknown[], isRecorded?: boolean, recordingStatus?: RecordingStatus | null }} Call
+ * @typedef {{ id: string, title?: string | null, hostId?: string, host?: string, status?: string, createdAt?: string }} Call
  */
 
 /** Status from which a recording does not move any more. @param {RecordingStatus} status */

@@ -5,6 +5,7 @@
  */
 import { Api } from "./api.js";
 import { fill, h, icon } from "./dom.js";
+import { notedStops } from "./ending.js";
 import { unfinishedTracks } from "./recorder.js";
 import { onExpired, session, signOut, token } from "./session.js";
 import { Studio } from "./studio.js";
@@ -76,13 +77,19 @@ function enter() {
 
 async function recover() {
   const user = session();
-  if (user === undefined || studio.busy) return;
-  const left = (await unfinishedTracks()).filter((track) => track.participantId === user.userId);
+  if (user === undefined) return;
+  const tracks = await unfinishedTracks();
+  if (studio.busy) return;
+  const left = tracks.filter((track) => track.participantId === user.userId);
+  const stops = notedStops().filter((stop) => stop.userId === user.userId);
+  const sent = stops.find((stop) => !tracks.some((track) => track.recordingId === stop.recordingId));
+  if (sent !== undefined) return studio.resumeStop(sent);
   const [first] = left.sort((a, b) => b.pendingBytes - a.pendingBytes);
   if (first === undefined) return;
   const { recordingId, labels, kind } = first;
+  const stopped = stops.some((stop) => stop.recordingId === recordingId); // pressed, though the track does not say so yet
   const take = { recordingId, callId: labels.callId, userId: user.userId, host: labels.host === "yes" };
-  await studio.recover(take, /** @type {"video" | "audio" | "screen"} */ (kind), first.state);
+  await studio.recover(take, /** @type {"video" | "audio" | "screen"} */ (kind), stopped ? "stopped" : first.state);
 }
 
 let finished = false;

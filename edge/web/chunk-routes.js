@@ -103,12 +103,31 @@ export class ChunkRoutes {
   async #once(reason, method, url, signal, body, headers) {
     try {
       const authorization = `Bearer ${await this.token(reason)}`;
-      const within = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]);
-      return await fetch(url, { method, body, headers: { ...headers, authorization }, signal: within });
+      return await fetch(url, { method, body, headers: { ...headers, authorization }, signal: inTime(signal) });
     } catch (cause) {
       throw cause instanceof ApiError ? cause : networkError(cause);
     }
   }
+}
+
+/**
+ * Aborts with `signal`, or when the request has taken too long. `AbortSignal.any` would do, but Safari has it only since
+ * 17.4 and Firefox since 124. The time runs on over the answer's body; abort after the end of a request is no abort.
+ * @param {AbortSignal} signal
+ */
+function inTime(signal) {
+  const both = new AbortController();
+  const late = () => end(new DOMException("the request took too long", "TimeoutError"));
+  const timer = setTimeout(late, REQUEST_TIMEOUT_MS);
+  const closed = () => end(signal.reason);
+  const end = (/** @type {unknown} */ reason) => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", closed);
+    both.abort(reason);
+  };
+  signal.addEventListener("abort", closed);
+  if (signal.aborted) closed();
+  return both.signal;
 }
 
 /**

@@ -195,9 +195,8 @@ export class Recorder {
   async discard() {
     await this.#endSession();
     this.#uploader.close();
-    await this.#store.clear();
     this.#pendingChunks = this.#pendingBytes = 0;
-    this.#leave("closed");
+    await this.#store.clear().finally(() => this.#leave("closed"));
   }
 
   /** Lets go of the track without finishing it; what is stored can be opened again. */

@@ -3,21 +3,29 @@
  *
  * Lives beside the views, so that leaving a page does not end a recording. Must not know elements. Order when stopping:
  * recorder stopped -> everything uploaded -> track complete -> the recording is stopped. If the host stopped it
- * elsewhere, the chunks still go during the finishing time.
+ * elsewhere, the chunks still go during the finishing time: while recording, the studio itself asks for that, because
+ * views come and go and pause in a hidden tab.
  */
 import { ApiError } from "./api.js";
+import { Ending, isOver } from "./ending.js";
 import { Recorder } from "./recorder.js";
+import { DEFAULT_POLICY } from "./retry.js";
 
 /** @import { Api } from "./api.js" */
+/** @import { Take } from "./ending.js" */
 /** @import { Progress, StateEvent } from "./recorder-support.js" */
+/** @import { RetryPolicy } from "./retry.js" */
+
+/** How often a recording tab asks whether it is still wanted: 12 of the 100 control requests a minute. */
+export const WATCH_MS = 5_000;
 
 /** Picture asked of the camera: the recording's own default size and rate. */
 const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
 
 /**
  * @typedef {"off" | "opening" | "live"} CameraState
+ * @typedef {"started" | "joined"} Origin Whether this tab began the recording, or found it live.
  * @typedef {"idle" | "starting" | "recording" | "interrupted" | "finishing" | "finished"} StudioState
- * @typedef {{ recordingId: string, callId: string, userId: string, host: boolean }} Take
  */
 
 export class Studio extends EventTarget {
@@ -31,15 +39,22 @@ export class Studio extends EventTarget {
   /** @type {Recorder | undefined} */ #recorder;
   /** @type {Api} */ #api;
   /** @type {import("./chunk-routes.js").TokenSource} */ #token;
+  /** @type {Ending} */ #ending;
+  /** @type {{ retry: RetryPolicy, watchMs: number }} */ #pace;
+  /** @type {Promise<void> | undefined} */ #stopping;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #watching;
 
   /**
    * @param {Api} api
    * @param {import("./chunk-routes.js").TokenSource} token
+   * @param {{ retry?: RetryPolicy, watchMs?: number }} [pace]
    */
-  constructor(api, token) {
+  constructor(api, token, { retry = DEFAULT_POLICY, watchMs = WATCH_MS } = {}) {
     super();
     this.#api = api;
     this.#token = token;
+    this.#pace = { retry, watchMs };
+    this.#ending = new Ending(api, retry, (error) => this.#set({ trouble: error && readable(error) }));
   }
 
   /** @returns {Progress | undefined} */
@@ -80,15 +95,19 @@ export class Studio extends EventTarget {
    * @param {{ callId: string, userId: string, host: boolean, liveRecordingId?: string }} where
    */
   async record({ callId, userId, host, liveRecordingId }) {
+    this.#recorder = this.take = undefined; // a finished take is over
     this.#set({ state: "starting", trouble: undefined });
+    /** @type {Origin} */ let origin = "joined";
     try {
       if (this.camera !== "live") await this.openCamera();
-      const recordingId = liveRecordingId ?? (await this.#startOrJoin(callId));
-      this.take = { recordingId, callId, userId, host };
+      const live = liveRecordingId === undefined ? await this.#startOrJoin(callId) : { recordingId: liveRecordingId, origin };
+      origin = live.origin;
+      this.take = { recordingId: live.recordingId, callId, userId, host };
+      this.#ending.forget(this.take);
       await this.#open(this.stream?.getVideoTracks().length ? "video" : "audio");
       await this.#begin();
     } catch (cause) {
-      await this.#startFailed(cause, liveRecordingId === undefined);
+      await this.#startFailed(cause, origin);
     }
   }
 
@@ -99,6 +118,7 @@ export class Studio extends EventTarget {
    * @param {"open" | "stopped"} left `stopped`: the person had pressed stop, so only the sending is left.
    */
   async recover(take, kind, left) {
+    this.#recorder = undefined;
     this.take = take;
     try {
       await this.#open(kind);
@@ -121,47 +141,76 @@ export class Studio extends EventTarget {
     }
   }
 
+  /**
+   * Goes on with a stop that an earlier tab asked for and nobody answered: all its media is on the server.
+   * @param {Take} take
+   */
+  async resumeStop(take) {
+    this.#recorder = undefined;
+    this.take = take;
+    await this.stop();
+  }
+
   /** Stops and finishes; waits as long as the network is away. */
-  async stop() {
-    const { recorder, take } = this.#open_;
-    this.#set({ state: "finishing", trouble: undefined });
-    try {
-      await recorder.stop();
-      await this.#stopRecording(take);
-      this.#set({ state: "finished" });
-    } catch (cause) {
-      this.#set({ trouble: readable(cause) });
-    }
+  stop() {
+    this.#stopping ??= this.#finish().finally(() => (this.#stopping = undefined));
+    return this.#stopping;
   }
 
   /** After trouble that stopped the uploads: tries again, and finishes if that was under way. */
   async retry() {
     this.#set({ trouble: undefined });
     this.#recorder?.retry();
+    this.#ending.retry();
     if (this.state === "finishing") await this.stop();
   }
 
   /** Throws away what was not uploaded, and ends the recording on the server. */
   async discard() {
-    const { recorder, take } = this.#open_;
-    await recorder.discard();
-    await this.#stopRecording(take).catch((cause) => this.#set({ trouble: readable(cause) }));
+    const take = this.#taken;
+    this.#ending.note(take);
+    this.#set({ state: "finishing", trouble: undefined });
+    await this.#recorder?.discard().catch((cause) => this.#set({ trouble: readable(cause) }));
     this.#recorder = undefined;
+    await this.#end(take);
     this.take = undefined;
     this.#set({ state: "idle" });
   }
 
-  get #open_() {
-    if (this.#recorder === undefined || this.take === undefined) throw new Error("no recording is open");
-    return { recorder: this.#recorder, take: this.take };
+  get #taken() {
+    if (this.take === undefined) throw new Error("no recording is open");
+    return this.take;
+  }
+
+  async #finish() {
+    const take = this.#taken;
+    this.#ending.note(take); // from here on a reload finishes it
+    this.#set({ state: "finishing", trouble: undefined });
+    try {
+      await this.#recorder?.stop();
+      await this.#ending.end(take);
+      this.#set({ state: "finished" });
+    } catch (cause) {
+      this.#set({ trouble: readable(cause) });
+    }
+  }
+
+  /**
+   * Ends the recording on the server without a recorder. A stop asked for meanwhile is this one.
+   * @param {Take} take
+   */
+  #end(take) {
+    const ended = this.#ending.end(take).catch((cause) => this.#set({ trouble: readable(cause) }));
+    this.#stopping = ended.finally(() => (this.#stopping = undefined));
+    return this.#stopping;
   }
 
   /** @param {"video" | "audio" | "screen"} kind */
   async #open(kind) {
-    const take = /** @type {Take} */ (this.take);
-    const { recordingId, callId, userId, host } = take;
+    const { recordingId, callId, userId, host } = this.#taken;
     const labels = { callId, host: host ? "yes" : "no" };
-    const recorder = await Recorder.open({ recordingId, participantId: userId, kind, token: this.#token, labels });
+    const { retry } = this.#pace;
+    const recorder = await Recorder.open({ recordingId, participantId: userId, kind, token: this.#token, labels, retry });
     recorder.on("progress", () => this.#changed());
     recorder.on("state", (status) => this.#onState(status));
     recorder.on("error", (error) => this.#set({ trouble: error }));
@@ -169,43 +218,60 @@ export class Studio extends EventTarget {
   }
 
   async #begin() {
-    await this.#open_.recorder.start(/** @type {MediaStream} */ (this.stream));
+    await this.#recorder?.start(/** @type {MediaStream} */ (this.stream));
     this.#set({ state: "recording" });
+    this.#watch(this.#taken);
   }
 
-  /** @param {string} callId */
+  /**
+   * While recording, learns that the host stopped it elsewhere or that its time ran out, and finishes. That the edge
+   * cannot be asked just now is no news: the uploads tell it.
+   * @param {Take} take
+   */
+  #watch(take) {
+    const mine = () => this.state === "recording" && this.take === take;
+    clearTimeout(this.#watching);
+    this.#watching = setTimeout(async () => {
+      const over = mine() && (await isOver(this.#api, take).catch(() => false));
+      if (!mine()) return;
+      if (over) await this.stop();
+      else this.#watch(take);
+    }, this.#pace.watchMs);
+  }
+
+  /**
+   * @param {string} callId
+   * @returns {Promise<{ recordingId: string, origin: Origin }>}
+   */
   async #startOrJoin(callId) {
     try {
-      return (await this.#api.startRecording(callId)).recordingId;
+      return { recordingId: (await this.#api.startRecording(callId)).recordingId, origin: "started" };
     } catch (cause) {
       if (!(cause instanceof ApiError) || cause.code !== "recording-already-live") throw cause;
       const live = (await this.#api.recordings(callId)).find((recording) => recording.status === "recording");
       if (live === undefined) throw cause;
-      return live.id;
+      return { recordingId: live.id, origin: "joined" };
     }
   }
 
-  /** @param {Take} take */
-  async #stopRecording({ callId, host }) {
-    if (!host) return;
-    await this.#api.stopRecording(callId).catch((cause) => {
-      if (cause instanceof ApiError && cause.status === 409) return; // somebody else stopped it
-      throw cause;
-    });
-  }
-
   /**
-   * Nothing was recorded: a recording that was started for it must not stay live.
+   * Nothing was recorded: a recording that was started for it must not stay live. The first error is the one to tell.
+   * What an earlier tab left of the same track stays.
    * @param {unknown} cause
-   * @param {boolean} started
+   * @param {Origin} origin
    */
-  async #startFailed(cause, started) {
-    const take = this.take;
-    await this.#recorder?.discard();
+  async #startFailed(cause, origin) {
+    const { take } = this;
+    const trouble = this.trouble ?? readable(cause);
+    const recorder = this.#recorder;
     this.#recorder = undefined;
+    await (recorder?.progress.recordedChunks === 0 ? recorder.discard() : recorder?.close())?.catch(() => {});
+    if (origin === "started" && take !== undefined) {
+      this.#set({ state: "finishing", trouble });
+      await this.#end(take);
+    }
     this.take = undefined;
-    if (started && take !== undefined) await this.#stopRecording(take).catch(() => {}); // the first error is the one to tell
-    this.#set({ state: "idle", trouble: this.trouble ?? readable(cause) });
+    this.#set({ state: "idle", trouble });
   }
 
   /**

@@ -1,7 +1,7 @@
 /**
  * @file A call: camera and recording on one side, its recordings on the other.
  */
-import { ApiError, isFinal } from "../api.js";
+import { ApiError } from "../api.js";
 import { fill, h, icon, setText } from "../dom.js";
 import { pauseFor, poll } from "../polling.js";
 import { recordingList } from "./recording-list.js";
@@ -31,7 +31,6 @@ export function callView(app, callId, signal) {
     }
     known.recordings = await app.api.recordings(callId);
     setText(error, "");
-    stopIfStopped(app, known.recordings);
     await list.show(known.recordings);
     stage.update();
     return pauseFor(known.recordings);
@@ -44,16 +43,6 @@ export function callView(app, callId, signal) {
   const head = h("div", { class: "head" }, h("div", {}, crumb("#/", "Calls"), title), copyLink());
   const recordings = h("section", { "aria-labelledby": "recordings-title" }, h("h2", { id: "recordings-title", text: "Recordings" }), list.element);
   return { title: "Call", element: h("div", { class: "page" }, head, error, stage.element, recordings) };
-}
-
-/**
- * The host stopped the recording elsewhere, or its time ran out: finish while late chunks are still taken.
- * @param {import("../app.js").App} app
- * @param {Recording[]} recordings
- */
-function stopIfStopped({ studio }, recordings) {
-  const mine = recordings.find((recording) => recording.id === studio.take?.recordingId);
-  if (mine !== undefined && studio.state === "recording" && (mine.status === "stopping" || isFinal(mine.status))) void studio.stop();
 }
 
 /** @param {string} href @param {string} text */

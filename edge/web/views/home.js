@@ -3,10 +3,9 @@
  */
 import { ApiError } from "../api.js";
 import { fill, h, icon, setText } from "../dom.js";
-import { plural, when } from "../format.js";
+import { when } from "../format.js";
 import { CALM_POLL_MS, poll } from "../polling.js";
 import { field } from "./sign-in.js";
-import { statusChip } from "./status.js";
 
 /** @import { Call } from "../api.js" */
 
@@ -75,9 +74,7 @@ function showCalls(list, calls) {
 
 /** @param {Call} call */
 function callRow(call) {
-  const people = call.participants?.length ?? 0;
-  const facts = [when(call.createdAt), people > 0 && plural(people, "participant"), call.status === "ended" && "ended"].filter(Boolean).join(" · ");
+  const facts = [when(call.createdAt), call.status === "ended" && "ended"].filter(Boolean).join(" · ");
   const text = h("span", { class: "row-text" }, h("strong", { text: call.title || "Untitled call" }), h("span", { class: "muted", text: facts }));
-  const chip = call.recordingStatus ? statusChip(call.recordingStatus) : null;
-  return h("li", {}, h("a", { class: "row", href: `#/calls/${encodeURIComponent(call.id)}`, "data-testid": "call-row" }, text, chip, icon("next")));
+  return h("li", {}, h("a", { class: "row", href: `#/calls/${encodeURIComponent(call.id)}`, "data-testid": "call-row" }, text, icon("next")));
 }

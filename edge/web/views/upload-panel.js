@@ -35,7 +35,7 @@ export function uploadPanel(studio, callId) {
       setText(waiting, pendingChunks === 0 ? "nothing" : `${plural(pendingChunks, "chunk")}, ${bytes(pendingBytes)}`);
       bar.value = recordedChunks === 0 ? 0 : (recordedChunks - pendingChunks) / recordedChunks;
     }
-    const key = JSON.stringify([studio.trouble, status?.upload === "blocked"]);
+    const key = JSON.stringify([studio.trouble, status?.upload === "blocked", studio.state === "finishing"]);
     if (key === told) return;
     told = key;
     showTrouble(trouble, studio);
@@ -68,8 +68,9 @@ function showTrouble(element, studio) {
   element.hidden = trouble === undefined;
   if (trouble === undefined) return fill(element);
   const code = [trouble.code, trouble.requestId].filter(Boolean).join(" · ");
-  const again = studio.status?.upload === "blocked" && h("button", { type: "button", text: "Try again", onclick: () => studio.retry() });
-  const discard = studio.status?.upload === "blocked" && h("button", { type: "button", class: "quiet danger", text: "Discard", onclick: () => confirmDiscard(studio) });
+  const blocked = studio.status?.upload === "blocked";
+  const again = (blocked || studio.state === "finishing") && h("button", { type: "button", text: "Try again", onclick: () => studio.retry() });
+  const discard = blocked && h("button", { type: "button", class: "quiet danger", text: "Discard", onclick: () => confirmDiscard(studio) });
   fill(element, icon("warning"), h("div", {}, h("p", { text: trouble.detail }), h("p", { class: "code", text: code }), h("div", { class: "buttons" }, again, discard)));
 }
 
