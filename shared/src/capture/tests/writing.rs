@@ -193,3 +193,26 @@ async fn staged_files_stay_within_their_recording() {
     spool.delete_staged(recording, "token").unwrap();
     assert!(spool.staged(recording, "token").unwrap().is_empty());
 }
+
+#[test]
+fn while_a_move_to_the_spool_hangs_chunks_are_taken() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(2).build().unwrap();
+    let (house, log) = runtime.block_on(async {
+        let house = House::new();
+        let log = house.log().await;
+        (house, log)
+    });
+    let hung = log.0.shipping.lock().unwrap();
+    runtime.block_on(async {
+        for sequence in 0..5 {
+            house.clock.advance(TimeDelta::seconds(11));
+            put_all(&log, [sequence]).await;
+        }
+    });
+    drop(hung);
+    runtime.block_on(async {
+        house.later(0).await;
+        assert_eq!(local_segments(house.dir.path()).len(), 1, "the open one");
+        assert_eq!(house.read().await, all(0..5));
+    });
+}
