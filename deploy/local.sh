@@ -106,10 +106,16 @@ take_folder() {
   : >"$DATA/lock"
   echo "$$" >&9
   trap end_all EXIT
-  trap 'exit 0' INT TERM HUP
+  trap interrupted INT TERM HUP
   umask 077
   LOGS=$DATA/logs
   mkdir -p -- "$LOGS"
+}
+
+# To be told to end is how this ends, but a demonstration that is broken off has shown nothing.
+interrupted() {
+  [[ $DEMO == no ]] || exit 130
+  exit 0
 }
 
 clear_earlier_run() {

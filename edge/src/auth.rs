@@ -56,7 +56,7 @@ struct Claims {
     sub: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "caller::role_claim")]
     role: Role,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grants: Option<Grants>,

@@ -45,7 +45,7 @@ pub(crate) use admit::{Admission, Refused};
 pub(crate) use coverage::{is_complete, missing};
 pub(crate) use log::{NewChunk, Outcome, Stored};
 pub(crate) use metrics::ChunkResult;
-use registry::{Change, Live};
+use registry::{Change, Live, NotLive};
 
 /// The largest chunk unless `CHUNK_MAX_BYTES` says otherwise (API, section 5).
 const CHUNK_MAX_BYTES: u64 = 10 << 20;
@@ -189,7 +189,8 @@ impl Ingest {
     /// Takes chunks of a recording from now on. Called after the transaction of its start was committed.
     pub fn started(&self, recording: LiveRecording) {
         let state = recording.state;
-        let live = self.inner.add(recording);
+        // The watch may have seen it in the database, and its end, before this.
+        let Ok(live) = self.inner.add(recording) else { return };
         if state == RecordingState::Stopping {
             self.inner.stopped(&live);
         }
@@ -251,7 +252,7 @@ impl Ingest {
 }
 
 impl Inner {
-    fn add(&self, recording: LiveRecording) -> Arc<Live> {
+    fn add(&self, recording: LiveRecording) -> Result<Arc<Live>, NotLive> {
         let live = self.registry.add(recording);
         self.metrics.live.set(i64::try_from(self.registry.len()).unwrap_or(i64::MAX));
         live

@@ -199,7 +199,7 @@ pub(crate) struct Env {
 pub struct Capture {
     env: Arc<Env>,
     tracks: Arc<Mutex<HashMap<TrackSpec, TrackLog>>>,
-    /// Held while a track is made or a recording is closed or forgotten, so that these never cross.
+    /// Held while a track is made or a recording is closed or forgotten, so that these never cross. Not while segments move.
     changing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -288,7 +288,7 @@ impl Capture {
     /// # Errors
     /// When the folder cannot be written or the spool cannot be reached.
     pub async fn close_recording(&self, recording: &RecordingId) -> io::Result<Vec<TrackFacts>> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing.lock().await;
         let logs = self.tracks_of(recording);
         if !logs.is_empty() {
             let dir = recording_dir(&self.env.config.capture_dir, recording);
@@ -297,6 +297,8 @@ impl Capture {
         for log in &logs {
             log.close().await;
         }
+        // A spool that hangs must not keep other recordings from beginning their tracks.
+        drop(changing);
         for log in &logs {
             log.flush_and_ship().await?;
         }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::id::{RecordingId, TrackId};
 
+use publish::Other;
 pub(crate) use publish::make_dir;
 pub use publish::{Moved, sync_dir};
 
@@ -85,10 +86,11 @@ impl Spool {
         File::open(&path).map_err(at(&path))
     }
 
-    /// Moves a closed segment here. Afterwards it is on stable storage here and gone there. Safe to repeat.
+    /// Moves a closed segment here. Afterwards it is on stable storage here and gone there. Safe to repeat; it never
+    /// replaces another segment.
     ///
     /// # Errors
-    /// When it cannot be moved; then it is still where it was.
+    /// When it cannot be moved; then it is still where it was. `AlreadyExists` when another segment has its number.
     pub fn publish(
         &self,
         recording: &RecordingId,
@@ -96,7 +98,7 @@ impl Spool {
         number: u32,
         from: &Path,
     ) -> io::Result<Moved> {
-        publish::move_into(from, &self.track(recording, track), &segment_name(number))
+        publish::move_into(from, &self.track(recording, track), &segment_name(number), Other::Keep)
     }
 
     /// Moves a finished output into a token's folder, replacing one of the same name.
@@ -104,7 +106,7 @@ impl Spool {
     /// # Errors
     /// When a name is not plain, or the file cannot be moved.
     pub fn stage(&self, recording: &RecordingId, token: &str, name: &str, from: &Path) -> io::Result<Moved> {
-        publish::move_into(from, &self.token(recording, token)?, plain(name)?)
+        publish::move_into(from, &self.token(recording, token)?, plain(name)?, Other::Replace)
     }
 
     /// The files staged under a token, by name; none when there is no such token.

@@ -1,6 +1,6 @@
 //! The caller, and the narrowing of a token by its grants. Pure.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use shared::id::{CallId, UserId};
 
 use crate::error::{ApiError, Code};
@@ -14,6 +14,13 @@ pub enum Role {
     User,
     /// An operator: may do what hosts may, and see `/admin`.
     Admin,
+}
+
+/// The role that a foreign token claims. Identity providers put words of their own there: whatever is not ours makes an
+/// ordinary user.
+pub(super) fn role_claim<'de, D: Deserializer<'de>>(claim: D) -> Result<Role, D::Error> {
+    let claim = serde_json::Value::deserialize(claim)?;
+    Ok(Role::deserialize(claim).unwrap_or_default())
 }
 
 /// What a token is narrowed to. Once any of the three rights is named, those not named as `true` are not granted.

@@ -2,7 +2,8 @@
 
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize};
 use shared::db::jobs::{self, AttemptRow, JobFilter, JobRow, JobState, RequeueError};
 use shared::id::RecordingId;
 use shared::jobs::JobId;
@@ -26,12 +27,25 @@ pub fn router() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct Which {
     /// Of one queue.
+    #[serde(default, deserialize_with = "unless_empty")]
     queue: Option<String>,
     /// In one state: `pending`, `scheduled`, `running`, `failed`, `dead`, `done` or `cancelled`.
+    #[serde(default, deserialize_with = "unless_empty")]
     state: Option<String>,
     /// Of one recording.
+    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
     recording: Option<RecordingId>,
+}
+
+/// A form sends its empty fields as well; they say nothing.
+fn unless_empty<'de, D, T>(said: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let said = Option::<String>::deserialize(said)?.filter(|said| !said.is_empty());
+    said.map(|said| T::deserialize(said.into_deserializer())).transpose()
 }
 
 /// A job.

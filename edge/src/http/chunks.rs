@@ -143,7 +143,7 @@ async fn put_chunk(
         (status = 201, description = "On stable storage", body = Success<ChunkStored>),
         (status = 200, description = "The same bytes were held already", body = Success<ChunkStored>),
         (status = 307, description = "Another edge holds the recording"),
-        (status = 400, description = "`malformed-json`, `invalid-chunk`, `invalid-sequence`, `invalid-mime-type`"),
+        (status = 400, description = "`malformed-json`, `invalid-request`, `invalid-chunk`, `invalid-sequence`, `invalid-mime-type`"),
         (status = 403, description = "`not-this-participant`, `not-granted`"),
         (status = 404, description = "`no-such-recording`"),
         (status = 408, description = "`request-timeout`: the body stalled"),
@@ -190,7 +190,7 @@ async fn upload_chunk(
     responses(
         (status = 200, description = "Noted on stable storage", body = Success<status::TrackUpload>),
         (status = 307, description = "Another edge holds the recording"),
-        (status = 400, description = "`malformed-json`; `invalid-sequence`: below what is held, or too high"),
+        (status = 400, description = "`malformed-json`, `invalid-request`; `invalid-sequence`: below what is held, or too high"),
         (status = 403, description = "`not-this-participant`, `not-granted`"),
         (status = 404, description = "`no-such-recording`"),
         (status = 409, description = "`recording-not-live`"),
@@ -206,7 +206,7 @@ async fn complete_track(
 ) -> Response {
     let noted = async {
         let medium = Medium::parse(&recording, &participant, &kind)?;
-        refuse_length(&headers, COMPLETE_MAX_BYTES)?;
+        refuse_too_long(&headers, COMPLETE_MAX_BYTES)?;
         let admission = admit(&app, &caller, &medium).await?;
         let said: CompleteTrack = json::small(Arriving::new(body), COMPLETE_MAX_BYTES).await?;
         let track = app.ingest.complete(&admission, medium.kind, said.last_sequence).await?;
@@ -230,8 +230,14 @@ async fn admit(app: &App, caller: &Caller, medium: &Medium) -> Result<Admission,
 
 fn refuse_length(headers: &HeaderMap, max: u64) -> Result<(), Problem> {
     match head::announced_length(headers) {
-        Some(length) if length > max => Err(Problem::TooLarge(max)),
         Some(0) => Err(Problem::Empty),
+        _ => refuse_too_long(headers, max),
+    }
+}
+
+fn refuse_too_long(headers: &HeaderMap, max: u64) -> Result<(), Problem> {
+    match head::announced_length(headers) {
+        Some(length) if length > max => Err(Problem::TooLarge(max)),
         _ => Ok(()),
     }
 }

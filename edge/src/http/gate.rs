@@ -79,8 +79,8 @@ async fn recognise(gate: &Gate, parts: &Parts) -> Result<Caller, ApiError> {
         return Err(ApiError::new(Code::InvalidToken, "the token is too long"));
     }
     let caller = gate.auth.verify(&token).await?;
-    let claimed = parts.headers.get("x-user-id");
-    if claimed.is_some_and(|claimed| claimed.as_bytes() != caller.user.as_str().as_bytes()) {
+    let mut claimed = parts.headers.get_all("x-user-id").iter();
+    if claimed.any(|claimed| claimed.as_bytes() != caller.user.as_str().as_bytes()) {
         return Err(ApiError::new(Code::UserMismatch, "x-user-id is not the token's subject"));
     }
     Ok(caller)

@@ -140,10 +140,7 @@ async fn look_up(inner: &Arc<Inner>, recording: &RecordingId) -> Result<Arc<Live
     // Ours, and yet unknown: either not adopted yet, or flushed and waiting for the share of another edge.
     let ours = recordings::live_by_edge(&inner.db, &inner.edge_id).await?;
     let row = ours.into_iter().find(|row| row.id == *recording).ok_or(Refused::NotLive)?;
-    watch::adopt(inner, &row).await.map_err(|error| match error.downcast::<sqlx::Error>() {
-        Ok(error) => error.into(),
-        Err(error) => Refused::Internal(error),
-    })
+    watch::adopt(inner, &row).await?.ok_or(Refused::NotLive)
 }
 
 impl From<sqlx::Error> for Refused {

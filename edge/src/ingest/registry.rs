@@ -8,8 +8,8 @@
 //!   its recording's capture was flushed, and closing waits for appends that run (one fdatasync), never for bodies that arrive.
 //! - Instants, not wall-clock times, decide when a recording is finished: a clock that is set does not cut uploads short.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use shared::clock::Timestamp;
 use shared::id::{CallId, RecordingId, UserId};
@@ -18,9 +18,27 @@ use tokio::time::Instant;
 
 use super::LiveRecording;
 
-/// The live recordings by id.
+/// How many recordings that left are remembered: a row that was read before one left is acted on within seconds, and an edge
+/// does not seal so many in that time.
+const LEFT_MAX: usize = 4096;
+
+/// The live recordings.
 #[derive(Debug, Default)]
-pub(super) struct Registry(RwLock<HashMap<RecordingId, Arc<Live>>>);
+pub(super) struct Registry(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    live: HashMap<RecordingId, Arc<Live>>,
+    left: Left,
+}
+
+/// The recordings that left last: what somebody still knows of them is stale.
+#[derive(Debug, Default)]
+struct Left {
+    ids: HashSet<RecordingId>,
+    /// Oldest first.
+    order: VecDeque<RecordingId>,
+}
 
 /// One live recording.
 #[derive(Debug)]
@@ -91,31 +109,60 @@ pub(super) struct OpenGate(#[expect(dead_code, reason = "held for its drop")] Ow
 
 impl Registry {
     pub(super) fn find(&self, id: &RecordingId) -> Option<Arc<Live>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.read().live.get(id).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Live>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.read().live.values().cloned().collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.read().live.len()
     }
 
     /// Adds a recording, or finds the one that is there: it may be told by its start and be seen in the database at once.
-    pub(super) fn add(&self, recording: LiveRecording) -> Arc<Live> {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        all.entry(recording.id.clone()).or_insert_with(|| Arc::new(Live::new(recording))).clone()
+    /// One that has left does not come back: its capture is closed.
+    pub(super) fn add(&self, recording: LiveRecording) -> Result<Arc<Live>, NotLive> {
+        let mut known = self.write();
+        if known.left.ids.contains(&recording.id) {
+            return Err(NotLive);
+        }
+        let id = recording.id.clone();
+        Ok(known.live.entry(id).or_insert_with(|| Arc::new(Live::new(recording))).clone())
     }
 
     pub(super) fn remove(&self, id: &RecordingId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let mut known = self.write();
+        known.live.remove(id);
+        known.left.note(id);
     }
 
     /// Replaces who takes part in a call, in each of its live recordings.
     pub(super) fn set_participants(&self, call: &CallId, participants: &BTreeSet<UserId>) {
         for live in self.all().iter().filter(|live| live.call == *call) {
             live.participants.write().unwrap_or_else(PoisonError::into_inner).clone_from(participants);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Left {
+    fn note(&mut self, id: &RecordingId) {
+        if !self.ids.insert(id.clone()) {
+            return;
+        }
+        self.order.push_back(id.clone());
+        if self.order.len() > LEFT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
         }
     }
 }
@@ -214,15 +261,38 @@ mod tests {
     use shared::recording::RecordingState;
 
     fn live() -> Arc<Live> {
+        Arc::new(Live::new(recording()))
+    }
+
+    fn recording() -> LiveRecording {
         let user = |id: &str| UserId::parse(id).unwrap();
-        Arc::new(Live::new(LiveRecording {
+        LiveRecording {
             id: RecordingId::generate(),
             call: CallId::generate(),
             host: user("host"),
             participants: BTreeSet::from([user("ann")]),
             state: RecordingState::Recording,
             deadline_at: Timestamp::default(),
-        }))
+        }
+    }
+
+    #[test]
+    fn a_recording_that_left_does_not_come_back() {
+        let (registry, recording) = (Registry::default(), recording());
+        registry.add(recording.clone()).unwrap();
+        registry.remove(&recording.id);
+        assert_eq!(registry.add(recording).unwrap_err(), NotLive);
+        assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let mut left = Left::default();
+        let first = RecordingId::generate();
+        left.note(&first);
+        (0..LEFT_MAX).for_each(|_| left.note(&RecordingId::generate()));
+        assert_eq!((left.ids.len(), left.order.len()), (LEFT_MAX, LEFT_MAX));
+        assert!(!left.ids.contains(&first));
     }
 
     #[test]

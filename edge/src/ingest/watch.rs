@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::registry::{Live, Phase};
+use super::registry::{Live, NotLive, Phase};
 use super::{Inner, LiveRecording, WATCH_EVERY, finish};
 use crate::recordings::StopReason;
 
@@ -31,7 +31,7 @@ async fn keep(inner: &Arc<Inner>, first: oneshot::Sender<()>) {
     let mut backoff = Backoff::default();
     while let Err(error) = begin(inner).await {
         let wait = backoff.next();
-        warn!("cannot read this edge's recordings, trying again in {wait:?}: {error:#}");
+        warn!("cannot read this edge's recordings, trying again in {wait:?}: {error}");
         tokio::time::sleep(wait).await;
     }
     // Whoever opened the ingest may have stopped waiting.
@@ -45,19 +45,33 @@ async fn keep(inner: &Arc<Inner>, first: oneshot::Sender<()>) {
     }
 }
 
-/// The first reading after a start: adopts the live recordings, and ships what is left of those that are no longer live.
-async fn begin(inner: &Arc<Inner>) -> anyhow::Result<()> {
+/// The first reading after a start: adopts the live recordings, and begins to ship what is left of those that are no longer
+/// live. That goes on beside: a spool that is away must not keep this edge from its live recordings.
+async fn begin(inner: &Arc<Inner>) -> sqlx::Result<()> {
     for row in recordings::live_by_edge(&inner.db, &inner.edge_id).await? {
         adopt(inner, &row).await?;
     }
-    for recording in inner.log.recovered() {
-        if inner.registry.find(recording).is_none() {
-            inner.log.close(recording).await?;
-            inner.log.forget(recording).await;
-            info!(recording.id = %recording, "shipped what was left of {recording}, which is no longer live");
-        }
+    let left = inner.log.recovered().filter(|recording| inner.registry.find(recording).is_none());
+    for recording in left {
+        let (inner, recording) = (Arc::clone(inner), recording.clone());
+        inner.tasks.clone().spawn(async move { ship_left(&inner, &recording).await });
     }
     Ok(())
+}
+
+/// Ships what an earlier process left of a recording that is no longer live; again and again until it succeeds.
+async fn ship_left(inner: &Inner, recording: &RecordingId) {
+    let mut backoff = Backoff::default();
+    while let Err(error) = inner.log.close(recording).await {
+        let wait = backoff.next();
+        warn!(recording.id = %recording, "cannot ship what is left of {recording}, trying again in {wait:?}: {error}");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = inner.tasks.stop.cancelled() => return,
+        }
+    }
+    inner.log.forget(recording).await;
+    info!(recording.id = %recording, "shipped what was left of {recording}, which is no longer live");
 }
 
 /// The time to the next pass: the usual one, or less when a recording's deadline comes first.
@@ -103,16 +117,20 @@ async fn stop_overdue(inner: &Arc<Inner>, live: &Arc<Live>) -> anyhow::Result<()
     Ok(())
 }
 
-/// Takes a recording into the registry, when this edge does not hold it yet, and follows its state.
-pub(super) async fn adopt(inner: &Arc<Inner>, row: &Recording) -> anyhow::Result<Arc<Live>> {
+/// Takes a recording into the registry, when this edge does not hold it yet, and follows its state. `None` when the row is
+/// stale: the recording was sealed or let go by this process after it was read.
+pub(super) async fn adopt(inner: &Arc<Inner>, row: &Recording) -> sqlx::Result<Option<Arc<Live>>> {
     let live = match inner.registry.find(&row.id) {
         Some(live) => live,
-        None => inner.add(load(inner, row).await?),
+        None => match inner.add(load(inner, row).await?) {
+            Ok(live) => live,
+            Err(NotLive) => return Ok(None),
+        },
     };
     if row.state == RecordingState::Stopping {
         inner.stopped(&live);
     }
-    Ok(live)
+    Ok(Some(live))
 }
 
 async fn load(inner: &Inner, row: &Recording) -> sqlx::Result<LiveRecording> {

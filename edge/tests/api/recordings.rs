@@ -115,6 +115,8 @@ async fn jobs_are_for_operators() {
     edge.get("/admin/jobs", "ann").await.is_problem(403, "forbidden");
     edge.get("/admin/jobs/x", "ann").await.is_problem(403, "forbidden");
     edge.get("/admin/jobs/x", "root").await.is_problem(404, "no-such-job");
+    edge.get("/admin/jobs?queue=&state=&recording=", "root").await.is(200);
+    edge.get("/admin/jobs?recording=odd", "root").await.is_problem(400, "invalid-request");
     edge.get("/admin/jobs?state=odd", "root").await.is_problem(400, "invalid-request");
     edge.post("/admin/jobs/x/requeue", "root", Value::Null).await.is_problem(404, "no-such-job");
 }

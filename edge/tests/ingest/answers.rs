@@ -71,7 +71,11 @@ async fn what_is_malformed_is_refused_with_its_code() {
         .post_with("bob", &json!({ "mimeType": "text/html" }))
         .await
         .is_problem(400, "invalid-mime-type");
-    recording.post_with("bob", &json!({ "chunk": 5 })).await.is_problem(400, "malformed-json");
+    recording.post_with("bob", &json!({ "chunk": 5 })).await.is_problem(400, "invalid-request");
+    let complete = format!("/video-calls/recording/{}/participants/bob/video/complete", recording.id);
+    for (body, code) in [("", "malformed-json"), ("{", "malformed-json"), ("{}", "invalid-request")] {
+        edge.send("POST", &complete, &token("bob"), &[], body.into()).await.is_problem(400, code);
+    }
     let not_json =
         edge.send("POST", "/video-calls/chunks/upload", &token("bob"), &[], b"chunk".to_vec()).await;
     not_json.is_problem(400, "malformed-json");

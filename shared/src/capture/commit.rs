@@ -3,8 +3,8 @@
 //! This file must not know how records look. While a sync runs, further chunks of the track gather for the next.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, TryLockError};
 use std::time::Instant;
 
 use tracing::{error, warn};
@@ -18,10 +18,11 @@ use crate::spool;
 /// How many records one sync makes durable at most: all that a track may have under way.
 const MAX_BATCH: usize = 64;
 
-/// Whether there was anything to do.
-#[derive(PartialEq, Eq)]
+/// What a commit did.
 enum Round {
     Committed,
+    /// It closed a segment as well, which can move to the spool.
+    Rolled,
     Nothing,
 }
 
@@ -34,17 +35,17 @@ pub(super) async fn run(track: Arc<Track>) {
         drop(turn);
         match round {
             Ok(Round::Committed) => {}
+            Ok(Round::Rolled) => {
+                // Left to itself: what it does not finish is found by the next tick, or by the next start.
+                let this = track.clone();
+                drop(tokio::task::spawn_blocking(move || this.ship_and_log()));
+            }
             Ok(Round::Nothing) => return,
             Err(panic) => {
                 error!(track.id = %track.id, "the commit of track {} stopped: {panic}", track.id);
                 track.abandon();
                 return;
             }
-        }
-        if track.to_ship.load(SeqCst) {
-            // Left to itself: what it does not finish is found by the next tick, or by the next start.
-            let this = track.clone();
-            drop(tokio::task::spawn_blocking(move || this.ship_and_log()));
         }
     }
 }
@@ -61,11 +62,11 @@ impl Track {
             state.pending.drain(..many).collect()
         };
         let mut log = self.log.lock().expect("no code panics while it holds the log of a track");
-        let mut written = Vec::with_capacity(batch.len());
+        let (mut written, mut round) = (Vec::with_capacity(batch.len()), Round::Committed);
         for entry in batch {
             if log.is_due(self, entry.arrival_us) {
                 self.settle(&mut log, &mut written);
-                self.roll(&mut log);
+                round = self.roll(&mut log);
             }
             match log.write(self, &entry.what, entry.arrival_us) {
                 Ok(()) => written.push(entry),
@@ -74,14 +75,15 @@ impl Track {
         }
         self.settle(&mut log, &mut written);
         if log.is_due(self, self.env.now_us()) {
-            self.roll(&mut log);
+            round = self.roll(&mut log);
         }
-        Round::Committed
+        round
     }
 
-    fn roll(&self, log: &mut Log) {
+    fn roll(&self, log: &mut Log) -> Round {
         log.close();
         self.to_ship.store(true, SeqCst);
+        Round::Rolled
     }
 
     /// Makes what was written durable, and answers.
@@ -141,9 +143,27 @@ impl Track {
         state.committer = Committer::Idle;
     }
 
-    /// Moves every closed segment to the spool.
+    /// Moves every closed segment to the spool, after the move that is under way.
     fn ship(&self) -> io::Result<()> {
         let _shipping = self.shipping.lock().expect("no code panics while it moves segments");
+        self.ship_alone()
+    }
+
+    /// Does so unless a move is under way: one that hangs must hold one thread, not one for each segment that follows.
+    /// Then `to_ship` stays set for the next tick.
+    fn ship_and_log(&self) {
+        let _shipping = match self.shipping.try_lock() {
+            Ok(shipping) => shipping,
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(_)) => panic!("no code panics while it moves segments"),
+        };
+        if let Err(error) = self.ship_alone() {
+            warn!(track.id = %self.id, "cannot move segments of track {} to the spool: {error}", self.id);
+        }
+    }
+
+    /// The caller holds `shipping`.
+    fn ship_alone(&self) -> io::Result<()> {
         self.to_ship.store(false, SeqCst);
         let shipped = self.ship_closed();
         if shipped.is_err() {
@@ -175,12 +195,6 @@ impl Track {
             self.env.observe(&CaptureFact::Shipped { bytes, took: begun.elapsed() });
         }
         Ok(())
-    }
-
-    fn ship_and_log(&self) {
-        if let Err(error) = self.ship() {
-            warn!(track.id = %self.id, "cannot move segments of track {} to the spool: {error}", self.id);
-        }
     }
 }
 

@@ -63,10 +63,28 @@ fn one(
         }
         Err(error) => return Err(error),
     };
-    let in_spool = env.config.spool.segments(recording, id)?;
-    let next = found.next_number.max(in_spool.last().map_or(0, |last| last + 1));
+    let next = next_number(env, recording, id, found.next_number, &held)?;
     let log = TrackLog::assemble(env, id.clone(), &header.spec, index, held, Log::new(next), closed);
     Ok(Some(RecoveredTrack { log, closed, damaged_bytes: found.cut_bytes + found.damaged_bytes }))
+}
+
+/// The number of the track's next segment: no other may have it, here or in the spool.
+fn next_number(
+    env: &Env,
+    recording: &RecordingId,
+    id: &TrackId,
+    after_local: u32,
+    held: &Held,
+) -> io::Result<u32> {
+    let in_spool = env.config.spool.segments(recording, id)?;
+    let next = after_local.max(in_spool.last().map_or(0, |last| last + 1));
+    let chunks = u32::try_from(held.ranges.count()).expect("sequences are below 2^20");
+    if next > 0 || chunks == 0 {
+        return Ok(next);
+    }
+    // The spool is not mounted, or was emptied. Hardly a segment is without a chunk, so the count is beyond their numbers.
+    warn!(track.id = %id, "track {id} holds {chunks} chunks, but the spool has no segment of it: is it mounted?");
+    Ok(chunks + 1)
 }
 
 /// What the segments of the capture folder hold.

@@ -20,6 +20,17 @@ pub enum Moved {
     Renamed,
     /// By a copy that was read back, from another filesystem.
     Copied,
+    /// By an earlier move that did not come to delete its source.
+    Before,
+}
+
+/// What becomes of another file of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Other {
+    /// It is replaced: the later one holds.
+    Replace,
+    /// It stays: both are somebody's only copy.
+    Keep,
 }
 
 /// Makes the entries of a folder durable.
@@ -44,24 +55,47 @@ pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Moves `from` to `dir/name`. The content of `from` must be on stable storage already, or be synced here by the copy.
-pub(super) fn move_into(from: &Path, dir: &Path, name: &str) -> io::Result<Moved> {
+/// Nobody else may move to the same name meanwhile.
+pub(super) fn move_into(from: &Path, dir: &Path, name: &str, other: Other) -> io::Result<Moved> {
     make_dir(dir)?;
     File::open(from).and_then(|file| file.sync_all()).map_err(at(from))?;
     let to = dir.join(name);
-    let moved = match fs::rename(from, &to) {
-        Ok(()) => Moved::Renamed,
-        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-            copy_whole(from, dir, name)?;
-            Moved::Copied
-        }
-        Err(error) => return Err(at(&to)(error)),
+    let moved = match other {
+        Other::Keep if is_there(from, &to)? => Moved::Before,
+        Other::Keep | Other::Replace => rename_or_copy(from, dir, name)?,
     };
     sync_dir(dir)?;
-    if moved == Moved::Copied {
+    if moved != Moved::Renamed {
         fs::remove_file(from).map_err(at(from))?;
     }
     from.parent().map_or(Ok(()), sync_dir)?;
     Ok(moved)
+}
+
+/// Whether the file is at its place already, on stable storage; `AlreadyExists` when another one is.
+fn is_there(from: &Path, to: &Path) -> io::Result<bool> {
+    let mut there = match File::open(to) {
+        Ok(there) => there,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(at(to)(error)),
+    };
+    let is = crc_of(&mut there, |_| Ok(())).map_err(at(to))?;
+    if is != File::open(from).and_then(|mut from| crc_of(&mut from, |_| Ok(()))).map_err(at(from))? {
+        return Err(at(to)(io::Error::new(ErrorKind::AlreadyExists, "another file has this name")));
+    }
+    there.sync_all().map_err(at(to))?;
+    Ok(true)
+}
+
+fn rename_or_copy(from: &Path, dir: &Path, name: &str) -> io::Result<Moved> {
+    let to = dir.join(name);
+    match fs::rename(from, &to) {
+        Ok(()) => Ok(Moved::Renamed),
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+            copy_whole(from, dir, name).map(|()| Moved::Copied)
+        }
+        Err(error) => Err(at(&to)(error)),
+    }
 }
 
 fn copy_whole(from: &Path, dir: &Path, name: &str) -> io::Result<()> {

@@ -158,8 +158,7 @@ fn decode(body: Whole) -> Result<(Said, Vec<u8>), Problem> {
             json
         }
     };
-    let upload: ChunkUpload<'_> =
-        serde_json::from_slice(&json).map_err(|error| Problem::Json(error.to_string()))?;
+    let upload: ChunkUpload<'_> = serde_json::from_slice(&json).map_err(|error| unread(&error))?;
     let bytes = STANDARD.decode(upload.chunk.as_bytes()).map_err(|_| Problem::NotBase64)?;
     let said = Said {
         recording_id: upload.recording_id.into_owned(),
@@ -172,6 +171,11 @@ fn decode(body: Whole) -> Result<(Said, Vec<u8>), Problem> {
     Ok((said, bytes))
 }
 
+/// JSON that says something else than is wanted is another fault than no JSON.
+fn unread(error: &serde_json::Error) -> Problem {
+    if error.is_data() { Problem::Invalid(error.to_string()) } else { Problem::Json(error.to_string()) }
+}
+
 /// A small body, whole.
 pub(super) async fn small<T: DeserializeOwned>(mut arriving: Arriving, max: u64) -> Result<T, Problem> {
     let mut json = Vec::new();
@@ -181,7 +185,7 @@ pub(super) async fn small<T: DeserializeOwned>(mut arriving: Arriving, max: u64)
             return Err(Problem::TooLarge(max));
         }
     }
-    serde_json::from_slice(&json).map_err(|error| Problem::Json(error.to_string()))
+    serde_json::from_slice(&json).map_err(|error| unread(&error))
 }
 
 #[cfg(test)]

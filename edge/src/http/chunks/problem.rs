@@ -21,7 +21,7 @@ const DISK_RETRY: Duration = Duration::from_secs(30);
 pub(super) enum Problem {
     /// A part of the request does not have its form.
     Invalid(String),
-    /// The body is not JSON, or lacks a field.
+    /// The body is not JSON.
     Json(String),
     /// The chunk is not base64.
     NotBase64,

@@ -179,6 +179,36 @@ async fn a_spool_on_another_filesystem_is_filled_by_copying() {
     assert_eq!(copy, media(1));
 }
 
+#[test]
+fn a_segment_never_replaces_another() {
+    let dir = TempDir::new().unwrap();
+    let spool = Spool::open(dir.path().join("spool")).unwrap();
+    let (recording, track) = (RecordingId::generate(), TrackId::generate());
+    let publish = |bytes: &[u8]| {
+        let from = dir.path().join("segment");
+        std::fs::write(&from, bytes).unwrap();
+        (spool.publish(&recording, &track, 0, &from).map_err(|error| error.kind()), from.exists())
+    };
+    assert_eq!(publish(b"one"), (Ok(spool::Moved::Renamed), false));
+    assert_eq!(publish(b"one"), (Ok(spool::Moved::Before), false), "a repeat after a crash");
+    assert_eq!(publish(b"two"), (Err(io::ErrorKind::AlreadyExists), true));
+    let kept = io::read_to_string(spool.open_segment(&recording, &track, 0).unwrap()).unwrap();
+    assert_eq!(kept, "one");
+}
+
+#[tokio::test]
+async fn a_spool_that_was_not_mounted_at_the_start_loses_nothing() {
+    let house = House::new();
+    put_all(&house.log().await, 0..3).await;
+    house.later(11).await;
+    let (spool, away) = (house.dir.path().join("spool"), house.dir.path().join("away"));
+    let house = house.restart(|_| std::fs::rename(&spool, &away).unwrap()).await;
+    std::fs::remove_dir_all(&spool).unwrap();
+    std::fs::rename(&away, &spool).unwrap();
+    put_all(&house.log().await, 3..5).await;
+    assert_eq!(house.read().await, all(0..5));
+}
+
 #[tokio::test]
 async fn staged_files_stay_within_their_recording() {
     let house = House::new();
@@ -192,4 +222,54 @@ async fn staged_files_stay_within_their_recording() {
     assert!(spool.staged_path(recording, "token", "a.webm").unwrap().is_file());
     spool.delete_staged(recording, "token").unwrap();
     assert!(spool.staged(recording, "token").unwrap().is_empty());
+}
+
+#[test]
+fn while_a_move_to_the_spool_hangs_chunks_are_taken() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(2).build().unwrap();
+    let (house, log) = runtime.block_on(async {
+        let house = House::new();
+        let log = house.log().await;
+        (house, log)
+    });
+    let hung = log.0.shipping.lock().unwrap();
+    runtime.block_on(async {
+        for sequence in 0..5 {
+            house.clock.advance(TimeDelta::seconds(11));
+            put_all(&log, [sequence]).await;
+        }
+    });
+    drop(hung);
+    runtime.block_on(async {
+        house.later(0).await;
+        assert_eq!(local_segments(house.dir.path()).len(), 1, "the open one");
+        assert_eq!(house.read().await, all(0..5));
+    });
+}
+
+#[tokio::test]
+async fn while_a_recording_is_shipped_others_begin() {
+    let house = House::new();
+    let log = house.log().await;
+    put_all(&log, [0]).await;
+    let (held, hung) = (tokio::sync::oneshot::channel(), std::sync::mpsc::channel::<()>());
+    let track = log.0.clone();
+    let mover = std::thread::spawn(move || {
+        let _shipping = track.shipping.lock().unwrap();
+        held.0.send(()).unwrap();
+        hung.1.recv().unwrap();
+    });
+    held.1.await.unwrap();
+    let closing = house.capture.close_recording(&house.spec.recording);
+    tokio::pin!(closing);
+    let other = spec();
+    let begun = house.capture.track(&other);
+    tokio::select! {
+        biased;
+        _ = &mut closing => panic!("it cannot be shipped yet"),
+        begun = begun => drop(begun.unwrap()),
+    }
+    hung.0.send(()).unwrap();
+    mover.join().unwrap();
+    assert_eq!(closing.await.unwrap().len(), 1);
 }
