@@ -72,17 +72,25 @@ async fn measure(uploaders: u64, seconds: u64, chunk: &[u8]) -> anyhow::Result<(
     let bytes = each * uploaders * CHUNK as u64;
     println!("{uploaders} uploaders of {each} chunks each, {} MB a round", bytes / 1_000_000);
     let (mut rounds, mut bares) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let took = bare::append(&folder, chunk, each * uploaders)?;
-        bares.push(megabytes_per_second(bytes, took));
+    for n in 0..ROUNDS {
+        // Each goes first every other time, and both leave a disk that has nothing to do.
+        let first = if n % 2 == 0 { Some(bare_rate(&folder, chunk, each * uploaders)?) } else { None };
         let round = upload(&mut system, uploaders, each, &body).await?;
-        say(&round, bytes, bares.last().copied().unwrap_or_default());
+        let bare = first.map_or_else(|| bare_rate(&folder, chunk, each * uploaders), Ok)?;
+        say(&round, bytes, bare);
+        bares.push(bare);
         rounds.push(round);
     }
     let peak_mib = system.edge.program().peak_memory() >> 20;
     conclude(uploaders, bytes, &rounds, median(bares), peak_mib);
     system.edge.term().await;
     Ok(())
+}
+
+fn bare_rate(folder: &Path, chunk: &[u8], chunks: u64) -> io::Result<f64> {
+    let took = bare::append(folder, chunk, chunks)?;
+    nix::unistd::sync();
+    Ok(megabytes_per_second(chunks * CHUNK as u64, took))
 }
 
 fn chunks_of_each(folder: &Path, chunk: &[u8], uploaders: u64, seconds: u64) -> io::Result<u64> {

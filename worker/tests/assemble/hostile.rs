@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use worker::assemble::{AssembleError, Chunk, GapReason, Plan};
+use worker::assemble::{AssembleError, Chunk, GapReason, MAX_CHUNK_BYTES, Plan};
 
 use crate::support::{FIXTURES, Seeded, chunks, run};
 
@@ -145,7 +145,7 @@ fn order_and_size_are_checked() {
         run(backwards, &Plan::default()),
         Err(AssembleError::OutOfOrder { after: 1, found: 0 })
     ));
-    let large = only(vec![0; 11 << 20]);
+    let large = only(vec![0; MAX_CHUNK_BYTES + 1]);
     assert!(matches!(run(large, &Plan::default()), Err(AssembleError::ChunkTooLarge { .. })));
 }
 
