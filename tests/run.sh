@@ -148,7 +148,7 @@ part_scripts() {
 # Random and broken bytes against what reads strangers' bytes: the capture's format and the media assembly. The
 # libFuzzer target in tests/fuzz looks for longer; it needs a nightly toolchain and cargo-fuzz.
 part_fuzz() {
-  PROPTEST_CASES=$FUZZ_CASES cargo nextest run -p shared -p worker -E 'test(any_bytes_are_read) or test(random_damage_never) or test(ranges_agree)'
+  PROPTEST_CASES=$FUZZ_CASES cargo nextest run -p shared -p edge -p worker -E 'test(any_bytes_are_read) or test(random_damage_never) or test(ranges_agree)'
 }
 
 part_docs() {
