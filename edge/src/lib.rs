@@ -17,6 +17,7 @@ pub mod auth;
 pub mod error;
 pub mod http;
 pub mod ingest;
+pub mod driver;
 mod presence;
 pub mod recordings;
 pub mod server;

@@ -1,0 +1,3 @@
+//! Carries media: a thread and a UDP port per core.
+mod datagrams;
+mod sys;
