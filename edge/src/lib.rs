@@ -21,6 +21,7 @@ pub mod driver;
 mod presence;
 pub mod recordings;
 pub mod server;
+mod signal;
 pub mod settings;
 
 pub use server::Edge;

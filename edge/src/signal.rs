@@ -1,0 +1,2 @@
+//! Signaling: the WebSocket of API section 6.
+mod frame;
