@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn two_crcs_make_the_crc_of_both() {
-        let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n * n >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n.wrapping_mul(0x9E37_79B1) >> 24) as u8).collect();
         for (from, to) in [(0, 0), (0, 1), (1, 1), (1, 2), (40, 41), (40, 300), (7, 65_543), (40, 99_999)] {
             let (first, second) = (&bytes[..from], &bytes[from..to]);
             let both = combine(crc32c::crc32c(first), crc32c::crc32c(second), (to - from) as u32);
