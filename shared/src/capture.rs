@@ -42,6 +42,7 @@ mod log;
 mod reader;
 mod receive;
 mod recover;
+pub mod rtp;
 mod segment;
 mod track;
 mod turns;

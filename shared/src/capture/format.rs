@@ -37,6 +37,7 @@
 
 use thiserror::Error;
 
+use super::rtp::StreamDescription;
 use crate::clock::Timestamp;
 use crate::id::{RecordingId, TrackId, UserId};
 use crate::track::{TrackKind, TrackSource};
@@ -129,6 +130,21 @@ pub enum Mark {
         width: u16,
         /// Pixels.
         height: u16,
+    },
+    /// The packets of an SSRC from here on are this.
+    Stream(StreamDescription),
+    /// The participant came, or came back.
+    Joined,
+    /// The participant went.
+    Left,
+    /// The edge could not write these packets: its queue or its disk was full.
+    Dropped {
+        /// Arrival of the first, microseconds since 1970 UTC.
+        from_us: i64,
+        /// Arrival of the last.
+        to_us: i64,
+        /// How many.
+        packets: u32,
     },
 }
 
@@ -333,6 +349,17 @@ impl Mark {
             Self::Keyframe { width, height } => {
                 [&[7], width.to_le_bytes().as_slice(), height.to_le_bytes().as_slice()].concat()
             }
+            Self::Stream(stream) => {
+                let mut body = vec![8];
+                stream.encode(&mut body);
+                body
+            }
+            Self::Joined => vec![9],
+            Self::Left => vec![10],
+            Self::Dropped { from_us, to_us, packets } => {
+                [&[11], from_us.to_le_bytes().as_slice(), &to_us.to_le_bytes(), &packets.to_le_bytes()]
+                    .concat()
+            }
         }
     }
 
@@ -353,6 +380,14 @@ impl Mark {
             7 => Self::Keyframe {
                 width: u16::from_le_bytes(fields.array()?),
                 height: u16::from_le_bytes(fields.array()?),
+            },
+            8 => Self::Stream(StreamDescription::decode(rest)?),
+            9 => Self::Joined,
+            10 => Self::Left,
+            11 => Self::Dropped {
+                from_us: i64::from_le_bytes(fields.array()?),
+                to_us: i64::from_le_bytes(fields.array()?),
+                packets: u32::from_le_bytes(fields.array()?),
             },
             _ => return None,
         })
@@ -383,20 +418,20 @@ fn kind_of(code: u8) -> Option<TrackKind> {
 }
 
 /// Bytes that are taken from the front.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         let len = self.array::<1>()?[0];
         std::str::from_utf8(self.take(usize::from(len))?).ok()
     }
