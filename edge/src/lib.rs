@@ -14,15 +14,15 @@
 
 pub mod app;
 pub mod auth;
+pub mod driver;
 pub mod error;
 pub mod http;
 pub mod ingest;
-pub mod driver;
 mod presence;
 pub mod recordings;
 pub mod server;
-mod signal;
 pub mod settings;
+mod signal;
 
 pub use server::Edge;
 pub use settings::Settings;

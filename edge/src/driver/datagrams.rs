@@ -133,7 +133,11 @@ impl Port {
     /// Room for what [`Port::receive`] takes at once.
     pub(super) fn received(&self) -> Received {
         let slot = if self.gro == Offload::On { SLOT_GRO } else { SLOT_PLAIN };
-        Received { bytes: vec![0; slot * RECEIVE_BATCH].into(), slot, metas: Vec::with_capacity(RECEIVE_BATCH) }
+        Received {
+            bytes: vec![0; slot * RECEIVE_BATCH].into(),
+            slot,
+            metas: Vec::with_capacity(RECEIVE_BATCH),
+        }
     }
 
     /// Takes what has arrived, up to one batch. `Ok(0)`: nothing.
@@ -165,7 +169,8 @@ impl Port {
             sent.calls += 1;
             match sys::send(self.socket.as_fd(), self.family, arena, &runs[done..]) {
                 Ok(taken) => {
-                    sent.datagrams += runs[done..done + taken].iter().map(|run| run.segments as u64).sum::<u64>();
+                    sent.datagrams +=
+                        runs[done..done + taken].iter().map(|run| run.segments as u64).sum::<u64>();
                     done += taken;
                 }
                 // A device that cannot cut runs says so once; from then on they are cut here.
@@ -301,7 +306,8 @@ fn run_len(queued: &[Queued]) -> usize {
     let (mut len, mut bytes) = (1, first.len);
     for next in &queued[1..queued.len().min(GSO_SEGMENTS)] {
         bytes += next.len;
-        if next.destination != first.destination || next.len > first.len || next.len == 0 || bytes > GSO_BYTES {
+        if next.destination != first.destination || next.len > first.len || next.len == 0 || bytes > GSO_BYTES
+        {
             break;
         }
         len += 1;
@@ -383,7 +389,10 @@ mod tests {
             to.receive(&mut received).unwrap();
             for datagram in received.datagrams() {
                 assert_eq!(datagram.to, IpAddr::V4(Ipv4Addr::LOCALHOST), "our address as the peer wrote it");
-                assert!(datagram.bytes.iter().all(|byte| *byte == datagram.bytes[0]), "segments are not mixed");
+                assert!(
+                    datagram.bytes.iter().all(|byte| *byte == datagram.bytes[0]),
+                    "segments are not mixed"
+                );
                 arrived.push((datagram.bytes.len(), datagram.bytes[0]));
             }
         }

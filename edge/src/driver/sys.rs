@@ -193,7 +193,8 @@ fn read_control(header: &libc::msghdr, meta: &mut Meta) {
 #[expect(unsafe_code, reason = "sendmmsg")]
 pub(super) fn send(fd: BorrowedFd<'_>, family: Family, arena: &[u8], runs: &[Run]) -> io::Result<usize> {
     let addresses: Vec<SockAddr> = runs.iter().map(|run| address(run.destination.to, family)).collect();
-    let vectors: Vec<libc::iovec> = runs.iter().flat_map(|run| &run.parts).map(|&part| vector(arena, part)).collect();
+    let vectors: Vec<libc::iovec> =
+        runs.iter().flat_map(|run| &run.parts).map(|&part| vector(arena, part)).collect();
     let mut controls = vec![Control([0; CONTROL]); runs.len()];
     let mut headers = Vec::with_capacity(runs.len());
     let mut first = 0;
@@ -217,7 +218,8 @@ pub(super) fn send(fd: BorrowedFd<'_>, family: Family, arena: &[u8], runs: &[Run
     let count = u32::try_from(headers.len()).expect("a batch is small");
     // SAFETY: every header points at an address, vectors into `arena` and a control buffer that live through the call; the
     // kernel only reads them, but for the lengths that it writes into `headers`.
-    let taken = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
+    let taken =
+        unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
     usize::try_from(taken).ok().filter(|taken| *taken > 0).ok_or_else(io::Error::last_os_error)
 }
 
@@ -242,7 +244,11 @@ fn write_control(header: &mut libc::msghdr, run: &Run, family: Family) -> usize 
         used += match (from, family) {
             (IpAddr::V4(from), Family::V4) => {
                 let spec_dst = libc::in_addr { s_addr: u32::from(from).to_be() };
-                let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: spec_dst, ipi_addr: libc::in_addr { s_addr: 0 } };
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: spec_dst,
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
                 put(header, used, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
             }
             (from, Family::V6) => {
@@ -251,7 +257,13 @@ fn write_control(header: &mut libc::msghdr, run: &Run, family: Family) -> usize 
                     IpAddr::V6(v6) => v6,
                 };
                 let address = libc::in6_addr { s6_addr: from.octets() };
-                put(header, used, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: 0 })
+                put(
+                    header,
+                    used,
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_PKTINFO,
+                    libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: 0 },
+                )
             }
             (IpAddr::V6(_), Family::V4) => 0,
         };
@@ -295,7 +307,8 @@ pub(super) fn wait(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Res
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: `polled` and the time live through the call, with their true lengths.
-    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout, ptr::null()) };
+    let ready =
+        unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout, ptr::null()) };
     let error = io::Error::last_os_error();
     if ready >= 0 || error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }

@@ -183,7 +183,11 @@ impl Incoming {
             request: None,
         })?;
         let request = request_id(envelope.request_id.as_ref());
-        envelope.open(request.clone()).map_err(|detail| BadFrame { code: Code::InvalidRequest, detail, request })
+        envelope.open(request.clone()).map_err(|detail| BadFrame {
+            code: Code::InvalidRequest,
+            detail,
+            request,
+        })
     }
 }
 
@@ -251,7 +255,11 @@ fn sdp(data: &Value, kind: &str) -> Result<String, String> {
         other => other,
     };
     let text = text.as_str().ok_or("data is {sdp}: a string, or {type, sdp}")?;
-    if text.starts_with("v=") { Ok(text.to_owned()) } else { Err("data.sdp is no session description".into()) }
+    if text.starts_with("v=") {
+        Ok(text.to_owned())
+    } else {
+        Err("data.sdp is no session description".into())
+    }
 }
 
 fn screens(data: &Value) -> Result<Vec<String>, String> {
@@ -440,7 +448,9 @@ impl Outgoing {
             Self::Quality(data) => ("quality", None, data.clone()),
             Self::Recording(told, id) => (told.word(), None, json!({ "recordingId": id })),
             Self::RoomClosed => ("room-closed", None, Value::Null),
-            Self::Draining { retry_after_ms } => ("draining", None, json!({ "retryAfterMs": retry_after_ms })),
+            Self::Draining { retry_after_ms } => {
+                ("draining", None, json!({ "retryAfterMs": retry_after_ms }))
+            }
             Self::Error(BadFrame { code, detail, request }) => {
                 ("error", None, json!({ "code": code, "detail": detail, "requestId": request }))
             }

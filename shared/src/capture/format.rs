@@ -146,6 +146,15 @@ pub enum Mark {
         /// How many.
         packets: u32,
     },
+    /// What the segments before this one hold of a server track; stands at the start of each.
+    Totals {
+        /// Packets.
+        packets: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// When the first came, microseconds since 1970 UTC.
+        first_us: i64,
+    },
 }
 
 /// A record's frame: all of it but the body.
@@ -360,6 +369,10 @@ impl Mark {
                 [&[11], from_us.to_le_bytes().as_slice(), &to_us.to_le_bytes(), &packets.to_le_bytes()]
                     .concat()
             }
+            Self::Totals { packets, bytes, first_us } => {
+                [&[12], packets.to_le_bytes().as_slice(), &bytes.to_le_bytes(), &first_us.to_le_bytes()]
+                    .concat()
+            }
         }
     }
 
@@ -388,6 +401,11 @@ impl Mark {
                 from_us: i64::from_le_bytes(fields.array()?),
                 to_us: i64::from_le_bytes(fields.array()?),
                 packets: u32::from_le_bytes(fields.array()?),
+            },
+            12 => Self::Totals {
+                packets: u64::from_le_bytes(fields.array()?),
+                bytes: u64::from_le_bytes(fields.array()?),
+                first_us: i64::from_le_bytes(fields.array()?),
             },
             _ => return None,
         })
