@@ -9,6 +9,7 @@
 //! | `registry` | the live recordings in memory |
 //! | `admit` | who may upload to which recording |
 //! | `log` | the capture, as the ingest uses it |
+//! | `packets` | the way in for what the edge captures itself |
 //! | `coverage` | what is missing of a track |
 //! | `rows` | facts of live tracks on their way to the database |
 //! | `watch` | keeps memory and database of one mind; deadlines |
@@ -37,6 +38,7 @@ mod edge_id;
 mod finish;
 mod log;
 mod metrics;
+mod packets;
 mod registry;
 mod rows;
 mod watch;
@@ -45,6 +47,7 @@ pub(crate) use admit::{Admission, Refused};
 pub(crate) use coverage::{is_complete, missing};
 pub(crate) use log::{NewChunk, Outcome, Stored};
 pub(crate) use metrics::ChunkResult;
+pub(crate) use packets::ServerCapture;
 use registry::{Change, Live, NotLive};
 
 /// The largest chunk unless `CHUNK_MAX_BYTES` says otherwise (API, section 5).

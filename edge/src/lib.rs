@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod auth;
+mod control;
 pub mod driver;
 pub mod error;
 pub mod http;

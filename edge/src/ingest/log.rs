@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use shared::capture::{
-    AppendError, Capture, CaptureConfig, CaptureFact, ChunkHeader, Closed, ReceivedBody, Receiving,
+    AppendError, Batch, Capture, CaptureConfig, CaptureFact, ChunkHeader, Closed, ReceivedBody, Receiving,
     TrackError, TrackFacts, TrackLog, TrackSpec,
 };
 use shared::clock::SharedClock;
@@ -146,7 +146,7 @@ impl Log {
     ) -> Result<Stored, LogError> {
         shared::chunk::checked_sequence(chunk.sequence)
             .map_err(|error| LogError::Sequence(error.to_string()))?;
-        let spec = spec(recording, participant, chunk.kind);
+        let spec = spec(recording, participant, TrackSource::Client, chunk.kind);
         let known = self.capture.find(&spec).is_some();
         let track = self.capture.track(&spec).await?;
         let header = ChunkHeader {
@@ -163,6 +163,21 @@ impl Log {
         Ok(Stored { outcome, size: appended.size, sha256: appended.sha256, new_track })
     }
 
+    /// Writes what the edge captured itself; gives the track when it is new.
+    pub(super) async fn append_batch(
+        &self,
+        recording: &RecordingId,
+        participant: &UserId,
+        kind: TrackKind,
+        batch: Batch,
+    ) -> Result<Option<Track>, LogError> {
+        let spec = spec(recording, participant, TrackSource::Server, kind);
+        let known = self.capture.find(&spec).is_some();
+        let track = self.capture.track(&spec).await?;
+        track.append_batch(batch).await?;
+        Ok((!known).then(|| self.row(track.facts())))
+    }
+
     /// Notes durably which sequence is a track's last.
     pub(super) async fn complete(
         &self,
@@ -173,7 +188,7 @@ impl Log {
     ) -> Result<Track, LogError> {
         shared::chunk::checked_sequence(last_sequence)
             .map_err(|error| LogError::Sequence(error.to_string()))?;
-        let track = self.capture.track(&spec(recording, participant, kind)).await?;
+        let track = self.capture.track(&spec(recording, participant, TrackSource::Client, kind)).await?;
         if let Some((_, held)) = track.status().received.last().filter(|(_, held)| *held > last_sequence) {
             return Err(LogError::Sequence(format!("lastSequence is below {held}, which is held already")));
         }
@@ -222,11 +237,11 @@ impl Log {
     }
 }
 
-fn spec(recording: &RecordingId, participant: &UserId, kind: TrackKind) -> TrackSpec {
+fn spec(recording: &RecordingId, participant: &UserId, source: TrackSource, kind: TrackKind) -> TrackSpec {
     TrackSpec {
         recording: recording.clone(),
         participant: participant.clone(),
-        source: TrackSource::Client,
+        source,
         kind,
     }
 }
