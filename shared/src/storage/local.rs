@@ -203,7 +203,7 @@ mod tests {
         let storage = LocalStorage::open(&dir.path().join("out")).unwrap();
         let source = dir.path().join("source");
         std::fs::write(&source, bytes).unwrap();
-        let key = StorageKey::Thumbnail(RecordingId::generate(), 0);
+        let key = StorageKey::Thumbnail(RecordingId::generate(), 0, 0);
         storage.put_file(&key, &source, "image/jpeg", &|_| {}).await.unwrap();
         (dir, storage, key)
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use shared::db::artifacts::{Artifact, ArtifactKind};
-use shared::id::{ArtifactId, UserId};
+use shared::id::{ArtifactId, RecordingId, UserId};
 use shared::recording::{Format, Recording};
 use shared::storage::{Fingerprint, StorageKey};
 
@@ -133,23 +133,27 @@ pub(super) async fn stage_all(
     files: Vec<Finished>,
 ) -> anyhow::Result<Vec<Artifact>> {
     let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), token.to_owned());
+    let revision = recording.revision;
     ctx.blocking(move || {
         let mut staged = Vec::new();
         for file in files {
             let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             spool.stage(&id, &token, &name, &file.path)?;
-            staged.push(artifact(&id, format!("{token}/{name}"), file));
+            staged.push(artifact(&id, revision, format!("{token}/{name}"), file));
         }
         Ok(staged)
     })
     .await
 }
 
-fn artifact(recording: &shared::id::RecordingId, staged_path: String, file: Finished) -> Artifact {
+fn artifact(recording: &RecordingId, revision: u32, staged_path: String, file: Finished) -> Artifact {
     let (kind, ordinal, key) = match file.place {
-        Place::Recording => (ArtifactKind::Recording, 0, StorageKey::Media(recording.clone(), file.format)),
+        Place::Recording => {
+            (ArtifactKind::Recording, 0, StorageKey::Media(recording.clone(), revision, file.format))
+        }
         Place::Participant(n) => {
-            let key = StorageKey::Participant(recording.clone(), file.participant.clone(), file.format);
+            let person = file.participant.clone();
+            let key = StorageKey::Participant(recording.clone(), revision, person, file.format);
             (ArtifactKind::Participant, u32::try_from(n).unwrap_or(u32::MAX), key)
         }
     };
@@ -157,6 +161,7 @@ fn artifact(recording: &shared::id::RecordingId, staged_path: String, file: Fini
     Artifact {
         id: ArtifactId::generate(),
         recording: recording.clone(),
+        revision,
         kind,
         participant: Some(file.participant),
         ordinal,
