@@ -6,8 +6,8 @@
 //!
 //! What makes the figures worth comparing:
 //! - Assembly reads what the worker reads: segments of a capture log in a spool, every chunk's CRC checked.
-//! - Each program runs several times, in turns, and its median counts. Before each turn the disk is let come to rest: CPU
-//!   time that the kernel spends on writing other files back is charged to whoever runs (measured: 0.57 s in place of 0.1).
+//! - Each program runs several times, in turns, and its median counts; what other programs have written goes to the disk
+//!   before each turn. A first run right after the media was made cost 0.5 CPU seconds, the ones after it 0.15.
 //! - There are two ratios. `ratio` is to a plain copy, whose file has its index at the end. `same flags` is to a copy by the
 //!   worker's own arguments, whose file is as seekable as ours.
 
@@ -211,7 +211,7 @@ struct Usage {
     max_rss_kib: u64,
 }
 
-/// Runs a program to its end under `time`, which tells what it used.
+/// Runs a program to its end and tells what it used.
 #[expect(clippy::disallowed_methods, reason = "a bench runs FFmpeg as a user would")]
 fn measure(program: &Path, args: &[String]) -> io::Result<Usage> {
     let report = std::env::temp_dir().join(format!("bench_assemble.{}", std::process::id()));
