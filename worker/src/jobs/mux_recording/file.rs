@@ -60,9 +60,7 @@ pub(super) async fn finish(
     let codecs: Vec<_> = tracks.iter().map(|track| track.codecs.clone()).collect();
     let plan = media::plan(&codecs, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
     let inputs = inputs(tracks);
-    let duration_ms =
-        tracks.iter().zip(&inputs).map(|(track, input)| input.offset_ms + track.duration_ms).max();
-    let duration_ms = duration_ms.unwrap_or(0);
+    let duration_ms = inputs.iter().map(MuxInput::end_ms).max().unwrap_or(0);
     let name = match place {
         Place::Recording => format!("recording.{}", plan.format.as_str()),
         Place::Participant(n) => format!("participant-{n}.{}", plan.format.as_str()),
@@ -92,6 +90,7 @@ fn inputs(tracks: &[&AssembledTrack]) -> Vec<MuxInput> {
     let input = |track: &&AssembledTrack| MuxInput {
         file: track.file.clone().unwrap_or_default(),
         offset_ms: u64::try_from(track.began_ms - first).unwrap_or(0),
+        duration_ms: track.duration_ms,
         delays_ms: track.delays_ms.clone(),
     };
     tracks.iter().map(input).collect()
