@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::{crc, file};
 use super::format::{CHUNK_PREFIX_BYTES, ChunkPrefix, FRAME_BYTES, Frame, Mark, RecordKind, SegmentHeader};
 use super::receive::{Body, ReceivedBody};
 use super::track::{Track, What};
+use super::{crc, file};
 use crate::spool;
 
 /// How much of a body is copied from its file at once.
@@ -182,11 +182,13 @@ impl Open {
         let len = u32::try_from(body.len).expect("a chunk's length was checked");
         let prefix_crc = crc32c::crc32c_append(self.seed, &prefix);
         let body_crc = crc::combine(prefix_crc, body.crc, len);
-        let head = self.head(RecordKind::Chunk, sequence, arrival_us, CHUNK_PREFIX_BYTES + len as usize, body_crc);
+        let head =
+            self.head(RecordKind::Chunk, sequence, arrival_us, CHUNK_PREFIX_BYTES + len as usize, body_crc);
         let begin: [&[u8]; 2] = [&head, &prefix];
         match &body.body {
             Body::Memory { blocks, .. } => {
-                let parts: Vec<&[u8]> = begin.into_iter().chain(blocks.iter().map(|block| &**block)).collect();
+                let parts: Vec<&[u8]> =
+                    begin.into_iter().chain(blocks.iter().map(|block| &**block)).collect();
                 self.put(track, &parts)
             }
             Body::File { file, .. } => {
