@@ -33,6 +33,7 @@
 //! - When a sequence stands in the log twice, the later record holds: the earlier was never acknowledged.
 
 mod commit;
+mod crc;
 mod disk;
 mod file;
 mod format;
@@ -43,6 +44,7 @@ mod receive;
 mod recover;
 mod segment;
 mod track;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -195,7 +197,7 @@ pub(crate) struct Env {
     config: CaptureConfig,
     clock: SharedClock,
     reserve: Reserve,
-    syncs: Arc<Semaphore>,
+    turns: turns::Turns,
     ships: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     #[cfg(test)]
@@ -226,7 +228,7 @@ impl Capture {
         std::fs::create_dir_all(dir.join(receive::INCOMING))?;
         let env = Arc::new(Env {
             reserve: Reserve::new(dir.clone(), config.reserve),
-            syncs: Arc::new(Semaphore::new(config.sync_concurrency)),
+            turns: turns::Turns::new(config.sync_concurrency),
             ships: Arc::new(Semaphore::new(config.ship_concurrency)),
             memory: Arc::new(Semaphore::new(receive::budget_units())),
             #[cfg(test)]
