@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, TryLockError};
 use std::time::Instant;
 
+use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use super::index::Slot;
@@ -45,9 +46,8 @@ fn take_turn(track: &Arc<Track>) -> Left {
         return Left::Nothing;
     };
     if round.segment == Segment::Closed {
-        // Left to itself: what it does not finish is found by the next tick, or by the next start.
-        let track = track.clone();
-        drop(tokio::task::spawn_blocking(move || track.ship_and_log()));
+        // Left to itself: what it does not do or finish is found by the next tick, or by the next start.
+        drop(track.begin_shipping());
     }
     round.left
 }
@@ -197,6 +197,17 @@ impl Track {
         self.ship_alone()
     }
 
+    /// Moves closed segments to the spool on a thread for blocking work. `None`: as many moves as may be are under way, and
+    /// `to_ship` stays set for the next tick.
+    fn begin_shipping(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        let turn = self.env.ships.clone().try_acquire_owned().ok()?;
+        let this = self.clone();
+        Some(tokio::task::spawn_blocking(move || {
+            this.ship_and_log();
+            drop(turn);
+        }))
+    }
+
     /// Does so unless a move is under way: one that hangs must hold one thread, not one for each segment that follows.
     /// Then `to_ship` stays set for the next tick.
     fn ship_and_log(&self) {
@@ -250,9 +261,12 @@ impl TrackLog {
     /// Closes the open segment and moves all to the spool. The track must be closed.
     pub(super) async fn flush_and_ship(&self) -> io::Result<()> {
         let track = self.0.clone();
+        let turn = track.env.ships.clone().acquire_owned().await.expect("the semaphore is never closed");
         blocking(move || {
             track.roll(&mut track.log.lock().expect("no code panics while it holds the log of a track"));
-            track.ship()
+            let shipped = track.ship();
+            drop(turn);
+            shipped
         })
         .await
     }
@@ -278,10 +292,13 @@ impl TrackLog {
             } else if log.must_sync(track.env.now_us()) {
                 track.sync(&mut log);
             }
-            drop(log);
-            track.ship_and_log();
         })
         .await;
+        if let Some(shipping) = self.0.begin_shipping()
+            && let Err(error) = shipping.await
+        {
+            error!(track.id = %self.0.id, "the moves of track {} stopped: {error}", self.0.id);
+        }
     }
 }
 

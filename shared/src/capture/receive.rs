@@ -45,8 +45,7 @@ pub enum ReceiveError {
 }
 
 /// A body in memory is a list of blocks of this size: one piece would be moved as it grows, and hold up to twice of what the
-/// budget counts. The C library keeps freed memory of this size; larger pieces go back to the system, and their pages have to
-/// be filled with zeroes again for each body.
+/// budget counts.
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// A body on its way in.
