@@ -127,6 +127,11 @@ impl Sfu {
         self.events.pop_front()
     }
 
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Sessions, rooms, and entries of every table together: 0 when nobody is there and nothing is recorded.
     pub fn occupancy(&self) -> usize {
         self.sessions.len() + self.rooms.len() + self.demux.len() + self.timers.len()

@@ -23,11 +23,13 @@ pub(super) struct RoomTap {
     known: BTreeSet<TrackKey>,
     /// The last extended sequence of each SSRC.
     followed: BTreeMap<u32, u32>,
+    /// Streams that were described and have not flown yet; their mark takes the time of the first packet.
+    described: Vec<(TrackKey, StreamDescription)>,
 }
 
 impl RoomTap {
     pub(super) fn new(queue: Queue) -> Self {
-        Self { queue, known: BTreeSet::new(), followed: BTreeMap::new() }
+        Self { queue, known: BTreeSet::new(), followed: BTreeMap::new(), described: Vec::new() }
     }
 
     fn key(&mut self, user: &User, medium: Medium) -> Option<TrackKey> {
@@ -67,13 +69,16 @@ impl Tap for RoomTap {
             rid: stream.rid.clone(),
             extensions: stream.extensions.clone(),
         };
-        self.queue.note(&key, |batch| batch.mark(stream.arrival_us, Mark::Stream(described)));
+        self.described.push((key, described));
     }
 
     fn rtp(&mut self, user: &User, medium: Medium, arrival_us: i64, packet: &[u8]) {
         let Some(key) = self.key(user, medium) else { return };
         // RFC 3550, section 5.1: sequence at 2, SSRC at 8.
         let (Some(sequence), Some(ssrc)) = (number(packet, 2), number(packet, 8)) else { return };
+        for (key, stream) in self.described.drain(..) {
+            self.queue.note(&key, |batch| batch.mark(arrival_us, Mark::Stream(stream)));
+        }
         let extended = self.extended(u32::from_be_bytes(ssrc), u16::from_be_bytes(sequence));
         self.queue.rtp(&key, extended, arrival_us, packet);
     }
