@@ -2,25 +2,28 @@
 # Installs what is missing on a Debian machine, and only that, and says what. Sourced after common.sh.
 # Everything already there is used as it is, whoever installed it.
 
-# need COMMAND PACKAGE: notes the package when the command is absent; install_missing acts on all of them at once.
-MISSING=()
+# Packages to install, each with what it is for; install_missing acts on all of them at once.
+declare -A MISSING=()
+
+# need COMMAND PACKAGE WHY: notes the package when the command is absent.
 need() {
-  command -v "$1" >/dev/null || MISSING+=("$2")
+  command -v "$1" >/dev/null || MISSING[$2]=$3
 }
 
 # PostgreSQL's servers are not on PATH on Debian, so looking for a command would not find them.
 need_postgres() {
   local bins=(/usr/lib/postgresql/*/bin/initdb)
-  [[ -x ${bins[0]} ]] || command -v initdb >/dev/null || MISSING+=(postgresql)
+  [[ -x ${bins[0]} ]] || command -v initdb >/dev/null || MISSING[postgresql]="the database"
 }
 
 install_missing() {
   ((${#MISSING[@]})) || return 0
-  say "installing what is missing: ${MISSING[*]}"
-  command -v apt-get >/dev/null || die "there is no apt-get here; install these yourself: ${MISSING[*]}"
-  local keep=""
-  [[ " ${MISSING[*]} " != *" postgresql "* ]] || keep=$(forbid_main_cluster)
-  apt_install "${MISSING[@]}" || die "apt-get could not install: ${MISSING[*]}"
+  local package packages=("${!MISSING[@]}") keep=""
+  say "installing with apt-get what is missing:"
+  for package in "${packages[@]}"; do say "  $package: ${MISSING[$package]}"; done
+  command -v apt-get >/dev/null || die "there is no apt-get here; install these yourself: ${packages[*]}"
+  [[ -z ${MISSING[postgresql]:-} ]] || keep=$(forbid_main_cluster)
+  apt_install "${packages[@]}" || die "apt-get could not install: ${packages[*]}"
   [[ -z $keep ]] || as_root rm -f -- "$keep"
   MISSING=()
   hash -r
@@ -49,6 +52,19 @@ forbid_main_cluster() {
 need_cargo() {
   command -v cargo >/dev/null || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
   command -v cargo >/dev/null || die "there is no Rust toolchain; install it with rustup (https://rustup.rs) and try again"
-  # Rust links with the C compiler, and its cryptography is C.
-  if ! command -v cc >/dev/null; then MISSING+=(gcc libc6-dev); fi
+  command -v cc >/dev/null || MISSING[gcc]="Rust links with the C compiler, and the TLS library is written in C"
+  [[ -e /usr/include/stdlib.h ]] || MISSING[libc6-dev]="what C programs are compiled against"
+  [[ -n ${SSL_CERT_FILE:-} || -e $CERTIFICATES ]] || MISSING[ca-certificates]="cargo fetches crates over HTTPS"
+}
+# Where cargo looks for them on Debian.
+CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
+
+# cargo_install CRATE VERSION WHY [OPTION…]: builds that tool from source, into cargo's own folder.
+cargo_install() {
+  local crate=$1 version=$2 why=$3
+  shift 3
+  say "installing with cargo what is missing (built from source, some minutes):"
+  say "  $crate: $why"
+  attend cargo install --locked "$crate@^$version" "$@" >&2 || die "cargo could not install $crate"
+  hash -r
 }
