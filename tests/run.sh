@@ -68,11 +68,11 @@ install_tools() {
   if wants e2e web; then
     need chromium chromium "a browser that the tests record with"
     need firefox-esr firefox-esr "a browser that the tests record with"
-    need node nodejs "drives the browsers"
-    need npm npm "fetches what drives the browsers"
+    need_node
   fi
   ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
+  ! wants e2e web || npm_install_node "$ROOT/.tools"
   cargo nextest --version >/dev/null 2>&1 ||
     cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own"
 }

@@ -7,7 +7,7 @@ declare -A MISSING=()
 
 # need COMMAND PACKAGE WHY: notes the package when the command is absent.
 need() {
-  command -v "$1" >/dev/null || MISSING[$2]=$3
+  command -v "$1" >/dev/null || MISSING[$2]=${MISSING[$2]:-$3}
 }
 
 # PostgreSQL's servers are not on PATH on Debian, so looking for a command would not find them.
@@ -34,7 +34,7 @@ install_missing() {
 apt_install() {
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300)
   as_root "${apt[@]}" install --no-install-recommends "$@" </dev/null >&2 9>&- && return
-  say "fetching the package lists first"
+  say "that did not work; once more with new package lists"
   as_root "${apt[@]}" update </dev/null >&2 9>&- &&
     as_root "${apt[@]}" install --no-install-recommends "$@" </dev/null >&2 9>&-
 }
@@ -66,5 +66,29 @@ cargo_install() {
   say "installing with cargo what is missing (built from source, some minutes):"
   say "  $crate: $why"
   attend cargo install --locked "$crate@^$version" "$@" >&2 || die "cargo could not install $crate"
+  hash -r
+}
+
+# need_node: some Node, to be followed by npm_install_node when it may be too old.
+need_node() {
+  need node nodejs "drives the browsers of the tests"
+  need npm npm "fetches what drives the browsers of the tests"
+}
+
+# What drives the browsers refuses to start on less (Debian 12 has 18).
+NODE_LEAST=20
+# What is fetched instead: the newest that is supported for long.
+NODE_MAJOR=24
+
+# npm_install_node FOLDER: when the machine's Node is too old, one from npm's registry into FOLDER, for this run's PATH.
+npm_install_node() {
+  local folder=$1 found
+  PATH=$folder/node_modules/node/bin:$PATH
+  found=$(node -p 'process.versions.node.split(".")[0]')
+  ((found < NODE_LEAST)) || return 0
+  say "installing with npm into $folder:"
+  say "  node $NODE_MAJOR: what drives the browsers wants $NODE_LEAST or newer, here is $found"
+  attend npm install --prefix "$folder" --no-save --no-audit --no-fund "node@$NODE_MAJOR" >&2 ||
+    die "npm could not install node $NODE_MAJOR"
   hash -r
 }
