@@ -74,7 +74,8 @@ install_tools() {
   install_missing
   ! wants e2e web || npm_install_node "$ROOT/.tools"
   cargo nextest --version >/dev/null 2>&1 ||
-    cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own"
+    cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own" \
+      --no-default-features --features default-no-update
 }
 
 start_database() {
