@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Installs what is missing on a Debian machine, and only that, and says what. Sourced after common.sh.
+# Installs what is missing on a Debian machine, and only that, and says what. Sourced after common.sh; ROOT is
+# the repository.
 # Everything already there is used as it is, whoever installed it.
 
 # Packages to install, each with what it is for; install_missing acts on all of them at once.
@@ -52,6 +53,8 @@ forbid_main_cluster() {
 need_cargo() {
   command -v cargo >/dev/null || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
   command -v cargo >/dev/null || die "there is no Rust toolchain; install it with rustup (https://rustup.rs) and try again"
+  # Here, because rust-toolchain.toml chooses the version; rustup fetches it unless it has been told not to.
+  attend env -C "$ROOT" cargo --version >/dev/null || die "cargo does not run; it has to be the version of rust-toolchain.toml"
   command -v cc >/dev/null || MISSING[gcc]="Rust links with the C compiler, and the TLS library is written in C"
   [[ -e /usr/include/stdlib.h ]] || MISSING[libc6-dev]="what C programs are compiled against"
   [[ -n ${SSL_CERT_FILE:-} || -e $CERTIFICATES ]] || MISSING[ca-certificates]="cargo fetches crates over HTTPS"
