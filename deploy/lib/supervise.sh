@@ -137,7 +137,8 @@ end_services() {
 end_pids() {
   local grace=$1
   shift
-  wait_until "$grace" all_gone "$@" && return
+  # Inside a trap, `return` alone would give the status from before it.
+  wait_until "$grace" all_gone "$@" && return 0
   say "still running after $grace s, killing: $*"
   kill -KILL "$@" 2>/dev/null || true
   return 1
