@@ -38,7 +38,7 @@ use shared::lifecycle::Tasks;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
-pub use settings::MediaSettings;
+pub use settings::{Loopback, MediaSettings};
 
 use datagrams::Port;
 use metrics::Metrics;
@@ -167,7 +167,8 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
         0 => 0,
         first => u16::try_from(usize::from(first) + number).context("WEBRTC_UDP_PORT is too high")?,
     };
-    let port = Port::bind(wanted).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind UDP port {wanted}"))?;
+    let port =
+        Port::bind(wanted).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind UDP port {wanted}"))?;
     let address = port.address()?;
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();

@@ -36,6 +36,7 @@ mod page;
 mod problem;
 pub mod recordings;
 mod request_id;
+pub mod signal;
 pub mod success;
 
 pub use extract::Json;
@@ -60,6 +61,7 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
         OpenApiRouter::new().merge(calls::router()).merge(recordings::router()).merge(admin::router());
     let control = within_limits(control.route_layer(from_fn_with_state(gate::control(app), gate::pass)));
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
+    let signal = signal::router().route_layer(from_fn_with_state(gate::signal(app), gate::pass));
     let chunks = chunks::router().route_layer(from_fn_with_state(gate::chunks(app), gate::pass));
     // Outermost: what the gate refuses may have a body on its way, too.
     let chunks = chunks.layer(map_request(chunks::linger));
@@ -68,7 +70,7 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
         DevLogin::On => open.merge(within_limits(dev::router())),
         DevLogin::Off => open,
     };
-    open.merge(control).merge(media).merge(chunks)
+    open.merge(control).merge(media).merge(signal).merge(chunks)
 }
 
 /// The paths under `/api/video-calls` are other names of those under `/video-calls`: one route, one template in the logs, one

@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod auth;
+mod backoff;
 mod control;
 pub mod driver;
 pub mod error;
@@ -21,9 +22,10 @@ pub mod http;
 pub mod ingest;
 mod presence;
 pub mod recordings;
+pub mod rooms;
 pub mod server;
 pub mod settings;
-mod signal;
+pub(crate) mod signal;
 
 pub use server::Edge;
 pub use settings::Settings;

@@ -8,7 +8,9 @@ use reqwest::Url;
 use shared::call::DEFAULT_MAX_PARTICIPANTS;
 use shared::env::{Env, EnvError, Secret};
 
+use crate::driver::{Loopback, MediaSettings};
 use crate::ingest::IngestSettings;
+use crate::rooms::RoomSettings;
 
 mod auth;
 
@@ -52,6 +54,10 @@ pub struct Settings {
     pub client_address: ClientAddress,
     /// What the capture of chunks reads.
     pub ingest: IngestSettings,
+    /// What carries media.
+    pub media: MediaSettings,
+    /// What rooms read.
+    pub rooms: RoomSettings,
     /// What edge and worker share.
     pub shared: shared::settings::Settings,
 }
@@ -85,6 +91,7 @@ impl Settings {
         let auth = AuthSettings::from_env(env)?;
         let shared = shared::settings::Settings::from_env(env)?;
         let address = public_url.clone().unwrap_or_default();
+        let loopback = if auth::is_loopback(&address) { Loopback::Offered } else { Loopback::Hidden };
         Ok(Self {
             port,
             dev_login: DevLogin::from_env(env, public_url.as_deref(), &auth)?,
@@ -100,6 +107,8 @@ impl Settings {
                 false => ClientAddress::Peer,
             },
             ingest: IngestSettings::from_env(env, shared.spool_dir.clone(), address)?,
+            media: MediaSettings::from_env(env, loopback)?,
+            rooms: RoomSettings::from_env(env)?,
             shared,
         })
     }

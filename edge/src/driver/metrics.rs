@@ -26,12 +26,21 @@ impl Metrics {
     /// When a name is taken.
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let sent = IntCounterVec::new(
-            Opts::new("callreel_media_datagrams_sent_total", "Datagrams of media sent, by what became of them"),
+            Opts::new(
+                "callreel_media_datagrams_sent_total",
+                "Datagrams of media sent, by what became of them",
+            ),
             &["result"],
         )?;
         let metrics = Self {
-            received: IntCounter::new("callreel_media_datagrams_received_total", "Datagrams of media received")?,
-            received_bytes: IntCounter::new("callreel_media_received_bytes_total", "Bytes of media received")?,
+            received: IntCounter::new(
+                "callreel_media_datagrams_received_total",
+                "Datagrams of media received",
+            )?,
+            received_bytes: IntCounter::new(
+                "callreel_media_received_bytes_total",
+                "Bytes of media received",
+            )?,
             dropped: sent.with_label_values(&["dropped"]),
             sent_bytes: IntCounter::new("callreel_media_sent_bytes_total", "Bytes of media sent")?,
             people: IntGauge::new("callreel_media_sessions", "Media sessions on this edge")?,

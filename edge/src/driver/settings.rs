@@ -47,14 +47,22 @@ impl MediaSettings {
         }
         let udp_port = env.parsed("WEBRTC_UDP_PORT", UDP_PORT, "a port number")?;
         if udp_port != 0 && usize::from(udp_port) + threads > usize::from(u16::MAX) {
-            return Err(EnvError::wants("WEBRTC_UDP_PORT", "a port number with room for one port per thread above it"));
+            return Err(EnvError::wants(
+                "WEBRTC_UDP_PORT",
+                "a port number with room for one port per thread above it",
+            ));
         }
         Ok(Self { udp_port, public_ips: public_ips(env)?, threads, loopback, limits: limits(env)? })
     }
 }
 
 fn public_ips(env: &Env) -> Result<Vec<IpAddr>, EnvError> {
-    let wrong = || EnvError::wants("WEBRTC_PUBLIC_IP", "the addresses that clients reach, as 203.0.113.7 or 203.0.113.7,2001:db8::7");
+    let wrong = || {
+        EnvError::wants(
+            "WEBRTC_PUBLIC_IP",
+            "the addresses that clients reach, as 203.0.113.7 or 203.0.113.7,2001:db8::7",
+        )
+    };
     let ip = |raw: String| raw.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified()).ok_or_else(wrong);
     env.list("WEBRTC_PUBLIC_IP").into_iter().map(ip).collect()
 }

@@ -238,12 +238,7 @@ impl Log {
 }
 
 fn spec(recording: &RecordingId, participant: &UserId, source: TrackSource, kind: TrackKind) -> TrackSpec {
-    TrackSpec {
-        recording: recording.clone(),
-        participant: participant.clone(),
-        source,
-        kind,
-    }
+    TrackSpec { recording: recording.clone(), participant: participant.clone(), source, kind }
 }
 
 impl From<TrackError> for LogError {
