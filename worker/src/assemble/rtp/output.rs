@@ -310,10 +310,9 @@ impl<'a, W: Write + Seek> Output<'a, W> {
     /// Finishes the file.
     pub(super) fn finish(mut self) -> io::Result<(Finished, Vec<Rotation>)> {
         let end_us = self.timeline.end_us();
-        if let Some(stop_us) = self.plan.stop_us.map(|stop_us| self.cut.place(stop_us)) {
-            if stop_us - end_us > TAIL_US {
-                self.gap(end_us, stop_us, GapReason::Disconnected);
-            }
+        let stop_us = self.plan.stop_us.map_or(end_us, |stop_us| self.cut.place(stop_us));
+        if stop_us - end_us > TAIL_US {
+            self.gap(end_us, stop_us, GapReason::Disconnected);
         }
         let muted = self.facts.muted.iter().map(|&(from, to)| (from.min(end_us), to.min(end_us)));
         let muted = muted.filter(|(from, to)| from < to);
