@@ -69,10 +69,12 @@ pub enum AfterLoss {
 }
 
 impl Default for AfterLoss {
-    /// Frozen for at most three seconds. What is kept then plays clean in the usual case, where the edge asks for a
-    /// keyframe and has it within a second; and where none comes, a smeared picture is better than minutes of a frozen one.
+    /// Frozen for at most ten seconds. Where the edge asks for a keyframe, it has one within a second or two, and then
+    /// everything in the file plays clean: a VP9 frame behind a lost one is mostly not decoded at all, because its
+    /// probabilities are the lost one's, and a browser stops playing at it. Where no keyframe comes for so long, pictures
+    /// that smear are better than minutes of none.
     fn default() -> Self {
-        Self::FreezeUpTo { us: 3_000_000 }
+        Self::FreezeUpTo { us: 10_000_000 }
     }
 }
 

@@ -103,7 +103,7 @@ fn every_codec_comes_back_exactly_and_decodes() {
         let (done, file) = whole(&codec.to_string(), &shots, &sent(7, codec, &shots).log);
         assert_eq!(done.file.gaps, [], "{codec}");
         assert_eq!((done.file.streams.len(), done.file.streams[0].codec), (1, codec));
-        let keys = |shots: &[Shot]| shots.iter().filter(|shot| shot.key).count();
+        let keys = |shots: &[Shot]| shots.iter().filter(|shot| shot.key && !is_silence(shot)).count();
         assert_eq!(keys(&blocks(&file)), keys(&shots), "{codec}: keyframes");
         assert_eq!(probe::decode_complaints(&file), "", "{codec}");
         let container = if codec == Codec::H264 { "mp4" } else { "webm" };
@@ -216,7 +216,7 @@ fn another_ssrc_goes_on_where_the_first_ended() {
 fn who_reconnects_leaves_a_gap_and_no_time_is_lost() {
     let shots = opus();
     let away = 7 * SECOND;
-    let end = shots.last().unwrap().us + 20_000;
+    let end = shots.last().map(|last| last.us + lasts(&last.data)).unwrap();
     let mut first = sent(7, Codec::Opus, &shots);
     first.mark(end + 10_000, Mark::Left);
     let mut second = Sender::new(9, Codec::Opus);
@@ -286,11 +286,11 @@ fn a_lost_packet_costs_its_frame_and_what_refers_to_it() {
                 } else {
                     let next = shots.iter().find(|shot| shot.us > missing.last().unwrap().us);
                     let spans = missing.last().unwrap().us - missing[0].us;
-                    assert!(
-                        next.is_none_or(|next| next.key) || spans >= 2_900_000,
-                        "{what}: {spans} us frozen"
-                    );
-                    assert_eq!(probe::decode_complaints(&file), "", "{what}");
+                    if next.is_none_or(|next| next.key) {
+                        assert_eq!(probe::decode_complaints(&file), "", "{what}");
+                    } else {
+                        assert!((9_900_000..10_100_000).contains(&spans), "{what}: {spans} us frozen");
+                    }
                 }
                 assert_eq!(done.file.gaps.len(), 1, "{what}: {:?}", done.file.gaps);
                 let gap = done.file.gaps[0];
@@ -382,16 +382,27 @@ fn sizes_and_turns_of_the_picture_are_noted() {
 #[test]
 fn absurd_timestamps_do_not_stretch_the_file() {
     let shots = opus();
+    let length = shots.last().map(|last| last.us + lasts(&last.data)).unwrap();
+    // So many that each an epoch for good would be more than are kept.
+    let many: Vec<Shot> = (0..20)
+        .flat_map(|turn| shots.iter().map(move |shot| Shot { us: shot.us + turn * length, ..shot.clone() }))
+        .collect();
     for absurd in [0x7000_0000u32, 0x9000_0000, 48_000 * 3_600] {
         let mut sender = Sender::new(7, Codec::Opus);
-        for (n, shot) in shots.iter().enumerate() {
+        let mut random = Seeded(4);
+        for (n, shot) in many.iter().enumerate() {
             let right = sender.timestamp.wrapping_add((shot.us * 48 / 1_000) as u32);
-            let timestamp = if n % 40 == 13 { right.wrapping_add(absurd) } else { right };
-            sender.send_stamped(shot.us, timestamp, &shot.data);
+            let off = absurd.wrapping_add(random.below(1 << 30) as u32);
+            sender.send_stamped(
+                shot.us,
+                if n % 20 == 13 { right.wrapping_add(off) } else { right },
+                &shot.data,
+            );
         }
-        let (done, _) = whole("absurd", &shots, &merged(vec![sender.log]));
-        assert_eq!(done.file.gaps, []);
-        let end = shots.last().unwrap().us + 100_000;
+        let (done, file) = run_log(&sender.log, &plan()).unwrap();
+        let missing = check("absurd", &many, &file, DELAY_US, EXACT_US);
+        assert!(missing.len() <= many.len() / 20 + 1, "{} of {} are missing", missing.len(), many.len());
+        let end = many.last().unwrap().us + 100_000;
         assert!(done.file.duration_us < end + DELAY_US, "{} us", done.file.duration_us);
     }
 }

@@ -35,11 +35,13 @@ pub(crate) struct Shot {
 /// Two seconds of AV1, which no fixture has.
 #[expect(clippy::disallowed_methods, reason = "a test encodes with FFmpeg")]
 pub(crate) fn av1() -> Vec<Shot> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("clip.mkv"); // into a pipe FFmpeg writes no AV1 header
     let args = "-v error -f lavfi -i testsrc2=size=320x240:rate=15 -t 2 -c:v libaom-av1 -cpu-used 8 -g 10 -b:v 300k \
-                -usage realtime -lag-in-frames 0 -f matroska -";
-    let output = Command::new("ffmpeg").args(args.split_whitespace()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    blocks(&output.stdout)
+                -usage realtime -lag-in-frames 0";
+    let run = Command::new("ffmpeg").args(args.split_whitespace()).arg(&file).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    blocks(&std::fs::read(&file).unwrap())
 }
 
 /// The blocks of a Matroska file with known sizes, with times as exact as the file has them.

@@ -9,6 +9,9 @@ use crate::assemble::GapReason;
 /// Media may have arrived this much after it was captured, so a fact about arrivals reaches back as far.
 const DELAY_US: i64 = 500_000;
 
+/// Where a gap begins is known to a few frames: the last frame's length is a guess.
+const SLACK_US: i64 = 100_000;
+
 /// Where the recording's time lies in the file.
 #[derive(Debug)]
 pub(super) struct Cut {
@@ -78,7 +81,9 @@ impl Facts {
     /// Why nothing is there: our own faults first, then what the participant did, else as it looked.
     pub(super) fn reason(&self, from_us: i64, to_us: i64, looked: GapReason) -> GapReason {
         let touches = |spans: &[Span]| {
-            spans.iter().any(|(from, to)| from.saturating_sub(DELAY_US) < to_us && *to > from_us)
+            spans.iter().any(|(from, to)| {
+                from.saturating_sub(DELAY_US) < to_us && to.saturating_add(SLACK_US) > from_us
+            })
         };
         let known = [
             (&self.dropped, GapReason::Disk),

@@ -103,13 +103,20 @@ impl Builder {
         }
     }
 
+    /// No more packets come: what has begun lacks its end.
+    pub(super) fn abandon(&mut self) {
+        if self.partial.take().is_some() {
+            self.lost = Loss::Reference;
+        }
+    }
+
     /// Where the frame stands that is not whole yet.
     pub(super) fn pending(&self) -> Option<Position> {
         self.partial.as_ref().map(|partial| partial.at)
     }
 
     /// Ends the frame that is being built.
-    pub(super) fn finish(&mut self) -> Option<Frame> {
+    fn finish(&mut self) -> Option<Frame> {
         let mut partial = self.partial.take()?;
         let reference = partial.reference;
         let whole = partial.unpacker.take().and_then(|unpacker| unpacker.finish(&mut partial.data));

@@ -12,7 +12,7 @@ use super::clocks::Clocks;
 use super::codec_of;
 use super::frames::{Builder, Frame};
 use super::output::{Output, Placed};
-use super::reorder::{Held, Next, Reorder};
+use super::reorder::{Held, Next, Reorder, WINDOW_US};
 use super::survey::{MAX_STREAMS, Survey};
 use super::unwrap::{Position, Unwrapper, us};
 
@@ -34,6 +34,8 @@ struct Lane {
     reorder: Reorder,
     builder: Builder,
     ready: VecDeque<(i64, Frame)>,
+    /// Arrival of its last packet.
+    last_us: i64,
 }
 
 impl<'a> Lanes<'a> {
@@ -61,6 +63,7 @@ impl<'a> Lanes<'a> {
         }
         debug_assert!(self.lanes.len() <= MAX_STREAMS, "the survey knows no more");
         let lane = self.lanes.entry(ssrc).or_insert_with(|| Lane::new(known.rate, known.first_sequence));
+        lane.last_us = arrival_us;
         if let Some(at) = lane.unwrapper.place(sequence, timestamp, arrival_us) {
             lane.reorder.push(Held { at, arrival_us, bytes });
             self.pump(ssrc, arrival_us);
@@ -75,16 +78,16 @@ impl<'a> Lanes<'a> {
     /// No more packets come: nothing is waited for.
     pub(super) fn finish<W: Write + Seek>(&mut self, output: &mut Output<'_, W>) -> io::Result<()> {
         self.pump_all(i64::MAX);
-        for (ssrc, lane) in &mut self.lanes {
-            let last = lane.builder.finish();
-            lane.ready.extend(last.and_then(|frame| timed(self.clocks, *ssrc, lane.rate, frame)));
-        }
         self.emit(output)
     }
 
     fn pump_all(&mut self, now_us: i64) {
         let ssrcs: Vec<u32> = self.lanes.keys().copied().collect();
         ssrcs.into_iter().for_each(|ssrc| self.pump(ssrc, now_us));
+        // A frame whose end never comes must not hold up the other SSRCs for ever.
+        for lane in self.lanes.values_mut().filter(|lane| now_us.saturating_sub(lane.last_us) > WINDOW_US) {
+            lane.builder.abandon();
+        }
     }
 
     /// Builds frames of what is in order.
@@ -137,6 +140,7 @@ impl Lane {
             reorder: Reorder::new(first_sequence),
             builder: Builder::default(),
             ready: VecDeque::new(),
+            last_us: 0,
         }
     }
 

@@ -10,6 +10,7 @@ use shared::capture::rtp::{Logged, RtpPacket, StreamDescription};
 
 use super::unwrap::Unwrapper;
 use super::{LogSource, codec_of};
+use crate::assemble::GapReason;
 use crate::assemble::codec::{Codec, opus};
 
 /// Of the packets of this long, the one that came quickest is kept.
@@ -101,6 +102,16 @@ impl Survey {
     #[must_use]
     pub fn pauses(&self) -> &[Span] {
         &self.paused
+    }
+
+    /// Why there is no media, where there is none: who sent nothing was muted or away.
+    #[must_use]
+    pub fn why_empty(&self) -> GapReason {
+        match (self.packets, self.muted.is_empty()) {
+            (0, false) => GapReason::Muted,
+            (0, true) => GapReason::Disconnected,
+            _ => GapReason::Corrupt,
+        }
     }
 
     fn note(&mut self, open: &mut Open, logged: &Logged) {

@@ -76,21 +76,25 @@ impl Unwrapper {
             return self.place_late(sequence, timestamp);
         }
         self.highest = Some(sequence);
-        for index in [self.current, self.current.wrapping_sub(1)] {
-            let Some(ticks) =
-                self.epochs.get(index).and_then(|epoch| self.explain(epoch, timestamp, arrival_us))
-            else {
-                continue;
-            };
-            let offset_us = arrival_us - self.us(ticks);
-            let epoch = self.epochs.get_mut(index)?;
-            epoch.ticks = ticks;
-            epoch.arrival_us = arrival_us;
-            epoch.least_offset_us = epoch.least_offset_us.min(offset_us);
-            self.current = index;
+        let others = (0..self.epochs.len()).rev().filter(|index| *index != self.current);
+        let explained = std::iter::once(self.current).chain(others).find_map(|index| {
+            let ticks = self.explain(self.epochs.get(index)?, timestamp, arrival_us)?;
+            Some((index, ticks))
+        });
+        if let Some((index, ticks)) = explained {
+            self.advance(index, ticks, arrival_us);
             return Some(Position { sequence, ticks, epoch: index });
         }
         self.begin_epoch(sequence, timestamp, arrival_us)
+    }
+
+    fn advance(&mut self, index: usize, ticks: i64, arrival_us: i64) {
+        let offset_us = arrival_us - self.us(ticks);
+        let Some(epoch) = self.epochs.get_mut(index) else { return };
+        epoch.ticks = ticks;
+        epoch.arrival_us = arrival_us;
+        epoch.least_offset_us = epoch.least_offset_us.min(offset_us);
+        self.current = index;
     }
 
     /// The ticks of a sender report's timestamp and the epoch it belongs to, when it fits.

@@ -17,7 +17,7 @@ use shared::track::Track;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::track::{AssembledTrack, empty, ms, usable};
+use super::track::{AssembledTrack, empty, ms, reason, usable};
 use crate::assemble::AssembleError;
 use crate::assemble::rtp::{self, Clocks, LogSource, RtpPlan, Survey};
 use crate::ctx::Ctx;
@@ -109,7 +109,7 @@ fn assemble_blocking(
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
             let last_us = survey.arrivals.map_or(plan.start_us, |(_, last)| last);
-            Ok(empty(track, began_ms, ms(last_us - plan.start_us)))
+            Ok(empty(track, began_ms, ms(last_us - plan.start_us), reason(survey.why_empty())))
         }
         Err(error) => Err(error.into()),
     }

@@ -102,11 +102,11 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
 /// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
     let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
-    empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0))
+    empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0), GapReason::Corrupt)
 }
 
 /// A track of which nothing can be played.
-pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64) -> AssembledTrack {
+pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapReason) -> AssembledTrack {
     AssembledTrack {
         id: track.id.clone(),
         participant: track.participant.clone(),
@@ -116,12 +116,17 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64) -> Assembled
         codec: String::new(),
         began_ms,
         duration_ms,
-        gaps: vec![Gap { from: 0, to: duration_ms, reason: GapReason::Corrupt }],
+        gaps: vec![Gap { from: 0, to: duration_ms, reason }],
     }
 }
 
 fn gap(gap: &assemble::Gap) -> Gap {
-    let reason = match gap.reason {
+    Gap { from: ms(gap.from_us), to: ms(gap.to_us), reason: reason(gap.reason) }
+}
+
+/// The reason as the API names it.
+pub(super) fn reason(reason: assemble::GapReason) -> GapReason {
+    match reason {
         assemble::GapReason::MissingChunk => GapReason::MissingChunk,
         assemble::GapReason::Corrupt => GapReason::Corrupt,
         assemble::GapReason::Disconnected => GapReason::Disconnected,
@@ -129,8 +134,7 @@ fn gap(gap: &assemble::Gap) -> Gap {
         assemble::GapReason::Muted => GapReason::Muted,
         assemble::GapReason::Paused => GapReason::Paused,
         assemble::GapReason::Disk => GapReason::Disk,
-    };
-    Gap { from: ms(gap.from_us), to: ms(gap.to_us), reason }
+    }
 }
 
 /// To the nearest millisecond.
