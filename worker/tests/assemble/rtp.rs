@@ -408,6 +408,67 @@ fn absurd_timestamps_do_not_stretch_the_file() {
 }
 
 #[test]
+fn a_clock_that_stood_still_goes_on_where_its_packets_came() {
+    for with_reports in [true, false] {
+        let shots = opus();
+        let stood = 4 * SECOND;
+        let (before, after) = shots.split_at(shots.len() / 2);
+        let mut sender = Sender::new(7, Codec::Opus);
+        sender.send_all(before, 0);
+        if with_reports {
+            sender.report(2 * SECOND);
+        }
+        sender.timestamp = sender.timestamp.wrapping_sub(4 * 48_000);
+        sender.send_all(after, stood);
+        if with_reports {
+            sender.report(shots.last().unwrap().us + stood);
+        }
+        let moved = after.iter().map(|shot| Shot { us: shot.us + stood, ..shot.clone() });
+        let want: Vec<Shot> = before.iter().cloned().chain(moved).collect();
+        let (done, file) = whole("stood still", &want, &merged(vec![sender.log]));
+        let reasons: Vec<_> = done.file.gaps.iter().map(|gap| gap.reason).collect();
+        assert_eq!(reasons, [GapReason::Muted]);
+        assert_filled(&file);
+    }
+}
+
+#[test]
+fn stalls_of_the_network_move_nothing() {
+    for with_reports in [true, false] {
+        let shots = vp8();
+        let mut sender = Sender::new(7, Codec::Vp8);
+        sender.send_all(&shots, 0);
+        for logged in &mut sender.log {
+            let Logged::Packet { arrival_us, .. } = logged else { continue };
+            let since = (*arrival_us - START_US) % (5 * SECOND);
+            if (2 * SECOND..4 * SECOND).contains(&since) {
+                *arrival_us += 4 * SECOND - since + since / 1_000; // they come at once, in order
+            }
+        }
+        if with_reports {
+            sender.report(5 * SECOND);
+        }
+        let (done, _) = whole("stall", &shots, &merged(vec![sender.log]));
+        assert_eq!(done.file.gaps, []);
+    }
+}
+
+#[test]
+fn reports_that_lie_move_nothing() {
+    let shots = opus();
+    let mut sender = Sender::new(7, Codec::Opus);
+    sender.send_all(&shots, 0);
+    let mut random = Seeded(6);
+    for second in 1..20 {
+        sender.report(second * SECOND);
+        if let Some(Logged::SenderReport { report, .. }) = sender.log.last_mut() {
+            report.ntp = report.ntp.wrapping_add((random.below(1 << 40) as u64) << 20);
+        }
+    }
+    whole("lies", &shots, &merged(vec![sender.log]));
+}
+
+#[test]
 fn another_codec_in_mid_track_gets_a_stream_of_its_own() {
     let (first, second) = (vp8(), fixture("chrome-webm-h264", Codec::H264));
     let after = first.last().unwrap().us + 33_000;

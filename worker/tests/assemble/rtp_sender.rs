@@ -230,13 +230,13 @@ pub(crate) fn segment(header: &SegmentHeader, log: &[Logged]) -> Vec<u8> {
         let at = arrival(logged);
         match logged {
             Logged::Packet { sequence, bytes: body, .. } => {
-                put_record(&mut bytes, header, RecordKind::Rtp, *sequence, at, body)
+                put_record(&mut bytes, header, RecordKind::Rtp, *sequence, at, body);
             }
             Logged::SenderReport { report, .. } => {
-                put_record(&mut bytes, header, RecordKind::SenderReport, 0, at, &report.encode())
+                put_record(&mut bytes, header, RecordKind::SenderReport, 0, at, &report.encode());
             }
             Logged::Mark { mark, .. } => {
-                put_record(&mut bytes, header, RecordKind::Mark, 0, at, &mark.encode())
+                put_record(&mut bytes, header, RecordKind::Mark, 0, at, &mark.encode());
             }
             Logged::Damaged(_) => {}
         }

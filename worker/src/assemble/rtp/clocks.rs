@@ -50,15 +50,10 @@ impl Clocks {
         let mut reported = Vec::new();
         for (log, survey) in surveys.iter().enumerate() {
             for (ssrc, stream) in &survey.streams {
-                for (epoch, facts) in stream.epochs.iter().enumerate() {
-                    let key = (log, *ssrc, epoch);
-                    match line(&facts.reports, Through::Middle, REPORT_NOISE_US) {
-                        Some(to_sender) => reported.push(Reported::new(key, to_sender, facts)),
-                        None => {
-                            let to_edge = line(&facts.lows, Through::LowerEdge, ARRIVAL_NOISE_US);
-                            let clock = to_edge.map(|to_edge| ((*ssrc, epoch), Clock::Arrival(to_edge)));
-                            learnt[log].clocks.extend(clock);
-                        }
+                for run in runs(&stream.epochs) {
+                    match line(&run.reports, Through::Middle, REPORT_NOISE_US) {
+                        Some(to_sender) => reported.push(Reported::new((log, *ssrc), run, to_sender)),
+                        None => learnt[log].learn_run(*ssrc, &run, run.by_arrival()),
                     }
                 }
             }
@@ -67,17 +62,20 @@ impl Clocks {
             let mut points: Vec<(i64, i64)> = group.iter().flat_map(|one| one.lows.iter().copied()).collect();
             points.sort_unstable();
             let Some(to_edge) = line(&points, Through::LowerEdge, ARRIVAL_NOISE_US) else { continue };
-            for Reported { key: (log, ssrc, epoch), to_sender, lows, .. } in group {
-                let facts = &surveys[log].streams[&ssrc].epochs[epoch];
-                let by_arrival = line(&facts.lows, Through::LowerEdge, ARRIVAL_NOISE_US).map(Clock::Arrival);
-                let fits = lows
-                    .iter()
-                    .all(|&(sender, arrival)| (arrival - to_edge.at(sender)).abs() <= MAX_DELAY_US);
-                let clock = if fits { Some(Clock::Sender(to_sender, to_edge)) } else { by_arrival };
-                learnt[log].clocks.extend(clock.map(|clock| ((ssrc, epoch), clock)));
+            for Reported { log, ssrc, run, to_sender, lows, .. } in group {
+                let late_us = |&(sender, arrival): &(i64, i64)| arrival - to_edge.at(sender);
+                let fits = lows.iter().all(|low| late_us(low).abs() <= MAX_DELAY_US);
+                let clock = if fits { Some(Clock::Sender(to_sender, to_edge)) } else { run.by_arrival() };
+                learnt[log].learn_run(ssrc, &run, clock);
             }
         }
         learnt
+    }
+
+    fn learn_run(&mut self, ssrc: u32, run: &Run, clock: Option<Clock>) {
+        let clock = clock.into_iter();
+        self.clocks
+            .extend(clock.flat_map(|clock| run.epochs.iter().map(move |epoch| ((ssrc, *epoch), clock))));
     }
 
     /// The edge's wall clock, microseconds since 1970, at a media time of a stream.
@@ -89,9 +87,60 @@ impl Clocks {
     }
 }
 
-/// An epoch that has sender reports.
+/// Epochs of one stream whose clock went on: a stall lay between them, or an absurd timestamp.
+#[derive(Debug, Default)]
+struct Run {
+    epochs: Vec<usize>,
+    lows: Vec<(i64, i64)>,
+    reports: Vec<(i64, i64)>,
+    /// Arrival minus media time of the quickest packet of its last epoch.
+    offset_us: i64,
+}
+
+impl Run {
+    fn by_arrival(&self) -> Option<Clock> {
+        line(&self.lows, Through::LowerEdge, ARRIVAL_NOISE_US).map(Clock::Arrival)
+    }
+}
+
+/// Puts epochs together whose quickest packets are equally quick: the one clock cannot have stood still between them.
+fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (n, facts) in epochs.iter().enumerate() {
+        let Some(offset_us) = facts.lows.iter().map(|(media, arrival)| arrival - media).min() else {
+            continue;
+        };
+        let stalled = |run: &&mut Run| {
+            run.epochs.last().is_some_and(|last| last + 1 == n)
+                && (run.offset_us - offset_us).abs() <= MAX_DELAY_US
+        };
+        if let Some(run) = runs.iter_mut().find(stalled).filter(|_| facts.drains()) {
+            // It was still catching up when it ended, so it does not tell how quick packets can be.
+            run.epochs.push(n);
+            run.reports.extend_from_slice(&facts.reports);
+            continue;
+        }
+        let same = |run: &&mut Run| (run.offset_us - offset_us).abs() < SAME_SENDER_US;
+        let run = match runs.iter_mut().rev().find(same) {
+            Some(run) => run,
+            None => {
+                runs.push(Run::default());
+                runs.last_mut().expect("it was just pushed")
+            }
+        };
+        run.epochs.push(n);
+        run.lows.extend_from_slice(&facts.lows);
+        run.reports.extend_from_slice(&facts.reports);
+        run.offset_us = offset_us;
+    }
+    runs
+}
+
+/// A run that has sender reports.
 struct Reported {
-    key: (usize, u32, usize),
+    log: usize,
+    ssrc: u32,
+    run: Run,
     to_sender: Line,
     /// The sender's clock and the arrival of the quickest packets.
     lows: Vec<(i64, i64)>,
@@ -100,11 +149,10 @@ struct Reported {
 }
 
 impl Reported {
-    fn new(key: (usize, u32, usize), to_sender: Line, facts: &EpochFacts) -> Self {
-        let lows: Vec<_> =
-            facts.lows.iter().map(|&(media, arrival)| (to_sender.at(media), arrival)).collect();
+    fn new((log, ssrc): (usize, u32), run: Run, to_sender: Line) -> Self {
+        let lows: Vec<_> = run.lows.iter().map(|&(media, arrival)| (to_sender.at(media), arrival)).collect();
         let offset_us = lows.iter().map(|(sender, arrival)| arrival - sender).min().unwrap_or(0);
-        Self { key, to_sender, lows, offset_us }
+        Self { log, ssrc, run, to_sender, lows, offset_us }
     }
 }
 

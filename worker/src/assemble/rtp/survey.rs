@@ -60,6 +60,8 @@ pub(super) struct EpochFacts {
     /// Media time and arrival of the quickest packets.
     pub(super) lows: Vec<(i64, i64)>,
     low_since_us: i64,
+    /// Media time and arrival of the first and of the last packet.
+    ends: Option<((i64, i64), (i64, i64))>,
     /// Media time and the sender's wall clock.
     pub(super) reports: Vec<(i64, i64)>,
 }
@@ -205,7 +207,14 @@ impl Stream {
 }
 
 impl EpochFacts {
+    /// Whether its packets came in less than half of the time in which they were made: a queue that empties after a stall.
+    pub(super) fn drains(&self) -> bool {
+        self.ends.is_some_and(|(first, last)| last.0 - first.0 > 2 * (last.1 - first.1).max(0))
+    }
+
     fn low(&mut self, media_us: i64, arrival_us: i64) {
+        let now = (media_us, arrival_us);
+        self.ends = Some((self.ends.map_or(now, |(first, _)| first), now));
         let full = self.lows.len() >= MAX_SAMPLES;
         match self.lows.last_mut() {
             Some(last) if full || arrival_us - self.low_since_us < LOW_EVERY_US => {

@@ -17,8 +17,16 @@ const MAX_SEQUENCE_JUMP: i64 = 8_192;
 /// After this long without a packet a restart is believed at once; within it, two packets in a row must agree.
 const RESTART_AFTER_US: i64 = 2_000_000;
 
+/// After a silence that media time does not account for by this much, the clock may have stood still: Chromium's sound
+/// does while a sender has no track. A stall of the network looks the same at first, so this is an epoch whose ticks go on;
+/// what it was is told later, by how quick its quickest packets are.
+const STANDSTILL_US: i64 = 300_000;
+
 /// Epochs of one SSRC at most; packets of any more are left out.
 const MAX_EPOCHS: usize = 256;
+
+/// Of them, those that silences may begin.
+const MAX_STANDSTILLS: usize = 128;
 
 /// Where a packet stands in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,10 +90,13 @@ impl Unwrapper {
             Some((index, ticks))
         });
         if let Some((index, ticks)) = explained {
+            if index == self.current && self.may_have_stood(ticks, arrival_us) {
+                return self.begin_epoch(sequence, ticks, arrival_us);
+            }
             self.advance(index, ticks, arrival_us);
             return Some(Position { sequence, ticks, epoch: index });
         }
-        self.begin_epoch(sequence, timestamp, arrival_us)
+        self.begin_epoch(sequence, timestamp.into(), arrival_us)
     }
 
     fn advance(&mut self, index: usize, ticks: i64, arrival_us: i64) {
@@ -136,9 +147,16 @@ impl Unwrapper {
         fits.contains(&offset_us).then_some(ticks)
     }
 
-    fn begin_epoch(&mut self, sequence: i64, timestamp: u32, arrival_us: i64) -> Option<Position> {
+    /// Whether a frame that begins here comes after a silence that its clock does not tell of.
+    fn may_have_stood(&self, ticks: i64, arrival_us: i64) -> bool {
+        let Some(epoch) = self.epochs.get(self.current) else { return false };
+        let silent_us = arrival_us - epoch.arrival_us;
+        let told_us = self.us(ticks) - self.us(epoch.ticks);
+        ticks != epoch.ticks && silent_us - told_us > STANDSTILL_US && self.epochs.len() < MAX_STANDSTILLS
+    }
+
+    fn begin_epoch(&mut self, sequence: i64, ticks: i64, arrival_us: i64) -> Option<Position> {
         (self.epochs.len() < MAX_EPOCHS).then_some(())?;
-        let ticks = i64::from(timestamp);
         let offset_us = arrival_us - self.us(ticks);
         self.epochs.push(Epoch {
             first_sequence: sequence,
