@@ -454,6 +454,17 @@ fn stalls_of_the_network_move_nothing() {
 }
 
 #[test]
+fn a_last_packet_that_comes_late_stands_where_it_was_sent() {
+    let shots = opus();
+    let mut log = sent(7, Codec::Opus, &shots).log;
+    if let Some(Logged::Packet { arrival_us, .. }) = log.last_mut() {
+        *arrival_us += 2 * SECOND;
+    }
+    let (done, _) = whole("late end", &shots, &log);
+    assert_eq!(done.file.gaps, []);
+}
+
+#[test]
 fn reports_that_lie_move_nothing() {
     let shots = opus();
     let mut sender = Sender::new(7, Codec::Opus);

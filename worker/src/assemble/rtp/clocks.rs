@@ -111,8 +111,8 @@ fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
             continue;
         };
         let stalled = |run: &&mut Run| {
-            run.epochs.last().is_some_and(|last| last + 1 == n)
-                && (run.offset_us - offset_us).abs() <= MAX_DELAY_US
+            let late = (0..=MAX_DELAY_US).contains(&(offset_us - run.offset_us));
+            late && run.epochs.last().is_some_and(|last| last + 1 == n)
         };
         if let Some(run) = runs.iter_mut().find(stalled).filter(|_| facts.drains()) {
             // It was still catching up when it ended, so it does not tell how quick packets can be.

@@ -207,9 +207,13 @@ impl Stream {
 }
 
 impl EpochFacts {
-    /// Whether its packets came in less than half of the time in which they were made: a queue that empties after a stall.
+    /// Whether its packets came in less than half of the time in which they were made, as a queue empties after a stall;
+    /// or it is a single frame, which is more often late than all that a clock has to say after it stood still.
     pub(super) fn drains(&self) -> bool {
-        self.ends.is_some_and(|(first, last)| last.0 - first.0 > 2 * (last.1 - first.1).max(0))
+        self.ends.is_some_and(|(first, last)| {
+            let made_us = last.0 - first.0;
+            made_us == 0 || made_us > 2 * (last.1 - first.1).max(0)
+        })
     }
 
     fn low(&mut self, media_us: i64, arrival_us: i64) {
