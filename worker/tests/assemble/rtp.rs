@@ -213,6 +213,18 @@ fn another_ssrc_goes_on_where_the_first_ended() {
 }
 
 #[test]
+fn stragglers_of_a_layer_do_not_stop_the_next_one() {
+    let shots = vp8();
+    let key = shots.iter().rposition(|shot| shot.key && shot.us < 6 * SECOND).unwrap();
+    let mut low = Sender::new(7, Codec::Vp8);
+    low.send_all(&shots[..key], 0);
+    low.send_all(&shots[key + 1..key + 5], 10_000);
+    let mut high = Sender::new(9, Codec::Vp8);
+    high.send_all(&shots[key..], 0);
+    whole("stragglers", &shots, &merged(vec![low.log, high.log]));
+}
+
+#[test]
 fn who_reconnects_leaves_a_gap_and_no_time_is_lost() {
     let shots = opus();
     let away = 7 * SECOND;
@@ -366,13 +378,21 @@ fn who_joins_late_is_silent_until_then_and_in_step_with_the_others() {
 
 #[test]
 fn sizes_and_turns_of_the_picture_are_noted() {
-    let shots = fixture("chrome-webm-vp8-resize", Codec::Vp8);
-    let mut sender = Sender::new(7, Codec::Vp8);
+    for (name, codec) in
+        [("chrome-webm-vp8-resize", Codec::Vp8), ("chrome-mp4-avc3-opus-resize", Codec::H264)]
+    {
+        check_sizes(name, codec);
+    }
+}
+
+fn check_sizes(name: &str, codec: Codec) {
+    let shots = fixture(name, codec);
+    let mut sender = Sender::new(7, codec);
     for (n, shot) in shots.iter().enumerate() {
         sender.rotation = (n > 30).then_some(if n > 60 { 3 } else { 1 });
         sender.send(shot.us, &shot.data);
     }
-    let (done, file) = whole("resize", &shots, &merged(vec![sender.log]));
+    let (done, file) = whole(name, &shots, &merged(vec![sender.log]));
     assert!(done.file.streams[0].sizes.len() > 1, "{:?}", done.file.streams[0].sizes);
     let degrees: Vec<_> = done.rotations.iter().map(|turn| turn.degrees).collect();
     assert_eq!(degrees, [90, 270]);

@@ -172,18 +172,21 @@ impl<'a, W: Write + Seek> Output<'a, W> {
 
     fn picture(&mut self, placed: &Placed, time_us: i64) -> io::Result<()> {
         let frame = &placed.frame;
+        let key = frame.codec.is_keyframe(&frame.data, frame.marked) && self.knows(frame);
+        // Another SSRC begins with a keyframe; what else comes of one is a straggler of the layer before.
+        if !key && self.source.is_some_and(|(ssrc, _)| ssrc != placed.ssrc) {
+            return Ok(());
+        }
         if frame.lost_before != Loss::None {
             self.looked = Some(GapReason::PacketLoss);
         }
         if frame.lost_before == Loss::Reference {
             self.freeze();
         }
-        if self.source.is_some_and(|(ssrc, _)| ssrc != placed.ssrc) {
-            self.gate = Gate::Keyframe;
-        }
-        if !self.passes(frame, time_us) {
+        if !key && !self.passes(time_us) {
             return Ok(());
         }
+        self.gate = Gate::Open;
         let time_us = self.settle(placed, time_us);
         let end_us = self.timeline.end_us();
         let looked = self.looked.take().or_else(|| match self.source {
@@ -201,20 +204,13 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         self.write(frame, time_us)
     }
 
-    /// Whether a picture can be decoded, or is to be kept though it cannot quite.
-    fn passes(&mut self, frame: &Frame, time_us: i64) -> bool {
-        let key = frame.codec.is_keyframe(&frame.data, frame.marked) && self.knows(frame);
-        let passes = key
-            || match (self.gate, self.plan.after_loss) {
-                (Gate::Open, _) => true,
-                (Gate::Keyframe, _) => false,
-                (Gate::Frozen(_), AfterLoss::Keep) => true,
-                (Gate::Frozen(since_us), AfterLoss::FreezeUpTo { us }) => time_us - since_us >= us,
-            };
-        if passes {
-            self.gate = Gate::Open;
+    /// Whether a picture that needs others may pass.
+    fn passes(&self, time_us: i64) -> bool {
+        match (self.gate, self.plan.after_loss) {
+            (Gate::Open, _) | (Gate::Frozen(_), AfterLoss::Keep) => true,
+            (Gate::Keyframe, _) => false,
+            (Gate::Frozen(since_us), AfterLoss::FreezeUpTo { us }) => time_us - since_us >= us,
         }
-        passes
     }
 
     /// Pictures from here on may refer to one that is missing.
