@@ -40,6 +40,7 @@ mod file;
 mod format;
 mod index;
 mod log;
+mod mark;
 mod reader;
 mod receive;
 mod recover;

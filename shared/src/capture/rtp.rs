@@ -90,7 +90,7 @@ impl SenderReport {
     /// The sender's wall clock in microseconds since 1900.
     #[must_use]
     pub fn ntp_us(&self) -> i64 {
-        let fraction = (self.ntp & 0xFFFF_FFFF) * 1_000_000 >> 32;
+        let fraction = ((self.ntp & 0xFFFF_FFFF) * 1_000_000) >> 32;
         i64::try_from((self.ntp >> 32) * 1_000_000 + fraction).expect("2^32 seconds fit")
     }
 }

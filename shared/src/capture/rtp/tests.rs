@@ -35,12 +35,12 @@ fn marks() -> Vec<Mark> {
 fn header(number: u32) -> SegmentHeader {
     SegmentHeader {
         spec: TrackSpec {
-            recording: RecordingId::parse("rec_01").unwrap(),
+            recording: RecordingId::parse("rec_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
             participant: UserId::parse("ann").unwrap(),
             source: TrackSource::Server,
             kind: TrackKind::Video,
         },
-        track: TrackId::parse("track_01").unwrap(),
+        track: TrackId::parse("track_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
         number,
         base_us: 1_700_000_000_000_000,
         salt: 7,

@@ -83,7 +83,7 @@ fn assemble_blocking(
     }
 }
 
-fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> AssembledTrack {
+pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> AssembledTrack {
     let codecs: Vec<Codec> = assembled.streams.iter().map(|stream| stream.codec).collect();
     let names: Vec<&str> = codecs.iter().copied().map(codec_name).collect();
     AssembledTrack {
@@ -102,7 +102,11 @@ fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> 
 /// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
     let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
-    let duration_ms = u64::try_from(last - began_ms).unwrap_or(0);
+    empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0), GapReason::Corrupt)
+}
+
+/// A track of which nothing can be played.
+pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapReason) -> AssembledTrack {
     AssembledTrack {
         id: track.id.clone(),
         participant: track.participant.clone(),
@@ -112,21 +116,29 @@ fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrac
         codec: String::new(),
         began_ms,
         duration_ms,
-        gaps: vec![Gap { from: 0, to: duration_ms, reason: GapReason::Corrupt }],
+        gaps: vec![Gap { from: 0, to: duration_ms, reason }],
     }
 }
 
 fn gap(gap: &assemble::Gap) -> Gap {
-    let reason = match gap.reason {
+    Gap { from: ms(gap.from_us), to: ms(gap.to_us), reason: reason(gap.reason) }
+}
+
+/// The reason as the API names it.
+pub(super) fn reason(reason: assemble::GapReason) -> GapReason {
+    match reason {
         assemble::GapReason::MissingChunk => GapReason::MissingChunk,
         assemble::GapReason::Corrupt => GapReason::Corrupt,
         assemble::GapReason::Disconnected => GapReason::Disconnected,
-    };
-    Gap { from: ms(gap.from_us), to: ms(gap.to_us), reason }
+        assemble::GapReason::PacketLoss => GapReason::PacketLoss,
+        assemble::GapReason::Muted => GapReason::Muted,
+        assemble::GapReason::Paused => GapReason::Paused,
+        assemble::GapReason::Disk => GapReason::Disk,
+    }
 }
 
 /// To the nearest millisecond.
-fn ms(us: i64) -> u64 {
+pub(super) fn ms(us: i64) -> u64 {
     u64::try_from((us + 500) / 1000).unwrap_or(0)
 }
 
