@@ -67,11 +67,6 @@ impl Leg {
         self.agreed.is_some()
     }
 
-    /// Whether packets can flow.
-    pub(crate) fn flows(&self) -> bool {
-        self.agreed.is_some()
-    }
-
     /// The SSRC of the publisher that flows.
     pub(crate) fn source(&self) -> Option<u32> {
         self.source

@@ -1,0 +1,255 @@
+//! A participant: a real `rtc` connection that publishes sound and pictures and notes what it gets.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rtc::interceptor::Registry;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::event::{RTCPeerConnectionEvent, RTCTrackEvent};
+use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::RTCRtpSenderId;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind};
+use rtc::sansio::Protocol;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+
+pub const AUDIO_EVERY: Duration = Duration::from_millis(20);
+/// A picture is two packets.
+pub const PICTURE_EVERY: Duration = Duration::from_millis(40);
+
+/// How a client behaves when both sides offer at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manners {
+    /// Takes its own offer back.
+    Polite,
+    /// Does not look at the other one's offer.
+    Stubborn,
+}
+
+pub struct Client {
+    pub connection: RTCPeerConnection,
+    pub address: SocketAddr,
+    pub server: SocketAddr,
+    pub manners: Manners,
+    /// Our own offer waits for an answer.
+    pub offering: bool,
+    pub connected: bool,
+    /// Numbers in the payloads received, by the sender's stream id and the track's kind.
+    pub heard: BTreeMap<(String, String), Vec<Received>>,
+    /// Sender reports received, by SSRC.
+    pub errors: Vec<String>,
+    pub outbox: VecDeque<(SocketAddr, BytesMut)>,
+    tracks: HashMap<String, (String, String)>,
+    outgoing: Vec<Outgoing>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    pub number: u32,
+    pub sequence: u16,
+    pub timestamp: u32,
+    pub ssrc: u32,
+}
+
+struct Outgoing {
+    sender: RTCRtpSenderId,
+    ssrc: u32,
+    picture: bool,
+    sequence: u16,
+    timestamp: u32,
+    number: u32,
+    keyframe: bool,
+    next: Instant,
+}
+
+impl Client {
+    pub fn new(now: Instant, address: SocketAddr, server: SocketAddr) -> Self {
+        let mut engine = MediaEngine::default();
+        engine.register_default_codecs().unwrap();
+        let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
+        let settings = SettingEngineBuilder::new().with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled).build();
+        let builder = RTCPeerConnectionBuilder::new().with_media_engine(engine).with_setting_engine(settings).with_interceptor_registry(registry);
+        let mut client = Self {
+            connection: builder.build(now).unwrap(),
+            address,
+            server,
+            manners: Manners::Polite,
+            offering: false,
+            connected: false,
+            heard: BTreeMap::new(),
+            errors: Vec::new(),
+            outbox: VecDeque::new(),
+            tracks: HashMap::new(),
+            outgoing: Vec::new(),
+        };
+        client.gather();
+        client
+    }
+
+    fn gather(&mut self) {
+        let candidate = format!("candidate:1 1 udp 2130706431 {} {} typ host", self.address.ip(), self.address.port());
+        self.connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() }).unwrap();
+    }
+
+    /// Publishes sound or pictures from the next offer on.
+    pub fn publish(&mut self, now: Instant, kind: RtpCodecKind) {
+        let picture = kind == RtpCodecKind::Video;
+        let (mime, clock_rate, channels) = if picture { ("video/VP8", 90_000, 0) } else { ("audio/opus", 48_000, 2) };
+        let ssrc = u32::from(self.address.port()) * 100 + self.outgoing.len() as u32;
+        let codec = RTCRtpCodec { mime_type: mime.into(), clock_rate, channels, ..Default::default() };
+        let rtx = picture.then_some(RTCRtpRtxParameters { ssrc: ssrc + 50 });
+        let rtp_coding_parameters = RTCRtpCodingParameters { ssrc: Some(ssrc), rtx, ..Default::default() };
+        let coding = RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..Default::default() };
+        let track = MediaStreamTrack::new("own".into(), format!("own{ssrc}"), "own".into(), kind, vec![coding]);
+        let sender = self.connection.add_track(track).unwrap();
+        let (sequence, timestamp) = (ssrc as u16, ssrc);
+        self.outgoing.push(Outgoing { sender, ssrc, picture, sequence, timestamp, number: 0, keyframe: true, next: now });
+    }
+
+    pub fn offer(&mut self, now: Instant) -> String {
+        let offer = self.connection.create_offer(None).unwrap();
+        self.connection.set_local_description(now, offer).unwrap();
+        self.offering = true;
+        self.connection.local_description().unwrap().sdp
+    }
+
+    pub fn on_answer(&mut self, now: Instant, sdp: String) {
+        if !self.offering {
+            self.errors.push("an answer to nothing".into());
+            return;
+        }
+        self.offering = false;
+        self.connection.set_remote_description(now, RTCSessionDescription::answer(sdp).unwrap()).unwrap();
+    }
+
+    /// Answers an offer of the server, as its manners are.
+    pub fn on_offer(&mut self, now: Instant, sdp: String) -> Option<String> {
+        if self.offering {
+            if self.manners == Manners::Stubborn {
+                return None;
+            }
+            self.connection.set_local_description(now, RTCSessionDescription::rollback(None).unwrap()).unwrap();
+            self.offering = false;
+        }
+        self.connection.set_remote_description(now, RTCSessionDescription::offer(sdp).unwrap()).unwrap();
+        let answer = self.connection.create_answer(None).unwrap();
+        self.connection.set_local_description(now, answer).unwrap();
+        Some(self.connection.local_description().unwrap().sdp)
+    }
+
+    pub fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let transport = TransportContext { local_addr: self.address, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None };
+        let _ = self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) });
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => self.connected = state.to_string() == "connected",
+                RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(open)) => {
+                    let kind = open.track_id.split('-').next().unwrap_or_default().to_owned();
+                    self.tracks.insert(open.track_id, (open.stream_ids[0].clone(), kind));
+                }
+                _ => {}
+            }
+        }
+        while let Some(TaggedRTCMessage { message, .. }) = self.connection.poll_read() {
+            if let RTCMessage::RtpPacket(track, packet) = message {
+                let name = self.tracks.get(&track).cloned().unwrap_or_else(|| ("?".into(), track.clone()));
+                let number = packet.payload.len().checked_sub(4).map_or(0, |at| u32::from_be_bytes(packet.payload[at..].try_into().unwrap()));
+                let header = &packet.header;
+                let received = Received { number, sequence: header.sequence_number, timestamp: header.timestamp, ssrc: header.ssrc };
+                self.heard.entry(name).or_default().push(received);
+            }
+        }
+    }
+
+    /// Sends what is due, and puts every datagram into the outbox.
+    pub fn run(&mut self, now: Instant) {
+        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
+            self.connection.handle_timeout(now).unwrap();
+        }
+        self.drain();
+        for at in 0..self.outgoing.len() {
+            while self.outgoing[at].next <= now {
+                self.send(now, at);
+            }
+        }
+        while let Some(written) = self.connection.poll_write() {
+            self.outbox.push_back((written.transport.peer_addr, written.message));
+        }
+    }
+
+    pub fn next(&mut self) -> Option<Instant> {
+        let media = self.outgoing.iter().map(|outgoing| outgoing.next).min();
+        [self.connection.poll_timeout(), media].into_iter().flatten().min()
+    }
+
+    fn send(&mut self, now: Instant, at: usize) {
+        let outgoing = &mut self.outgoing[at];
+        let (every, ticks) = if outgoing.picture { (PICTURE_EVERY, 3600) } else { (AUDIO_EVERY, 960) };
+        outgoing.next += every;
+        outgoing.timestamp = outgoing.timestamp.wrapping_add(ticks);
+        let packets = if outgoing.picture { 2 } else { 1 };
+        for part in 0..packets {
+            let outgoing = &mut self.outgoing[at];
+            outgoing.sequence = outgoing.sequence.wrapping_add(1);
+            let mut payload = BytesMut::new();
+            if outgoing.picture {
+                payload.put_slice(&[if part == 0 { 0x10 } else { 0 }, u8::from(!outgoing.keyframe), 0, 0]);
+            }
+            payload.put_u32(outgoing.number);
+            let packet = packet(outgoing, part + 1 == packets, payload.freeze());
+            let sender = outgoing.sender;
+            let accepted = self.connection.rtp_sender(sender).is_some_and(|mut sender| sender.write_rtp(now, packet).is_ok());
+            if self.connected && accepted {
+                self.outgoing[at].number += 1;
+            }
+        }
+        self.outgoing[at].keyframe = false;
+    }
+
+    /// Packets of each track sent since the connection stood.
+    pub fn sent(&self) -> Vec<u32> {
+        self.outgoing.iter().map(|outgoing| outgoing.number).collect()
+    }
+
+    /// SSRCs that it sends with.
+    pub fn ssrcs(&self) -> Vec<u32> {
+        self.outgoing.iter().map(|outgoing| outgoing.ssrc).collect()
+    }
+
+    /// Asks for a keyframe of everything received.
+    pub fn lose_picture(&mut self, now: Instant, ssrc: u32) {
+        let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc };
+        let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]);
+        self.connection.handle_write(TaggedRTCMessage { now, message }).unwrap();
+    }
+
+    /// What has been heard of a user's track.
+    pub fn heard_of(&self, user: &str, kind: &str) -> &[Received] {
+        self.heard.get(&(user.to_owned(), kind.to_owned())).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn packet(outgoing: &Outgoing, marker: bool, payload: Bytes) -> rtc::rtp::packet::Packet {
+    let header = rtc::rtp::header::Header {
+        version: 2,
+        marker,
+        payload_type: if outgoing.picture { 96 } else { 111 },
+        sequence_number: outgoing.sequence,
+        timestamp: outgoing.timestamp,
+        ssrc: outgoing.ssrc,
+        ..Default::default()
+    };
+    rtc::rtp::packet::Packet { header, payload }
+}
