@@ -21,42 +21,42 @@ use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCR
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
-pub const AUDIO_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const AUDIO_EVERY: Duration = Duration::from_millis(20);
 /// A picture is two packets.
-pub const PICTURE_EVERY: Duration = Duration::from_millis(40);
+pub(crate) const PICTURE_EVERY: Duration = Duration::from_millis(40);
 
 /// How a client behaves when both sides offer at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manners {
+pub(crate) enum Manners {
     /// Takes its own offer back.
     Polite,
     /// Does not look at the other one's offer.
     Stubborn,
 }
 
-pub struct Client {
-    pub connection: RTCPeerConnection,
-    pub address: SocketAddr,
-    pub server: SocketAddr,
-    pub manners: Manners,
+pub(crate) struct Client {
+    pub(crate) connection: RTCPeerConnection,
+    pub(crate) address: SocketAddr,
+    pub(crate) server: SocketAddr,
+    pub(crate) manners: Manners,
     /// Our own offer waits for an answer.
-    pub offering: bool,
-    pub connected: bool,
+    pub(crate) offering: bool,
+    pub(crate) connected: bool,
     /// Numbers in the payloads received, by the sender's stream id and the track's kind.
-    pub heard: BTreeMap<(String, String), Vec<Received>>,
+    pub(crate) heard: BTreeMap<(String, String), Vec<Received>>,
     /// Sender reports received, by SSRC.
-    pub errors: Vec<String>,
-    pub outbox: VecDeque<(SocketAddr, BytesMut)>,
+    pub(crate) errors: Vec<String>,
+    pub(crate) outbox: VecDeque<(SocketAddr, BytesMut)>,
     tracks: HashMap<String, (String, String)>,
     outgoing: Vec<Outgoing>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    pub number: u32,
-    pub sequence: u16,
-    pub timestamp: u32,
-    pub ssrc: u32,
+pub(crate) struct Received {
+    pub(crate) number: u32,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
 }
 
 struct Outgoing {
@@ -71,7 +71,7 @@ struct Outgoing {
 }
 
 impl Client {
-    pub fn new(now: Instant, address: SocketAddr, server: SocketAddr) -> Self {
+    pub(crate) fn new(now: Instant, address: SocketAddr, server: SocketAddr) -> Self {
         let mut engine = MediaEngine::default();
         engine.register_default_codecs().unwrap();
         let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
@@ -100,7 +100,7 @@ impl Client {
     }
 
     /// Publishes sound or pictures from the next offer on.
-    pub fn publish(&mut self, now: Instant, kind: RtpCodecKind) {
+    pub(crate) fn publish(&mut self, now: Instant, kind: RtpCodecKind) {
         let picture = kind == RtpCodecKind::Video;
         let (mime, clock_rate, channels) = if picture { ("video/VP8", 90_000, 0) } else { ("audio/opus", 48_000, 2) };
         let ssrc = u32::from(self.address.port()) * 100 + self.outgoing.len() as u32;
@@ -114,14 +114,14 @@ impl Client {
         self.outgoing.push(Outgoing { sender, ssrc, picture, sequence, timestamp, number: 0, keyframe: true, next: now });
     }
 
-    pub fn offer(&mut self, now: Instant) -> String {
+    pub(crate) fn offer(&mut self, now: Instant) -> String {
         let offer = self.connection.create_offer(None).unwrap();
         self.connection.set_local_description(now, offer).unwrap();
         self.offering = true;
         self.connection.local_description().unwrap().sdp
     }
 
-    pub fn on_answer(&mut self, now: Instant, sdp: String) {
+    pub(crate) fn on_answer(&mut self, now: Instant, sdp: String) {
         if !self.offering {
             self.errors.push("an answer to nothing".into());
             return;
@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// Answers an offer of the server, as its manners are.
-    pub fn on_offer(&mut self, now: Instant, sdp: String) -> Option<String> {
+    pub(crate) fn on_offer(&mut self, now: Instant, sdp: String) -> Option<String> {
         if self.offering {
             if self.manners == Manners::Stubborn {
                 return None;
@@ -145,7 +145,7 @@ impl Client {
         Some(self.connection.local_description().unwrap().sdp)
     }
 
-    pub fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let transport = TransportContext { local_addr: self.address, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None };
         let _ = self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) });
         self.drain();
@@ -174,7 +174,7 @@ impl Client {
     }
 
     /// Sends what is due, and puts every datagram into the outbox.
-    pub fn run(&mut self, now: Instant) {
+    pub(crate) fn run(&mut self, now: Instant) {
         if self.connection.poll_timeout().is_some_and(|at| at <= now) {
             self.connection.handle_timeout(now).unwrap();
         }
@@ -189,7 +189,7 @@ impl Client {
         }
     }
 
-    pub fn next(&mut self) -> Option<Instant> {
+    pub(crate) fn next(&mut self) -> Option<Instant> {
         let media = self.outgoing.iter().map(|outgoing| outgoing.next).min();
         [self.connection.poll_timeout(), media].into_iter().flatten().min()
     }
@@ -219,24 +219,24 @@ impl Client {
     }
 
     /// Packets of each track sent since the connection stood.
-    pub fn sent(&self) -> Vec<u32> {
+    pub(crate) fn sent(&self) -> Vec<u32> {
         self.outgoing.iter().map(|outgoing| outgoing.number).collect()
     }
 
     /// SSRCs that it sends with.
-    pub fn ssrcs(&self) -> Vec<u32> {
+    pub(crate) fn ssrcs(&self) -> Vec<u32> {
         self.outgoing.iter().map(|outgoing| outgoing.ssrc).collect()
     }
 
     /// Asks for a keyframe of everything received.
-    pub fn lose_picture(&mut self, now: Instant, ssrc: u32) {
+    pub(crate) fn lose_picture(&mut self, now: Instant, ssrc: u32) {
         let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc };
         let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]);
         self.connection.handle_write(TaggedRTCMessage { now, message }).unwrap();
     }
 
     /// What has been heard of a user's track.
-    pub fn heard_of(&self, user: &str, kind: &str) -> &[Received] {
+    pub(crate) fn heard_of(&self, user: &str, kind: &str) -> &[Received] {
         self.heard.get(&(user.to_owned(), kind.to_owned())).map_or(&[], Vec::as_slice)
     }
 }

@@ -1,6 +1,7 @@
 //! Calls through one shard, with real connections over a network in memory.
 
 mod client;
+mod tap;
 mod world;
 
 use std::time::Duration;
@@ -41,4 +42,189 @@ fn a_third_who_comes_late_is_told_to_everybody_and_leaves_again() {
     world.run(SECOND);
     assert!(world.heard(1, "ben").0 > before.0 + 40);
     assert_eq!(world.refused(), Vec::<&Event>::new());
+}
+
+/// A new stream of `one` makes the server offer to `other` at the moment in which `other` offers.
+fn glare(manners: client::Manners) -> World {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.clients.get_mut(&2).unwrap().manners = manners;
+    world.join_speaking(3, "cem");
+    let offers = |world: &World| world.events.iter().filter(|event| matches!(event, Event::Offer { peer: PeerId(2), .. })).count();
+    let before = offers(&world);
+    world.until("the server offers", |world| offers(world) > before);
+    world.offer(2);
+    world.until("all hear", |world| both_hear(world, (1, "ann"), (3, "cem"), 50) && both_hear(world, (2, "ben"), (3, "cem"), 50));
+    world
+}
+
+#[test]
+fn glare_with_a_polite_client_ends_well() {
+    let mut world = glare(client::Manners::Polite);
+    assert_eq!(world.refused(), Vec::<&Event>::new());
+    assert_eq!(world.client(2).errors, Vec::<String>::new());
+    world.offer(2);
+    world.until("its next offer is answered", |world| !world.client(2).offering);
+}
+
+#[test]
+fn glare_with_a_stubborn_client_ends_well() {
+    let mut world = glare(client::Manners::Stubborn);
+    assert_eq!(world.refused(), Vec::<&Event>::new());
+    world.offer(2);
+    world.until("its next offer is answered", |world| !world.client(2).offering);
+}
+
+#[test]
+fn a_client_restarts_ice_and_goes_on() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let old = answers(&world, 2).pop().unwrap();
+    world.clients.get_mut(&2).unwrap().connection.restart_ice();
+    world.offer(2);
+    world.until("the restart is answered", |world| !world.client(2).offering);
+    let new = answers(&world, 2).pop().unwrap();
+    assert_ne!(line(&old, "a=ice-ufrag:"), line(&new, "a=ice-ufrag:"));
+    assert_ne!(line(&old, "a=ice-pwd:"), line(&new, "a=ice-pwd:"));
+    let before = world.heard(1, "ben").1.max(world.heard(2, "ann").1);
+    world.until("both hear again", |world| both_hear(world, (1, "ann"), (2, "ben"), before + 200));
+    assert_eq!(world.refused(), Vec::<&Event>::new());
+}
+
+fn answers(world: &World, id: u64) -> Vec<String> {
+    let of = |event: &Event| match event {
+        Event::Answer { peer, sdp } if peer.0 == id => Some(sdp.clone()),
+        _ => None,
+    };
+    world.events.iter().filter_map(of).collect()
+}
+
+fn line<'a>(sdp: &'a str, start: &str) -> &'a str {
+    sdp.lines().find(|line| line.starts_with(start)).unwrap()
+}
+
+#[test]
+fn a_client_whose_address_changes_goes_on() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    // A NAT gives it another port; the client itself does not notice.
+    world.translate(2, ([10, 9, 9, 9], 9999).into());
+    let before = world.heard(2, "ann").1.max(world.heard(1, "ben").1);
+    world.until("both hear again", |world| both_hear(world, (1, "ann"), (2, "ben"), before + 200));
+    world.run(20 * SECOND);
+    assert!(!world.events.contains(&Event::Failed { peer: PeerId(2) }));
+}
+
+#[test]
+fn two_hundred_peers_connect_and_vanish() {
+    let mut world = World::new();
+    for id in 1..=200 {
+        world.join(id, &format!("user{id}"));
+        world.clients.get_mut(&id).unwrap().publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        world.command(Command::Subscribe {
+            peer: PeerId(id),
+            of: sfu::User::new(format!("user{}", id - 1)),
+            medium: None,
+            wish: sfu::Wish::UpTo(sfu::Layer::Full),
+        });
+        world.offer(id);
+    }
+    let connected = |world: &World| world.events.iter().filter(|event| matches!(event, Event::Connected { .. })).count();
+    world.until("all are connected", |world| connected(world) >= 200);
+    world.run(SECOND);
+    world.clients.clear();
+    let failed = |world: &World| world.events.iter().filter(|event| matches!(event, Event::Failed { .. })).count();
+    let vanished = world.now;
+    world.until("all are given up", |world| failed(world) == 200);
+    assert!(world.now - vanished <= 17 * SECOND, "{:?}", world.now - vanished);
+    for id in 1..=200 {
+        world.command(Command::Leave { peer: PeerId(id) });
+    }
+    assert_eq!(world.sfu.occupancy(), 0);
+    assert_eq!(world.sfu.poll_timeout(), None);
+}
+
+#[test]
+fn malformed_datagrams_change_nothing() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let before = world.sfu.occupancy();
+    let mut random = 7_u64;
+    for round in 0..5000_usize {
+        let mut datagram: Vec<u8> = (0..round % 120)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 33) as u8
+            })
+            .collect();
+        // STUN, DTLS, TURN channel, RTP, RTCP and noise; from a stranger and from a participant's own address.
+        let kind = [0, 1, 20, 22, 23, 64, 128, 144, 200, 255][round % 10];
+        if let Some(first) = datagram.first_mut() {
+            *first = kind;
+        }
+        let from = if round % 2 == 0 { World::address(1) } else { World::address(77) };
+        world.inject(from, &datagram);
+        if round % 100 == 0 {
+            world.run(Duration::from_millis(10));
+        }
+    }
+    assert_eq!(world.sfu.occupancy(), before);
+    let heard = world.heard(2, "ann").1.max(world.heard(1, "ben").1);
+    world.until("both still hear", |world| both_hear(world, (1, "ann"), (2, "ben"), heard + 100));
+}
+
+#[test]
+fn pictures_lost_on_the_way_are_sent_again() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let begun = world.client(1).heard_of("ben", "video").len();
+    world.loss = 50;
+    world.run(10 * SECOND);
+    world.loss = 0;
+    world.run(3 * SECOND);
+    let mut numbers: Vec<u32> = world.client(1).heard_of("ben", "video")[begun..].iter().map(|received| received.number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let missing = (numbers[numbers.len() - 1] - numbers[0] + 1) as usize - numbers.len();
+    assert!(numbers.len() > 550 && missing == 0, "{} there, {missing} missing", numbers.len());
+}
+
+#[test]
+fn a_recorder_gets_every_packet_once() {
+    let mut world = World::new();
+    let recorder = tap::Recorder::default();
+    world.command(Command::Record { room: world::room(), tap: Some(Box::new(recorder.clone())) });
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.loss = 30;
+    world.run(5 * SECOND);
+    world.loss = 0;
+    world.run(2 * SECOND);
+    world.command(Command::Mute { peer: PeerId(2), medium: Some(sfu::Medium::Audio), muting: sfu::Muting::Muted });
+    world.run(SECOND);
+    let notes = recorder.0.lock().unwrap();
+    for user in ["ann", "ben"] {
+        let mut numbers = notes.numbers[&(user.to_owned(), sfu::Medium::Video)].clone();
+        let all = numbers.len();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), all, "none twice");
+        assert_eq!((numbers[all - 1] - numbers[0] + 1) as usize, all, "none missing");
+        assert!(notes.streams.iter().any(|(of, medium, stream)| of == user && *medium == sfu::Medium::Video && stream.mime == "video/VP8"));
+        assert!(notes.reports.iter().any(|(of, medium, _)| of == user && *medium == sfu::Medium::Audio));
+    }
+    assert!(notes.arrivals.is_sorted());
+    assert!(notes.marks.contains(&("ben".into(), Some(sfu::Medium::Audio), sfu::TapMark::Muted)));
+    assert!(notes.marks.contains(&("ann".into(), None, sfu::TapMark::Joined)));
 }

@@ -9,20 +9,20 @@ use sfu::{Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, Pat
 use crate::client::Client;
 
 /// One way through the network.
-pub const DELAY: Duration = Duration::from_millis(10);
+pub(crate) const DELAY: Duration = Duration::from_millis(10);
 /// Steps of the clock: finer than anything that is waited for.
 const STEP: Duration = Duration::from_millis(1);
 
-pub struct World {
-    pub now: Instant,
+pub(crate) struct World {
+    pub(crate) now: Instant,
     start: Instant,
-    pub sfu: Sfu,
-    pub clients: BTreeMap<u64, Client>,
-    pub events: Vec<Event>,
+    pub(crate) sfu: Sfu,
+    pub(crate) clients: BTreeMap<u64, Client>,
+    pub(crate) events: Vec<Event>,
     /// In thousandths, for each direction.
-    pub loss: u32,
-    /// Signaling reaches the clients only while this is off.
-    pub hold: Option<Vec<(u64, Event)>>,
+    pub(crate) loss: u32,
+    /// What the network shows of a client's address behind a NAT.
+    translated: BTreeMap<SocketAddr, SocketAddr>,
     random: u64,
     flying: BTreeMap<(Instant, u64), Flying>,
     count: u64,
@@ -35,44 +35,44 @@ enum Flying {
     Event(u64, Event),
 }
 
-pub fn server() -> SocketAddr {
+pub(crate) fn server() -> SocketAddr {
     ([192, 0, 2, 1], 40_000).into()
 }
 
-pub fn room() -> RoomId {
+pub(crate) fn room() -> RoomId {
     RoomId::new("room")
 }
 
-pub fn unix_us(start: Instant, now: Instant) -> i64 {
+pub(crate) fn unix_us(start: Instant, now: Instant) -> i64 {
     1_700_000_000_000_000 + i64::try_from((now - start).as_micros()).unwrap()
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = Instant::now();
         let candidate = Candidate { address: server(), local: server(), transport: Transport::Udp, kind: CandidateKind::Host };
         let config = Config { candidates: vec![candidate], limits: Limits::default() };
         let sfu = Sfu::new(config, now).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { now, start: now, sfu, clients, events, loss: 0, hold: None, random: 1, flying, count: 0 }
+        Self { now, start: now, sfu, clients, events, loss: 0, translated: BTreeMap::new(), random: 1, flying, count: 0 }
     }
 
-    pub fn address(id: u64) -> SocketAddr {
+    pub(crate) fn address(id: u64) -> SocketAddr {
         ([10, 0, (id >> 8) as u8, id as u8], 5000 + id as u16).into()
     }
 
     /// A member who publishes nothing yet.
-    pub fn join(&mut self, id: u64, user: &str) {
+    pub(crate) fn join(&mut self, id: u64, user: &str) {
         self.join_as(id, user, Role::Member(Reception::Everything));
     }
 
-    pub fn join_as(&mut self, id: u64, user: &str, role: Role) {
+    pub(crate) fn join_as(&mut self, id: u64, user: &str, role: Role) {
         self.clients.insert(id, Client::new(self.now, Self::address(id), server()));
         self.command(Command::Join { room: room(), peer: PeerId(id), user: User::new(user), role });
     }
 
     /// A member who publishes sound and pictures.
-    pub fn join_speaking(&mut self, id: u64, user: &str) {
+    pub(crate) fn join_speaking(&mut self, id: u64, user: &str) {
         self.join(id, user);
         let client = self.clients.get_mut(&id).unwrap();
         client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
@@ -80,18 +80,18 @@ impl World {
         self.offer(id);
     }
 
-    pub fn command(&mut self, command: Command) {
+    pub(crate) fn command(&mut self, command: Command) {
         self.sfu.command(self.now, command);
         self.flush();
     }
 
     /// The client offers; it takes as long as any signaling.
-    pub fn offer(&mut self, id: u64) {
+    pub(crate) fn offer(&mut self, id: u64) {
         let sdp = self.clients.get_mut(&id).unwrap().offer(self.now);
         self.fly(Flying::Command(Command::Offer { peer: PeerId(id), sdp, screens: Vec::new() }));
     }
 
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             self.now += STEP;
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// Runs until it is so, at most 60 s.
-    pub fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
         let end = self.now + Duration::from_secs(60);
         while !so(self) {
             assert!(self.now < end, "never: {what}");
@@ -127,12 +127,18 @@ impl World {
         }
         for (from, datagram) in sent {
             if !self.lost() {
+                let from = self.translated.get(&from).copied().unwrap_or(from);
                 self.fly(Flying::ToServer(from, datagram));
             }
         }
     }
 
-    pub fn inject(&mut self, from: SocketAddr, datagram: &[u8]) {
+    /// From now on the network shows another address of the client, and the old one leads nowhere.
+    pub(crate) fn translate(&mut self, id: u64, shown: SocketAddr) {
+        self.translated.insert(Self::address(id), shown);
+    }
+
+    pub(crate) fn inject(&mut self, from: SocketAddr, datagram: &[u8]) {
         let path = Path { local: server(), remote: from, transport: Transport::Udp };
         self.sfu.receive(self.now, Arrival { unix_us: unix_us(self.start, self.now) }, path, datagram);
     }
@@ -141,6 +147,11 @@ impl World {
         match flying {
             Flying::ToServer(from, datagram) => self.inject(from, &datagram),
             Flying::ToClient(to, datagram) => {
+                let own = self.translated.iter().find(|(_, shown)| **shown == to).map_or(to, |(own, _)| *own);
+                if self.translated.contains_key(&to) {
+                    return;
+                }
+                let to = own;
                 if let Some(client) = self.clients.values_mut().find(|client| client.address == to) {
                     client.receive(self.now, server(), &datagram);
                 }
@@ -163,7 +174,7 @@ impl World {
         }
     }
 
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let mut out = Vec::new();
         self.sfu.flush(self.now, &mut |path, datagram| out.push((path.remote, datagram.to_vec())));
         for (to, datagram) in out {
@@ -192,16 +203,16 @@ impl World {
         self.random % 1000 < u64::from(self.loss)
     }
 
-    pub fn client(&self, id: u64) -> &Client {
+    pub(crate) fn client(&self, id: u64) -> &Client {
         &self.clients[&id]
     }
 
     /// How much of it each has heard of the other, in packets: sound and pictures.
-    pub fn heard(&self, id: u64, user: &str) -> (usize, usize) {
+    pub(crate) fn heard(&self, id: u64, user: &str) -> (usize, usize) {
         (self.client(id).heard_of(user, "audio").len(), self.client(id).heard_of(user, "video").len())
     }
 
-    pub fn refused(&self) -> Vec<&Event> {
+    pub(crate) fn refused(&self) -> Vec<&Event> {
         self.events.iter().filter(|event| matches!(event, Event::Refused { .. })).collect()
     }
 }
