@@ -97,9 +97,13 @@ impl fmt::Debug for Command {
             Self::Offer { peer, .. } => write!(f, "offer {peer}"),
             Self::Answer { peer, .. } => write!(f, "answer {peer}"),
             Self::Candidate { peer, .. } => write!(f, "candidate {peer}"),
-            Self::Subscribe { peer, of, medium, wish } => write!(f, "subscribe {peer} {of} {medium:?} {wish:?}"),
+            Self::Subscribe { peer, of, medium, wish } => {
+                write!(f, "subscribe {peer} {of} {medium:?} {wish:?}")
+            }
             Self::Mute { peer, medium, muting } => write!(f, "mute {peer} {medium:?} {muting:?}"),
-            Self::Record { room, tap } => write!(f, "record {room} {}", if tap.is_some() { "on" } else { "off" }),
+            Self::Record { room, tap } => {
+                write!(f, "record {room} {}", if tap.is_some() { "on" } else { "off" })
+            }
             Self::Report { token, .. } => write!(f, "report {token}"),
         }
     }

@@ -18,8 +18,14 @@ impl Codec {
     pub(crate) fn accepts(&self, other: &Self) -> bool {
         self.mime.eq_ignore_ascii_case(&other.mime)
             && match self.mime.to_ascii_lowercase().as_str() {
-                "video/h264" => h264_mode(&self.fmtp) == h264_mode(&other.fmtp) && h264_profile(&self.fmtp) == h264_profile(&other.fmtp),
-                "video/vp9" => parameter(&self.fmtp, "profile-id").unwrap_or("0") == parameter(&other.fmtp, "profile-id").unwrap_or("0"),
+                "video/h264" => {
+                    h264_mode(&self.fmtp) == h264_mode(&other.fmtp)
+                        && h264_profile(&self.fmtp) == h264_profile(&other.fmtp)
+                }
+                "video/vp9" => {
+                    parameter(&self.fmtp, "profile-id").unwrap_or("0")
+                        == parameter(&other.fmtp, "profile-id").unwrap_or("0")
+                }
                 _ => true,
             }
     }
@@ -38,7 +44,10 @@ fn h264_profile(fmtp: &str) -> String {
 
 /// The value of `name` in a format parameter line.
 pub(crate) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
-    fmtp.split(';').filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    fmtp.split(';')
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
 }
 
 /// Header extensions by the id that one side of a connection gave them (RFC 8285).
@@ -59,7 +68,8 @@ pub(crate) const VIDEO_ORIENTATION: &str = "urn:3gpp:video-orientation";
 pub(crate) const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
 pub(crate) const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 pub(crate) const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
-pub(crate) const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+pub(crate) const TRANSPORT_CC: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// RFC 8843, section 15.
 pub(crate) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// RFC 8852.

@@ -58,10 +58,16 @@ impl Leg {
     }
 
     /// The subscriber has agreed to something: find our codec and extensions in it. Returns whether packets can flow.
-    pub(crate) fn agree(&mut self, codec: &Codec, ids: &Extensions, theirs: Option<(&[Codec], &Extensions)>) -> bool {
+    pub(crate) fn agree(
+        &mut self,
+        codec: &Codec,
+        ids: &Extensions,
+        theirs: Option<(&[Codec], &Extensions)>,
+    ) -> bool {
         self.agreed = theirs.and_then(|(codecs, their_ids)| {
             let payload_type = codecs.iter().find(|known| known.accepts(codec))?.payload_type;
-            let extensions = FORWARDED.iter().filter_map(|uri| Some((ids.id(uri)?, their_ids.id(uri)?))).collect();
+            let extensions =
+                FORWARDED.iter().filter_map(|uri| Some((ids.id(uri)?, their_ids.id(uri)?))).collect();
             Some(Agreed { payload_type, extensions })
         });
         self.agreed.is_some()
@@ -108,13 +114,20 @@ impl Leg {
         self.agreed.as_ref()?;
         self.quality.reported = Some(((ntp >> 16) as u32, now));
         let (packets, bytes) = (self.sent.packets as u32, self.sent.bytes as u32);
-        Some(Report { ssrc: self.ssrc, ntp, rtp: rtp.wrapping_add(self.rewrite.timestamp_offset), packets, bytes })
+        Some(Report {
+            ssrc: self.ssrc,
+            ntp,
+            rtp: rtp.wrapping_add(self.rewrite.timestamp_offset),
+            packets,
+            bytes,
+        })
     }
 
     /// The subscriber has told how the packets arrive.
     pub(crate) fn on_receipt(&mut self, now: Instant, receipt: &Receipt, clock_rate: u32) {
         self.quality.loss = f32::from(receipt.fraction_lost) / 256.0;
-        self.quality.jitter = Duration::from_secs_f64(f64::from(receipt.jitter) / f64::from(clock_rate.max(1)));
+        self.quality.jitter =
+            Duration::from_secs_f64(f64::from(receipt.jitter) / f64::from(clock_rate.max(1)));
         if let Some((middle, at)) = self.quality.reported
             && middle == receipt.last_report
             && middle != 0
@@ -163,7 +176,8 @@ impl Rewrite {
         };
         let ticks = now.saturating_duration_since(last.at).as_secs_f64() * f64::from(clock_rate);
         self.sequence_offset = last.sequence.wrapping_add(1).wrapping_sub(packet.sequence);
-        self.timestamp_offset = last.timestamp.wrapping_add((ticks as u32).max(1)).wrapping_sub(packet.timestamp);
+        self.timestamp_offset =
+            last.timestamp.wrapping_add((ticks as u32).max(1)).wrapping_sub(packet.timestamp);
     }
 
     fn apply(&mut self, now: Instant, packet: &Packet) -> (u16, u32) {

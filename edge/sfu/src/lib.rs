@@ -20,12 +20,12 @@
 //! [`Sfu::timeout`], then [`Sfu::flush`] once and take every [`Sfu::poll_event`]; sleep until [`Sfu::poll_timeout`].
 //! Flushing once per batch and not per packet was the largest single win that was measured.
 
-mod forward;
-mod format;
 mod command;
 mod config;
 mod demux;
 mod event;
+mod format;
+mod forward;
 mod ids;
 mod keyframe;
 mod negotiation;

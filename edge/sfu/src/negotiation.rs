@@ -202,7 +202,10 @@ mod tests {
         assert_eq!(negotiation.on_offer(now, "theirs".into()), OnOffer::PutAside);
         assert_eq!(negotiation.next(), Some(now + GLARE_WAIT));
         let later = now + GLARE_WAIT;
-        assert_eq!(negotiation.due(later, Standing::Connected), Some(Due::RollBackAndAnswer("theirs".into())));
+        assert_eq!(
+            negotiation.due(later, Standing::Connected),
+            Some(Due::RollBackAndAnswer("theirs".into()))
+        );
         negotiation.completed();
         assert_eq!(negotiation.due(later, Standing::Connected), Some(Due::Offer));
     }

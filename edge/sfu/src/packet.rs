@@ -34,7 +34,10 @@ impl Packet {
     }
 
     fn write_extensions(&self, into: &mut BytesMut) {
-        let short = self.extensions.iter().all(|(id, value)| (1..=14).contains(id) && (1..=16).contains(&value.len()));
+        let short = self
+            .extensions
+            .iter()
+            .all(|(id, value)| (1..=14).contains(id) && (1..=16).contains(&value.len()));
         let header = if short { 1 } else { 2 };
         let length: usize = self.extensions.iter().map(|(_, value)| header + value.len()).sum();
         let words = length.div_ceil(4);

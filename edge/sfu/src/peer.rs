@@ -5,6 +5,7 @@
 
 mod engine;
 mod media;
+mod route;
 mod sdp;
 mod streams;
 
@@ -24,8 +25,12 @@ use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::sender_report::SenderReport;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind};
-use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
+};
+use rtc::rtp_transceiver::{
+    RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit,
+};
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
@@ -39,6 +44,7 @@ use crate::path::{Path, Transport};
 
 use media::Exchange;
 pub(crate) use media::{Inbound, Receipt};
+use route::Route;
 pub(crate) use sdp::Kind;
 use sdp::{Families, Section};
 pub(crate) use streams::Stream;
@@ -56,7 +62,8 @@ impl Factory {
         let failed = |error: String| ConfigError::Certificate(error);
         let provider = rtc::crypto::default_provider().map_err(|error| failed(error.to_string()))?;
         let scheme = rtc::crypto::SignatureScheme::EcdsaP256Sha256;
-        let certificate = RTCCertificate::generate(provider.crypto(), scheme, Default::default()).map_err(|error| failed(error.to_string()))?;
+        let certificate = RTCCertificate::generate(provider.crypto(), scheme, Default::default())
+            .map_err(|error| failed(error.to_string()))?;
         Ok(Self { config, certificate })
     }
 }
@@ -110,6 +117,7 @@ pub(crate) struct Peer {
     senders: Vec<Sender>,
     /// Our addresses as the library knows them: one per socket.
     sockets: Vec<Socket>,
+    route: Route,
     sending: Vec<(Mid, Kind)>,
     /// Sections that promise simulcast layers.
     layered: Vec<Mid>,
@@ -130,14 +138,30 @@ impl Peer {
         let mut connection = engine::build(&factory.certificate, exchange.clone(), now)?;
         let sockets = sockets(&factory.config);
         for (at, socket) in sockets.iter().enumerate() {
-            let (transport, passive) = if socket.transport == Transport::Udp { ("udp", "") } else { ("tcp", " tcptype passive") };
+            let (transport, passive) =
+                if socket.transport == Transport::Udp { ("udp", "") } else { ("tcp", " tcptype passive") };
             let (ip, port) = (socket.known_as.ip(), socket.known_as.port());
-            let candidate = format!("candidate:{} 1 {transport} {} {ip} {port} typ host{passive}", at + 1, 2_130_706_431 - at);
+            let candidate = format!(
+                "candidate:{} 1 {transport} {} {ip} {port} typ host{passive}",
+                at + 1,
+                2_130_706_431 - at
+            );
             connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
         }
         let factory = Arc::clone(factory);
         let (senders, sending, layered) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { factory, connection, exchange, senders, sockets, sending, layered, ufrag: String::new(), events: VecDeque::new() })
+        Ok(Self {
+            factory,
+            connection,
+            exchange,
+            senders,
+            sockets,
+            route: Route::default(),
+            sending,
+            layered,
+            ufrag: String::new(),
+            events: VecDeque::new(),
+        })
     }
 
     /// The user name fragment that the client's checks carry; empty before the first description.
@@ -197,8 +221,13 @@ impl Peer {
     }
 
     fn local(&mut self) -> Result<String, Refusal> {
-        let description = self.connection.local_description().ok_or_else(|| Refusal("no description".to_owned()))?;
-        sdp::ufrag(&description.sdp).unwrap_or_default().clone_into(&mut self.ufrag);
+        let description =
+            self.connection.local_description().ok_or_else(|| Refusal("no description".to_owned()))?;
+        let ufrag = sdp::ufrag(&description.sdp).unwrap_or_default();
+        if self.ufrag != ufrag {
+            ufrag.clone_into(&mut self.ufrag);
+            self.route.forget();
+        }
         Ok(sdp::dress(&description.sdp, &self.factory.config.candidates, self.factory.config.limits))
     }
 
@@ -207,17 +236,38 @@ impl Peer {
         let (theirs, ours) = (sdp::sections(theirs), sdp::sections(ours));
         let inbound = theirs.iter().filter_map(|section| {
             let mine = ours.iter().find(|mine| mine.mid == section.mid)?;
-            let (codecs, repairs, extensions) = (mine.codecs.clone(), mine.repairs.clone(), mine.extensions.clone());
-            Some(Section { codecs, repairs, extensions, sends: section.sends && mine.receives, ..section.clone() })
+            let (codecs, repairs, extensions) =
+                (mine.codecs.clone(), mine.repairs.clone(), mine.extensions.clone());
+            Some(Section {
+                codecs,
+                repairs,
+                extensions,
+                sends: section.sends && mine.receives,
+                ..section.clone()
+            })
         });
         let inbound: Vec<Section> = inbound.filter(|section| section.kind != Kind::Other).collect();
-        self.sending = inbound.iter().filter(|section| section.sends).map(|section| (section.mid.clone(), section.kind)).collect();
-        self.layered = inbound.iter().filter(|section| section.rids.len() > 1).map(|section| section.mid.clone()).collect();
+        self.sending = inbound
+            .iter()
+            .filter(|section| section.sends)
+            .map(|section| (section.mid.clone(), section.kind))
+            .collect();
+        self.layered = inbound
+            .iter()
+            .filter(|section| section.rids.len() > 1)
+            .map(|section| section.mid.clone())
+            .collect();
         self.exchange.agree(inbound);
         for at in 0..self.senders.len() {
-            let mid = self.connection.rtp_transceiver(self.senders[at].transceiver).and_then(|transceiver| transceiver.mid().clone());
-            let section = theirs.iter().find(|section| section.receives && Some(section.mid.as_str()) == mid.as_deref());
-            self.senders[at].agreed = section.map(|section| (section.codecs.clone(), section.extensions.clone()));
+            let mid = self
+                .connection
+                .rtp_transceiver(self.senders[at].transceiver)
+                .and_then(|transceiver| transceiver.mid().clone());
+            let section = theirs
+                .iter()
+                .find(|section| section.receives && Some(section.mid.as_str()) == mid.as_deref());
+            self.senders[at].agreed =
+                section.map(|section| (section.codecs.clone(), section.extensions.clone()));
         }
     }
 
@@ -242,21 +292,39 @@ impl Peer {
     }
 
     /// A stream to send; flows once both sides have agreed. `number` keeps its track id unique. Returns its SSRC too.
-    pub(crate) fn add_sender(&mut self, user: &User, medium: Medium, codec: &Codec, number: u64) -> Result<(SenderId, u32), Refusal> {
+    pub(crate) fn add_sender(
+        &mut self,
+        user: &User,
+        medium: Medium,
+        codec: &Codec,
+        number: u64,
+    ) -> Result<(SenderId, u32), Refusal> {
         if let Some(idle) = self.reuse(user, medium, codec, number)? {
             return Ok(idle);
         }
         let (ssrc, repair) = (rand::random(), rand::random());
         let track = track(user, medium, codec, number, (ssrc, repair));
-        let init = RTCRtpTransceiverInit { direction: RTCRtpTransceiverDirection::Sendonly, streams: Vec::new(), send_encodings: Vec::new() };
+        let init = RTCRtpTransceiverInit {
+            direction: RTCRtpTransceiverDirection::Sendonly,
+            streams: Vec::new(),
+            send_encodings: Vec::new(),
+        };
         let transceiver = self.connection.add_transceiver_from_track(track, Some(init))?;
         let (codec, state) = (codec.clone(), SenderState::InUse);
         self.senders.push(Sender { transceiver, medium, codec, ssrc, repair, state, agreed: None });
         Ok((SenderId(self.senders.len() - 1), ssrc))
     }
 
-    fn reuse(&mut self, user: &User, medium: Medium, codec: &Codec, number: u64) -> Result<Option<(SenderId, u32)>, Refusal> {
-        let fits = |sender: &Sender| sender.state == SenderState::Idle && sender.medium == medium && sender.codec.accepts(codec);
+    fn reuse(
+        &mut self,
+        user: &User,
+        medium: Medium,
+        codec: &Codec,
+        number: u64,
+    ) -> Result<Option<(SenderId, u32)>, Refusal> {
+        let fits = |sender: &Sender| {
+            sender.state == SenderState::Idle && sender.medium == medium && sender.codec.accepts(codec)
+        };
         let Some(at) = self.senders.iter().position(fits) else { return Ok(None) };
         let sender = &mut self.senders[at];
         let track = track(user, medium, &sender.codec, number, (sender.ssrc, sender.repair));
@@ -288,10 +356,21 @@ impl Peer {
 
     /// A datagram has come.
     pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) {
-        let Some(socket) = self.sockets.iter().find(|socket| socket.local == path.local && socket.transport == path.transport) else { return };
-        let transport_protocol = if path.transport == Transport::Udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
-        let transport = TransportContext { local_addr: socket.known_as, peer_addr: path.remote, transport_protocol, ecn: None };
-        if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) }) {
+        let Some(socket) = self
+            .sockets
+            .iter()
+            .find(|socket| socket.local == path.local && socket.transport == path.transport)
+        else {
+            return;
+        };
+        let transport_protocol =
+            if path.transport == Transport::Udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
+        let peer_addr = self.route.arrived(now, path, datagram);
+        let transport =
+            TransportContext { local_addr: socket.known_as, peer_addr, transport_protocol, ecn: None };
+        if let Err(error) =
+            self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) })
+        {
             tracing::debug!("datagram refused: {error}");
         }
         // A handshake may follow the nominating check in the same batch: it is dropped unless the check's effect is seen first.
@@ -332,7 +411,14 @@ impl Peer {
     /// Sends a sender report of one of our streams.
     pub(crate) fn send_report(&mut self, now: Instant, report: Report) {
         let Report { ssrc, ntp, rtp, packets, bytes } = report;
-        let report = SenderReport { ssrc, ntp_time: ntp, rtp_time: rtp, packet_count: packets, octet_count: bytes, ..Default::default() };
+        let report = SenderReport {
+            ssrc,
+            ntp_time: ntp,
+            rtp_time: rtp,
+            packet_count: packets,
+            octet_count: bytes,
+            ..Default::default()
+        };
         self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]));
     }
 
@@ -349,13 +435,20 @@ impl Peer {
     }
 
     /// Gives out every datagram that is ready.
-    pub(crate) fn flush(&mut self, out: &mut dyn FnMut(Path, &[u8])) {
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
         self.pump();
         while let Some(written) = self.connection.poll_write() {
-            let transport = if written.transport.transport_protocol == TransportProtocol::TCP { Transport::Tcp } else { Transport::Udp };
-            let known = |socket: &&Socket| socket.known_as == written.transport.local_addr && socket.transport == transport;
+            let transport = if written.transport.transport_protocol == TransportProtocol::TCP {
+                Transport::Tcp
+            } else {
+                Transport::Udp
+            };
+            let known = |socket: &&Socket| {
+                socket.known_as == written.transport.local_addr && socket.transport == transport
+            };
             let Some(socket) = self.sockets.iter().find(known) else { continue };
-            out(Path { local: socket.local, remote: written.transport.peer_addr, transport }, &written.message);
+            let path = Path { local: socket.local, remote: written.transport.peer_addr, transport };
+            out(self.route.leaving(now, path, &written.message), &written.message);
         }
     }
 
@@ -384,14 +477,27 @@ impl Peer {
 fn sockets(config: &Config) -> Vec<Socket> {
     let mut sockets: Vec<Socket> = Vec::new();
     for candidate in &config.candidates {
-        if !sockets.iter().any(|socket| socket.local == candidate.local && socket.transport == candidate.transport) {
-            sockets.push(Socket { local: candidate.local, transport: candidate.transport, known_as: candidate.address });
+        if !sockets
+            .iter()
+            .any(|socket| socket.local == candidate.local && socket.transport == candidate.transport)
+        {
+            sockets.push(Socket {
+                local: candidate.local,
+                transport: candidate.transport,
+                known_as: candidate.address,
+            });
         }
     }
     sockets
 }
 
-fn track(user: &User, medium: Medium, codec: &Codec, number: u64, (ssrc, repair): (u32, u32)) -> MediaStreamTrack {
+fn track(
+    user: &User,
+    medium: Medium,
+    codec: &Codec,
+    number: u64,
+    (ssrc, repair): (u32, u32),
+) -> MediaStreamTrack {
     let picture = medium.is_picture();
     let kind = if picture { RtpCodecKind::Video } else { RtpCodecKind::Audio };
     let rtx = picture.then_some(RTCRtpRtxParameters { ssrc: repair });

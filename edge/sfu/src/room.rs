@@ -26,7 +26,8 @@ impl Room {
 
     /// Tracks of one session.
     pub(crate) fn tracks_of(&self, owner: PeerId) -> Vec<TrackId> {
-        let mut ids: Vec<TrackId> = self.tracks.values().filter(|track| track.owner == owner).map(|track| track.id).collect();
+        let mut ids: Vec<TrackId> =
+            self.tracks.values().filter(|track| track.owner == owner).map(|track| track.id).collect();
         ids.sort_unstable();
         ids
     }

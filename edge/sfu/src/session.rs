@@ -56,7 +56,8 @@ impl Session {
         if *of == self.user {
             return None;
         }
-        let wish = self.wishes.get(&(of.clone(), Some(medium))).or_else(|| self.wishes.get(&(of.clone(), None)));
+        let wish =
+            self.wishes.get(&(of.clone(), Some(medium))).or_else(|| self.wishes.get(&(of.clone(), None)));
         let unasked = match &self.role {
             Role::Member(Reception::Everything) => Wish::UpTo(Layer::Full),
             Role::Player { of: played } if played == of => Wish::UpTo(Layer::Full),
@@ -96,7 +97,11 @@ impl Session {
     pub(crate) fn medium(&mut self, mid: &Mid) -> Medium {
         let sending = self.peer.sending();
         let kind = sending.iter().find(|(other, _)| other == mid).map(|(_, kind)| *kind);
-        let (first, other) = if kind == Some(Kind::Audio) { (Medium::Audio, Medium::ScreenAudio) } else { (Medium::Video, Medium::Screen) };
+        let (first, other) = if kind == Some(Kind::Audio) {
+            (Medium::Audio, Medium::ScreenAudio)
+        } else {
+            (Medium::Video, Medium::Screen)
+        };
         let said = self.screens.contains(mid);
         if let Some(known) = self.media.get(mid)
             && (!said || *known == other)

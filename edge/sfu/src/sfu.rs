@@ -59,7 +59,11 @@ impl Sfu {
         if config.candidates.is_empty() {
             return Err(ConfigError::NoCandidate);
         }
-        if let Some(bad) = config.candidates.iter().find(|candidate| candidate.address.ip().is_unspecified() || candidate.address.port() == 0) {
+        if let Some(bad) = config
+            .candidates
+            .iter()
+            .find(|candidate| candidate.address.ip().is_unspecified() || candidate.address.port() == 0)
+        {
             return Err(ConfigError::Unreachable(bad.address));
         }
         Ok(Self {
@@ -138,7 +142,7 @@ impl Sfu {
         self.ask_keyframes(now, id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let demux = &mut self.demux;
-        session.peer.flush(&mut |path, datagram| {
+        session.peer.flush(now, &mut |path, datagram| {
             demux.sent(id, path, datagram);
             out(path, datagram);
         });
@@ -148,7 +152,8 @@ impl Sfu {
     fn take_events(&mut self, now: Instant, id: PeerId) {
         while let Some(event) = self.sessions.get_mut(&id).and_then(|session| session.peer.poll_event()) {
             let Some(session) = self.sessions.get_mut(&id) else { return };
-            session.standing = if event == PeerEvent::Connected { Standing::Connected } else { Standing::Apart };
+            session.standing =
+                if event == PeerEvent::Connected { Standing::Connected } else { Standing::Apart };
             self.events.push_back(match event {
                 PeerEvent::Connected => Event::Connected { peer: id },
                 PeerEvent::Lost => Event::Lost { peer: id },

@@ -71,7 +71,13 @@ pub(crate) struct Out {
 }
 
 impl Track {
-    pub(crate) fn new(id: TrackId, (owner, user): (PeerId, User), medium: Medium, stream: &Stream, muting: Muting) -> Self {
+    pub(crate) fn new(
+        id: TrackId,
+        (owner, user): (PeerId, User),
+        medium: Medium,
+        stream: &Stream,
+        muting: Muting,
+    ) -> Self {
         Self {
             id,
             owner,
@@ -113,20 +119,35 @@ impl Track {
         }
         let report = self.layers[at].report;
         for leg in &mut self.legs {
-            let Some(former) = choose(&mut self.layers, now, leg.source(), leg.up_to, packet.ssrc, keyframe) else { continue };
+            let Some(former) = choose(&mut self.layers, now, leg.source(), leg.up_to, packet.ssrc, keyframe)
+            else {
+                continue;
+            };
             let Some(taken) = leg.take(now, packet, self.codec.clock_rate) else { continue };
-            let report = report.filter(|_| former != Some(packet.ssrc)).and_then(|(ntp, rtp)| leg.report(now, ntp, rtp));
+            let report = report
+                .filter(|_| former != Some(packet.ssrc))
+                .and_then(|(ntp, rtp)| leg.report(now, ntp, rtp));
             out.push(Out { peer: leg.peer, packet: taken, report });
         }
     }
 
     /// Gives a packet to the recorder, if it is of the layer that is recorded.
-    pub(crate) fn tap(&mut self, now: Instant, arrival_us: i64, packet: &Packet, tap: &mut dyn Tap, wire: &mut BytesMut) {
+    pub(crate) fn tap(
+        &mut self,
+        now: Instant,
+        arrival_us: i64,
+        packet: &Packet,
+        tap: &mut dyn Tap,
+        wire: &mut BytesMut,
+    ) {
         if self.muting == Muting::Muted {
             return;
         }
         let keyframe = self.medium.is_picture() && starts_keyframe(&self.codec, &packet.payload);
-        let Some(former) = choose(&mut self.layers, now, self.tapped, Wanted::Full, packet.ssrc, keyframe) else { return };
+        let Some(former) = choose(&mut self.layers, now, self.tapped, Wanted::Full, packet.ssrc, keyframe)
+        else {
+            return;
+        };
         if former != Some(packet.ssrc) {
             self.tapped = Some(packet.ssrc);
             if let Some(layer) = self.layers.iter().find(|layer| layer.stream.ssrc == packet.ssrc) {
@@ -153,15 +174,25 @@ impl Track {
 
     /// A subscriber needs a keyframe of what it gets.
     pub(crate) fn want_keyframe_for(&mut self, leg: u32) {
-        let Some(source) = self.legs.iter().find(|other| other.ssrc == leg).and_then(Leg::source) else { return };
+        let Some(source) = self.legs.iter().find(|other| other.ssrc == leg).and_then(Leg::source) else {
+            return;
+        };
         if let Some(layer) = self.layers.iter_mut().find(|layer| layer.stream.ssrc == source) {
             layer.keyframes.want();
         }
     }
 
     /// The publisher tells how its clock goes. Returns what the subscribers of that layer are told.
-    pub(crate) fn report(&mut self, now: Instant, ssrc: u32, ntp: u64, rtp: u32) -> Vec<(PeerId, crate::forward::Report)> {
-        let Some(layer) = self.layers.iter_mut().find(|layer| layer.stream.ssrc == ssrc) else { return Vec::new() };
+    pub(crate) fn report(
+        &mut self,
+        now: Instant,
+        ssrc: u32,
+        ntp: u64,
+        rtp: u32,
+    ) -> Vec<(PeerId, crate::forward::Report)> {
+        let Some(layer) = self.layers.iter_mut().find(|layer| layer.stream.ssrc == ssrc) else {
+            return Vec::new();
+        };
         layer.report = Some((ntp, rtp));
         let legs = self.legs.iter_mut().filter(|leg| leg.source() == Some(ssrc));
         legs.filter_map(|leg| Some((leg.peer, leg.report(now, ntp, rtp)?))).collect()
@@ -175,7 +206,14 @@ impl Track {
 
 /// Whether a receiver that gets `source` and wants at most `up_to` shall get this packet, and what it got before. Layers change only
 /// at a keyframe of the new one, which is asked for.
-fn choose(layers: &mut [Layer], now: Instant, source: Option<u32>, up_to: Wanted, ssrc: u32, keyframe: bool) -> Option<Option<u32>> {
+fn choose(
+    layers: &mut [Layer],
+    now: Instant,
+    source: Option<u32>,
+    up_to: Wanted,
+    ssrc: u32,
+    keyframe: bool,
+) -> Option<Option<u32>> {
     if layers.len() == 1 {
         return Some(source);
     }

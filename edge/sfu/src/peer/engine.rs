@@ -10,7 +10,9 @@ use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
-use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+};
 use rtc::shared::error::Error;
 
 use crate::format;
@@ -52,7 +54,11 @@ const EXTENSIONS: [(&str, bool, bool); 9] = [
 ];
 
 /// A connection that has seen nothing yet.
-pub(super) fn build(certificate: &RTCCertificate, exchange: Exchange, now: std::time::Instant) -> Result<RTCPeerConnection, Error> {
+pub(super) fn build(
+    certificate: &RTCCertificate,
+    exchange: Exchange,
+    now: std::time::Instant,
+) -> Result<RTCPeerConnection, Error> {
     let settings = SettingEngineBuilder::new()
         // The cipher follows the client's order, and browsers name the slow one first (AES-CM with SHA-1: 1.2 µs more per packet).
         .with_srtp_protection_profiles(vec![SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80])
@@ -72,18 +78,29 @@ pub(super) fn build(certificate: &RTCCertificate, exchange: Exchange, now: std::
 fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
     let opus = codec("audio/opus", 48_000, 2, "minptime=10;useinbandfec=1", &[("transport-cc", "")]);
-    engine.register_codec(RTCRtpCodecParameters { rtp_codec: opus, payload_type: 111 }, RtpCodecKind::Audio)?;
+    engine
+        .register_codec(RTCRtpCodecParameters { rtp_codec: opus, payload_type: 111 }, RtpCodecKind::Audio)?;
     let feedback = [("ccm", "fir"), ("nack", ""), ("nack", "pli"), ("transport-cc", "")];
     for (payload_type, mime, fmtp) in PICTURES {
         let picture = codec(mime, 90_000, 0, fmtp, &feedback);
-        engine.register_codec(RTCRtpCodecParameters { rtp_codec: picture, payload_type }, RtpCodecKind::Video)?;
+        engine.register_codec(
+            RTCRtpCodecParameters { rtp_codec: picture, payload_type },
+            RtpCodecKind::Video,
+        )?;
         let repair = codec("video/rtx", 90_000, 0, &format!("apt={payload_type}"), &[]);
-        engine.register_codec(RTCRtpCodecParameters { rtp_codec: repair, payload_type: payload_type + 1 }, RtpCodecKind::Video)?;
+        engine.register_codec(
+            RTCRtpCodecParameters { rtp_codec: repair, payload_type: payload_type + 1 },
+            RtpCodecKind::Video,
+        )?;
     }
     for (uri, sound, picture) in EXTENSIONS {
         for (kind, wanted) in [(RtpCodecKind::Audio, sound), (RtpCodecKind::Video, picture)] {
             if wanted {
-                engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri: uri.to_owned() }, kind, None)?;
+                engine.register_header_extension(
+                    RTCRtpHeaderExtensionCapability { uri: uri.to_owned() },
+                    kind,
+                    None,
+                )?;
             }
         }
     }
@@ -91,6 +108,14 @@ fn media_engine() -> Result<MediaEngine, Error> {
 }
 
 fn codec(mime: &str, clock_rate: u32, channels: u16, fmtp: &str, feedback: &[(&str, &str)]) -> RTCRtpCodec {
-    let feedback = feedback.iter().map(|(typ, parameter)| RTCPFeedback { typ: (*typ).to_owned(), parameter: (*parameter).to_owned() });
-    RTCRtpCodec { mime_type: mime.to_owned(), clock_rate, channels, sdp_fmtp_line: fmtp.to_owned(), rtcp_feedback: feedback.collect() }
+    let feedback = feedback
+        .iter()
+        .map(|(typ, parameter)| RTCPFeedback { typ: (*typ).to_owned(), parameter: (*parameter).to_owned() });
+    RTCRtpCodec {
+        mime_type: mime.to_owned(),
+        clock_rate,
+        channels,
+        sdp_fmtp_line: fmtp.to_owned(),
+        rtcp_feedback: feedback.collect(),
+    }
 }

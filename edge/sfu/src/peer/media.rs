@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rtc::interceptor::{
-    Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder, NackResponderInterceptor, Packet as Library, RTCPFeedback,
-    RTPHeaderExtension, ReceiverReportBuilder, ReceiverReportInterceptor, StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
+    Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder,
+    NackResponderInterceptor, Packet as Library, RTCPFeedback, RTPHeaderExtension, ReceiverReportBuilder,
+    ReceiverReportInterceptor, StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
     TwccSenderBuilder, TwccSenderInterceptor,
 };
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
@@ -44,11 +45,17 @@ const NACK_SKIP: u16 = 2;
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Media(Arc<Stream>, Packet),
-    SenderReport { ssrc: u32, ntp: u64, rtp: u32 },
+    SenderReport {
+        ssrc: u32,
+        ntp: u64,
+        rtp: u32,
+    },
     /// How one of our streams arrives there.
     Receipt(Receipt),
     /// A keyframe of one of our streams is needed.
-    KeyframeWanted { ssrc: u32 },
+    KeyframeWanted {
+        ssrc: u32,
+    },
 }
 
 /// A report block (RFC 3550, section 6.4.1).
@@ -108,7 +115,10 @@ pub(super) struct MediaTap {
 
 impl MediaTap {
     pub(super) fn new(exchange: Exchange) -> Self {
-        let generator = NackGeneratorBuilder::new().with_interval(NACK_INTERVAL).with_max_nacks_per_packet(MAX_NACKS).with_skip_last_n(NACK_SKIP);
+        let generator = NackGeneratorBuilder::new()
+            .with_interval(NACK_INTERVAL)
+            .with_max_nacks_per_packet(MAX_NACKS)
+            .with_skip_last_n(NACK_SKIP);
         Self {
             exchange,
             responder: NackResponderBuilder::new().with_size(SENT_PACKETS).build(),
@@ -206,7 +216,11 @@ fn read(packet: rtc::rtp::packet::Packet) -> Packet {
         sequence: header.sequence_number,
         timestamp: header.timestamp,
         ssrc: header.ssrc,
-        extensions: header.extensions.into_iter().map(|extension| (extension.id, extension.payload)).collect(),
+        extensions: header
+            .extensions
+            .into_iter()
+            .map(|extension| (extension.id, extension.payload))
+            .collect(),
         payload: packet.payload,
     }
 }
@@ -324,7 +338,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()].into_iter().flatten().min()
+        [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -117,7 +117,10 @@ fn read_rtpmap(section: &mut Section, value: &str) -> Option<()> {
         payload_type: payload_type.parse().ok()?,
         mime: format!("{kind}/{name}"),
         clock_rate: parts.next()?.parse().ok()?,
-        channels: parts.next().and_then(|channels| channels.parse().ok()).unwrap_or(u16::from(section.kind == Kind::Audio)),
+        channels: parts
+            .next()
+            .and_then(|channels| channels.parse().ok())
+            .unwrap_or(u16::from(section.kind == Kind::Audio)),
         fmtp: String::new(),
     });
     Some(())
@@ -178,7 +181,7 @@ pub(crate) fn sanitize(sdp: &str, families: Families) -> String {
     let mut clean = String::with_capacity(sdp.len());
     let mut candidates = 0;
     for line in sdp.lines().map(str::trim_end) {
-        if let Some(candidate) = line.strip_prefix("a=") .filter(|rest| rest.starts_with("candidate:")) {
+        if let Some(candidate) = line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:")) {
             candidates += 1;
             if candidates > MAX_CANDIDATES || !usable(candidate, families) {
                 continue;
@@ -208,7 +211,11 @@ impl Families {
     fn hold(self, ip: IpAddr) -> bool {
         let family = if ip.is_ipv4() { self.v4 } else { self.v6 };
         let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-        family && !ip.is_unspecified() && !ip.is_multicast() && !broadcast && (self.loopback || !ip.is_loopback())
+        family
+            && !ip.is_unspecified()
+            && !ip.is_multicast()
+            && !broadcast
+            && (self.loopback || !ip.is_loopback())
     }
 }
 
@@ -240,7 +247,10 @@ pub(crate) fn dress(sdp: &str, candidates: &[Candidate], limits: Limits) -> Stri
         }
         if first && (section.sends || section.receives || section.kind == Kind::Other) {
             first = false;
-            candidates.iter().enumerate().for_each(|(at, candidate)| write_candidate(&mut dressed, at, candidate));
+            candidates
+                .iter()
+                .enumerate()
+                .for_each(|(at, candidate)| write_candidate(&mut dressed, at, candidate));
             dressed.push_str("a=end-of-candidates\r\n");
         }
     }
@@ -273,7 +283,9 @@ fn write_line(out: &mut String, line: &str, section: &Section, limits: Limits) {
 
 fn is_opus(section: &Section, fmtp: &str) -> bool {
     let payload_type = fmtp.split(' ').next().and_then(|number| number.parse().ok());
-    section.codecs.iter().any(|codec| Some(codec.payload_type) == payload_type && codec.mime.eq_ignore_ascii_case("audio/opus"))
+    section.codecs.iter().any(|codec| {
+        Some(codec.payload_type) == payload_type && codec.mime.eq_ignore_ascii_case("audio/opus")
+    })
 }
 
 /// Priorities as RFC 8445, section 5.1.2.1: UDP before TCP before relays, and in the order of the settings.
@@ -293,7 +305,8 @@ fn write_candidate(out: &mut String, at: usize, candidate: &Candidate) {
         CandidateKind::Relay => "relay raddr 0.0.0.0 rport 0",
     };
     let passive = if candidate.transport == Transport::Tcp { " tcptype passive" } else { "" };
-    let _ = write!(out, "a=candidate:{} 1 {transport} {priority} {ip} {port} typ {kind}{passive}\r\n", at + 1);
+    let _ =
+        write!(out, "a=candidate:{} 1 {transport} {priority} {ip} {port} typ {kind}{passive}\r\n", at + 1);
 }
 
 #[cfg(test)]
@@ -334,8 +347,15 @@ mod tests {
         assert!(clean.contains("10.0.0.1"));
         assert!(!clean.contains("0e.local"));
         let families = Families { v4: true, v6: false, loopback: false };
-        for bad in ["candidate:1 1 udp 1 ::1 9 typ host", "candidate:1 1 udp 1 127.0.0.1 9 typ host", "candidate:1 1 tcp 1 10.0.0.1 9 typ host",
-            "candidate:1 1 udp 1 224.0.0.1 9 typ host", "candidate:1 1 udp 1 10.0.0.1 0 typ host", "candidate:1 1 udp", ""] {
+        for bad in [
+            "candidate:1 1 udp 1 ::1 9 typ host",
+            "candidate:1 1 udp 1 127.0.0.1 9 typ host",
+            "candidate:1 1 tcp 1 10.0.0.1 9 typ host",
+            "candidate:1 1 udp 1 224.0.0.1 9 typ host",
+            "candidate:1 1 udp 1 10.0.0.1 0 typ host",
+            "candidate:1 1 udp",
+            "",
+        ] {
             assert!(!usable(bad, families), "{bad}");
         }
     }

@@ -79,7 +79,9 @@ impl Streams {
     /// What a packet is.
     pub(super) fn find(&mut self, packet: Packet) -> Found {
         match self.uses.get(&packet.ssrc) {
-            Some(Use::Media(stream)) if stream.codec.payload_type == packet.payload_type => Found::Media(Arc::clone(stream), packet, First::Known),
+            Some(Use::Media(stream)) if stream.codec.payload_type == packet.payload_type => {
+                Found::Media(Arc::clone(stream), packet, First::Known)
+            }
             Some(Use::Repair(of)) => self.unwrap(*of, packet),
             _ => self.learn(packet),
         }
@@ -97,7 +99,9 @@ impl Streams {
         }
         let section = &self.sections[section];
         let is_repair = section.repairs.iter().any(|(payload_type, _)| *payload_type == packet.payload_type);
-        let Some(codec) = section.codecs.iter().find(|codec| codec.payload_type == packet.payload_type && !is_repair) else {
+        let Some(codec) =
+            section.codecs.iter().find(|codec| codec.payload_type == packet.payload_type && !is_repair)
+        else {
             return Found::Nothing;
         };
         let (mid, codec, extensions) = (section.mid.clone(), codec.clone(), section.extensions.clone());
@@ -108,7 +112,12 @@ impl Streams {
 
     /// The section of an unknown SSRC, its layer, and the SSRC that it repairs.
     fn place(&self, packet: &Packet) -> Option<(usize, Arc<str>, Option<u32>)> {
-        let sending = || self.sections.iter().enumerate().filter(|(_, section)| section.sends && section.kind != Kind::Other);
+        let sending = || {
+            self.sections
+                .iter()
+                .enumerate()
+                .filter(|(_, section)| section.sends && section.kind != Kind::Other)
+        };
         for (at, section) in sending() {
             if let Some((of, _)) = section.groups.iter().find(|(_, repair)| *repair == packet.ssrc) {
                 return Some((at, "".into(), Some(*of)));
@@ -122,12 +131,16 @@ impl Streams {
             return Some((at, Arc::clone(&stream.rid), None));
         }
         let text = |section: &Section, uri| text(packet, &section.extensions, uri);
-        let (at, section) = sending().find(|(_, section)| text(section, MID) == Some(section.mid.as_str())).or_else(|| self.only(packet))?;
+        let (at, section) = sending()
+            .find(|(_, section)| text(section, MID) == Some(section.mid.as_str()))
+            .or_else(|| self.only(packet))?;
         if let Some(repaired) = text(section, REPAIRED_RID) {
             return Some((at, "".into(), Some(self.layer(&section.mid, repaired)?)));
         }
         match text(section, RID) {
-            Some(rid) => section.rids.iter().find(|known| &***known == rid).map(|rid| (at, Arc::clone(rid), None)),
+            Some(rid) => {
+                section.rids.iter().find(|known| &***known == rid).map(|rid| (at, Arc::clone(rid), None))
+            }
             None if section.rids.is_empty() => Some((at, "".into(), None)),
             None => None,
         }
@@ -135,7 +148,9 @@ impl Streams {
 
     /// The one section on which this payload type is sent, for clients that name no SSRC.
     fn only(&self, packet: &Packet) -> Option<(usize, &Section)> {
-        let takes = |section: &Section| section.sends && section.codecs.iter().any(|codec| codec.payload_type == packet.payload_type);
+        let takes = |section: &Section| {
+            section.sends && section.codecs.iter().any(|codec| codec.payload_type == packet.payload_type)
+        };
         let mut fitting = self.sections.iter().enumerate().filter(|(_, section)| takes(section));
         fitting.next().filter(|_| fitting.next().is_none())
     }
@@ -149,8 +164,16 @@ impl Streams {
 
     /// The packet that a retransmission holds (RFC 4588, section 4): its number comes first in the payload.
     fn unwrap(&mut self, of: u32, mut packet: Packet) -> Found {
-        let apt = |section: &Section| section.repairs.iter().find(|(payload_type, _)| *payload_type == packet.payload_type).map(|(_, apt)| *apt);
-        let Some(payload_type) = self.sections.iter().filter(|section| section.sends).find_map(apt) else { return Found::Nothing };
+        let apt = |section: &Section| {
+            section
+                .repairs
+                .iter()
+                .find(|(payload_type, _)| *payload_type == packet.payload_type)
+                .map(|(_, apt)| *apt)
+        };
+        let Some(payload_type) = self.sections.iter().filter(|section| section.sends).find_map(apt) else {
+            return Found::Nothing;
+        };
         let &[high, low, ..] = &packet.payload[..] else { return Found::Nothing };
         if packet.payload.len() == 2 {
             return Found::Nothing;
@@ -181,14 +204,30 @@ mod tests {
         a=fmtp:97 apt=96\r\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
         a=extmap:3 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\na=rid:q send\r\na=rid:f send\r\n";
 
-    fn packet(ssrc: u32, payload_type: u8, extensions: &[(u8, &'static str)], payload: &'static [u8]) -> Packet {
-        let extensions = extensions.iter().map(|(id, value)| (*id, Bytes::from_static(value.as_bytes()))).collect();
-        Packet { marker: false, payload_type, sequence: 9, timestamp: 0, ssrc, extensions, payload: Bytes::from_static(payload) }
+    fn packet(
+        ssrc: u32,
+        payload_type: u8,
+        extensions: &[(u8, &'static str)],
+        payload: &'static [u8],
+    ) -> Packet {
+        let extensions =
+            extensions.iter().map(|(id, value)| (*id, Bytes::from_static(value.as_bytes()))).collect();
+        Packet {
+            marker: false,
+            payload_type,
+            sequence: 9,
+            timestamp: 0,
+            ssrc,
+            extensions,
+            payload: Bytes::from_static(payload),
+        }
     }
 
     fn media(found: Found) -> Option<(String, u16, Bytes)> {
         match found {
-            Found::Media(stream, packet, _) => Some((stream.rid.to_string(), packet.sequence, packet.payload)),
+            Found::Media(stream, packet, _) => {
+                Some((stream.rid.to_string(), packet.sequence, packet.payload))
+            }
             Found::Nothing => None,
         }
     }
@@ -211,8 +250,14 @@ mod tests {
         streams.agree(sections(SIMULCAST));
         assert!(media(streams.find(packet(6, 97, &[(1, "1"), (3, "f")], &[0, 7, 1]))).is_none());
         streams.find(packet(5, 96, &[(1, "1"), (2, "f")], b"x"));
-        assert_eq!(media(streams.find(packet(6, 97, &[(1, "1"), (3, "f")], &[0, 7, 1]))), Some(("f".into(), 7, Bytes::from_static(&[1]))));
-        assert_eq!(media(streams.find(packet(6, 97, &[], &[0, 8, 2]))), Some(("f".into(), 8, Bytes::from_static(&[2]))));
+        assert_eq!(
+            media(streams.find(packet(6, 97, &[(1, "1"), (3, "f")], &[0, 7, 1]))),
+            Some(("f".into(), 7, Bytes::from_static(&[1])))
+        );
+        assert_eq!(
+            media(streams.find(packet(6, 97, &[], &[0, 8, 2]))),
+            Some(("f".into(), 8, Bytes::from_static(&[2])))
+        );
         assert!(media(streams.find(packet(6, 97, &[], &[0, 8]))).is_none(), "a probe holds nothing");
     }
 

@@ -42,7 +42,8 @@ impl Sfu {
             Ok(peer) => peer,
             Err(error) => return self.refuse(id, SignalError::Internal(error.to_string())),
         };
-        let manners = if matches!(role, Role::Member(_)) { Manners::BothOffer } else { Manners::ClientOffers };
+        let manners =
+            if matches!(role, Role::Member(_)) { Manners::BothOffer } else { Manners::ClientOffers };
         let at = self.unix_us(now);
         let there = self.rooms.entry(room.clone()).or_default();
         there.mark(&user, None, at, TapMark::Joined);
@@ -56,7 +57,7 @@ impl Sfu {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         session.peer.close();
         let farewells = &mut self.farewells;
-        session.peer.flush(&mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
+        session.peer.flush(now, &mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
         self.demux.remove(id);
         self.timers.remove(id);
         let at = self.unix_us(now);
@@ -92,7 +93,11 @@ impl Sfu {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.mute(medium, muting);
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
-        for track in room.tracks.values_mut().filter(|track| track.owner == id && medium.is_none_or(|only| only == track.medium)) {
+        for track in room
+            .tracks
+            .values_mut()
+            .filter(|track| track.owner == id && medium.is_none_or(|only| only == track.medium))
+        {
             if track.muting == Muting::Muted && muting == Muting::Unmuted {
                 track.want_keyframes();
             }
@@ -124,8 +129,12 @@ impl Sfu {
         for session in members.iter().filter_map(|id| self.sessions.get(id)) {
             there.mark(&session.user, None, at, TapMark::Joined);
         }
-        let muted: Vec<(User, Medium)> =
-            there.tracks.values().filter(|track| track.muting == Muting::Muted).map(|track| (track.user.clone(), track.medium)).collect();
+        let muted: Vec<(User, Medium)> = there
+            .tracks
+            .values()
+            .filter(|track| track.muting == Muting::Muted)
+            .map(|track| (track.user.clone(), track.medium))
+            .collect();
         for (user, medium) in muted {
             there.mark(&user, Some(medium), at, TapMark::Muted);
         }

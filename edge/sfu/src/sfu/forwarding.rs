@@ -18,7 +18,9 @@ impl Sfu {
                         self.forward(now, arrival, id, track, &packet);
                     }
                 }
-                Inbound::SenderReport { ssrc, ntp, rtp } => self.forward_report(now, arrival, id, ssrc, (ntp, rtp)),
+                Inbound::SenderReport { ssrc, ntp, rtp } => {
+                    self.forward_report(now, arrival, id, ssrc, (ntp, rtp))
+                }
                 Inbound::Receipt(receipt) => self.note_receipt(now, id, &receipt),
                 Inbound::KeyframeWanted { ssrc } => self.want_keyframe(id, ssrc),
             }
@@ -45,7 +47,14 @@ impl Sfu {
         self.outs = outs;
     }
 
-    fn forward_report(&mut self, now: Instant, arrival: Arrival, id: PeerId, ssrc: u32, (ntp, rtp): (u64, u32)) {
+    fn forward_report(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        id: PeerId,
+        ssrc: u32,
+        (ntp, rtp): (u64, u32),
+    ) {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(track) = session.sources.get(&ssrc) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
@@ -64,7 +73,10 @@ impl Sfu {
     fn note_receipt(&mut self, now: Instant, id: PeerId, receipt: &Receipt) {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(track) = session.legs.get(&receipt.ssrc) else { return };
-        let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track)) else { return };
+        let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track))
+        else {
+            return;
+        };
         let clock_rate = track.codec.clock_rate;
         if let Some(leg) = track.legs.iter_mut().find(|leg| leg.ssrc == receipt.ssrc) {
             leg.on_receipt(now, receipt, clock_rate);
@@ -75,7 +87,10 @@ impl Sfu {
     fn want_keyframe(&mut self, id: PeerId, ssrc: u32) {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(track) = session.legs.get(&ssrc) else { return };
-        let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track)) else { return };
+        let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track))
+        else {
+            return;
+        };
         track.want_keyframe_for(ssrc);
         let owner = track.owner;
         self.mark(owner);

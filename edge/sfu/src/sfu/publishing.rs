@@ -23,7 +23,8 @@ impl Sfu {
         let medium = session.medium(&stream.mid);
         let room = session.room.clone();
         let same = |track: &&Track| track.owner == id && track.mid == stream.mid;
-        let known = self.rooms.get(&room)?.tracks.values().find(same).map(|track| (track.id, track.codec.clone()));
+        let known =
+            self.rooms.get(&room)?.tracks.values().find(same).map(|track| (track.id, track.codec.clone()));
         let track = match known {
             Some((track, codec)) if codec == stream.codec => track,
             other => {
@@ -32,7 +33,8 @@ impl Sfu {
                 }
                 let session = self.sessions.get(&id)?;
                 let number = TrackId(self.next_track + 1);
-                let track = Track::new(number, (id, session.user.clone()), medium, stream, session.muting(medium));
+                let track =
+                    Track::new(number, (id, session.user.clone()), medium, stream, session.muting(medium));
                 self.publish(now, id, &room, track);
                 number
             }
@@ -59,7 +61,9 @@ impl Sfu {
 
     /// A track is no more: its legs end, and everybody is told.
     pub(super) fn unpublish(&mut self, room: &RoomId, track: TrackId) {
-        let Some(track) = self.rooms.get_mut(room).and_then(|there| there.tracks.remove(&track)) else { return };
+        let Some(track) = self.rooms.get_mut(room).and_then(|there| there.tracks.remove(&track)) else {
+            return;
+        };
         for leg in &track.legs {
             self.drop_leg(leg);
         }
@@ -95,7 +99,9 @@ impl Sfu {
     /// Brings one leg into line.
     fn subscribe(&mut self, _now: Instant, id: PeerId, room: &RoomId, track: TrackId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(track) = self.rooms.get_mut(room).and_then(|there| there.tracks.get_mut(&track)) else { return };
+        let Some(track) = self.rooms.get_mut(room).and_then(|there| there.tracks.get_mut(&track)) else {
+            return;
+        };
         if track.owner == id {
             return;
         }
@@ -103,15 +109,17 @@ impl Sfu {
         let present = track.legs.iter().position(|leg| leg.peer == id);
         match (wanted, present) {
             (Some(up_to), Some(at)) => track.legs[at].up_to = up_to,
-            (Some(up_to), None) => match session.peer.add_sender(&track.user, track.medium, &track.codec, track.id.0) {
-                Ok((sender, ssrc)) => {
-                    track.legs.push(Leg::new(id, sender, ssrc, up_to));
-                    session.legs.insert(ssrc, track.id);
-                    session.negotiation.want();
-                    self.mark(id);
+            (Some(up_to), None) => {
+                match session.peer.add_sender(&track.user, track.medium, &track.codec, track.id.0) {
+                    Ok((sender, ssrc)) => {
+                        track.legs.push(Leg::new(id, sender, ssrc, up_to));
+                        session.legs.insert(ssrc, track.id);
+                        session.negotiation.want();
+                        self.mark(id);
+                    }
+                    Err(error) => tracing::warn!(peer.id = %id, "could not add a track for {id}: {error}"),
                 }
-                Err(error) => tracing::warn!(peer.id = %id, "could not add a track for {id}: {error}"),
-            },
+            }
             (None, Some(at)) => {
                 let leg = track.legs.swap_remove(at);
                 self.drop_leg(&leg);

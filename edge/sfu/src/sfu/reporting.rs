@@ -22,11 +22,21 @@ fn report_of(name: &RoomId, room: &Room, id: PeerId, session: &Session) -> PeerR
     for track in room.track_ids().iter().filter_map(|track| room.tracks.get(track)) {
         for layer in track.layers.iter().filter(|_| track.owner == id) {
             let (packets, bytes, keyframe_requests) = (layer.packets, layer.bytes, layer.keyframes.count());
-            published.push(TrackReport { medium: track.medium, rid: layer.rid().to_string(), packets, bytes, keyframe_requests });
+            published.push(TrackReport {
+                medium: track.medium,
+                rid: layer.rid().to_string(),
+                packets,
+                bytes,
+                keyframe_requests,
+            });
         }
         for leg in track.legs.iter().filter(|leg| leg.peer == id) {
             let (packets, bytes, quality) = leg.figures();
-            let rid = track.layers.iter().find(|layer| Some(layer.stream.ssrc) == leg.source()).map(|layer| layer.rid().to_string());
+            let rid = track
+                .layers
+                .iter()
+                .find(|layer| Some(layer.stream.ssrc) == leg.source())
+                .map(|layer| layer.rid().to_string());
             received.push(LegReport {
                 of: track.user.clone(),
                 medium: track.medium,

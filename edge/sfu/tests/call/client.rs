@@ -17,7 +17,9 @@ use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::RTCRtpSenderId;
-use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
+};
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
@@ -37,7 +39,8 @@ pub(crate) enum Manners {
 pub(crate) struct Client {
     pub(crate) connection: RTCPeerConnection,
     pub(crate) address: SocketAddr,
-    pub(crate) server: SocketAddr,
+    /// When there is something to do.
+    wake: Instant,
     pub(crate) manners: Manners,
     /// Our own offer waits for an answer.
     pub(crate) offering: bool,
@@ -71,16 +74,21 @@ struct Outgoing {
 }
 
 impl Client {
-    pub(crate) fn new(now: Instant, address: SocketAddr, server: SocketAddr) -> Self {
+    pub(crate) fn new(now: Instant, address: SocketAddr) -> Self {
         let mut engine = MediaEngine::default();
         engine.register_default_codecs().unwrap();
         let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
-        let settings = SettingEngineBuilder::new().with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled).build();
-        let builder = RTCPeerConnectionBuilder::new().with_media_engine(engine).with_setting_engine(settings).with_interceptor_registry(registry);
+        let settings = SettingEngineBuilder::new()
+            .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
+            .build();
+        let builder = RTCPeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_setting_engine(settings)
+            .with_interceptor_registry(registry);
         let mut client = Self {
             connection: builder.build(now).unwrap(),
             address,
-            server,
+            wake: now,
             manners: Manners::Polite,
             offering: false,
             connected: false,
@@ -95,26 +103,39 @@ impl Client {
     }
 
     fn gather(&mut self) {
-        let candidate = format!("candidate:1 1 udp 2130706431 {} {} typ host", self.address.ip(), self.address.port());
+        let candidate =
+            format!("candidate:1 1 udp 2130706431 {} {} typ host", self.address.ip(), self.address.port());
         self.connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() }).unwrap();
     }
 
     /// Publishes sound or pictures from the next offer on.
     pub(crate) fn publish(&mut self, now: Instant, kind: RtpCodecKind) {
         let picture = kind == RtpCodecKind::Video;
-        let (mime, clock_rate, channels) = if picture { ("video/VP8", 90_000, 0) } else { ("audio/opus", 48_000, 2) };
+        let (mime, clock_rate, channels) =
+            if picture { ("video/VP8", 90_000, 0) } else { ("audio/opus", 48_000, 2) };
         let ssrc = u32::from(self.address.port()) * 100 + self.outgoing.len() as u32;
         let codec = RTCRtpCodec { mime_type: mime.into(), clock_rate, channels, ..Default::default() };
         let rtx = picture.then_some(RTCRtpRtxParameters { ssrc: ssrc + 50 });
         let rtp_coding_parameters = RTCRtpCodingParameters { ssrc: Some(ssrc), rtx, ..Default::default() };
         let coding = RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..Default::default() };
-        let track = MediaStreamTrack::new("own".into(), format!("own{ssrc}"), "own".into(), kind, vec![coding]);
+        let track =
+            MediaStreamTrack::new("own".into(), format!("own{ssrc}"), "own".into(), kind, vec![coding]);
         let sender = self.connection.add_track(track).unwrap();
         let (sequence, timestamp) = (ssrc as u16, ssrc);
-        self.outgoing.push(Outgoing { sender, ssrc, picture, sequence, timestamp, number: 0, keyframe: true, next: now });
+        self.outgoing.push(Outgoing {
+            sender,
+            ssrc,
+            picture,
+            sequence,
+            timestamp,
+            number: 0,
+            keyframe: true,
+            next: now,
+        });
     }
 
     pub(crate) fn offer(&mut self, now: Instant) -> String {
+        self.wake = now;
         let offer = self.connection.create_offer(None).unwrap();
         self.connection.set_local_description(now, offer).unwrap();
         self.offering = true;
@@ -122,6 +143,7 @@ impl Client {
     }
 
     pub(crate) fn on_answer(&mut self, now: Instant, sdp: String) {
+        self.wake = now;
         if !self.offering {
             self.errors.push("an answer to nothing".into());
             return;
@@ -132,11 +154,14 @@ impl Client {
 
     /// Answers an offer of the server, as its manners are.
     pub(crate) fn on_offer(&mut self, now: Instant, sdp: String) -> Option<String> {
+        self.wake = now;
         if self.offering {
             if self.manners == Manners::Stubborn {
                 return None;
             }
-            self.connection.set_local_description(now, RTCSessionDescription::rollback(None).unwrap()).unwrap();
+            self.connection
+                .set_local_description(now, RTCSessionDescription::rollback(None).unwrap())
+                .unwrap();
             self.offering = false;
         }
         self.connection.set_remote_description(now, RTCSessionDescription::offer(sdp).unwrap()).unwrap();
@@ -146,15 +171,24 @@ impl Client {
     }
 
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let transport = TransportContext { local_addr: self.address, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None };
-        let _ = self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) });
+        self.wake = now;
+        let transport = TransportContext {
+            local_addr: self.address,
+            peer_addr: from,
+            transport_protocol: TransportProtocol::UDP,
+            ecn: None,
+        };
+        let _ =
+            self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) });
         self.drain();
     }
 
     fn drain(&mut self) {
         while let Some(event) = self.connection.poll_event() {
             match event {
-                RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => self.connected = state.to_string() == "connected",
+                RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => {
+                    self.connected = state.to_string() == "connected"
+                }
                 RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(open)) => {
                     let kind = open.track_id.split('-').next().unwrap_or_default().to_owned();
                     self.tracks.insert(open.track_id, (open.stream_ids[0].clone(), kind));
@@ -165,9 +199,18 @@ impl Client {
         while let Some(TaggedRTCMessage { message, .. }) = self.connection.poll_read() {
             if let RTCMessage::RtpPacket(track, packet) = message {
                 let name = self.tracks.get(&track).cloned().unwrap_or_else(|| ("?".into(), track.clone()));
-                let number = packet.payload.len().checked_sub(4).map_or(0, |at| u32::from_be_bytes(packet.payload[at..].try_into().unwrap()));
+                let number = packet
+                    .payload
+                    .len()
+                    .checked_sub(4)
+                    .map_or(0, |at| u32::from_be_bytes(packet.payload[at..].try_into().unwrap()));
                 let header = &packet.header;
-                let received = Received { number, sequence: header.sequence_number, timestamp: header.timestamp, ssrc: header.ssrc };
+                let received = Received {
+                    number,
+                    sequence: header.sequence_number,
+                    timestamp: header.timestamp,
+                    ssrc: header.ssrc,
+                };
                 self.heard.entry(name).or_default().push(received);
             }
         }
@@ -175,6 +218,9 @@ impl Client {
 
     /// Sends what is due, and puts every datagram into the outbox.
     pub(crate) fn run(&mut self, now: Instant) {
+        if now < self.wake {
+            return;
+        }
         if self.connection.poll_timeout().is_some_and(|at| at <= now) {
             self.connection.handle_timeout(now).unwrap();
         }
@@ -187,11 +233,8 @@ impl Client {
         while let Some(written) = self.connection.poll_write() {
             self.outbox.push_back((written.transport.peer_addr, written.message));
         }
-    }
-
-    pub(crate) fn next(&mut self) -> Option<Instant> {
         let media = self.outgoing.iter().map(|outgoing| outgoing.next).min();
-        [self.connection.poll_timeout(), media].into_iter().flatten().min()
+        self.wake = [self.connection.poll_timeout(), media].into_iter().flatten().min().unwrap_or(now);
     }
 
     fn send(&mut self, now: Instant, at: usize) {
@@ -210,7 +253,10 @@ impl Client {
             payload.put_u32(outgoing.number);
             let packet = packet(outgoing, part + 1 == packets, payload.freeze());
             let sender = outgoing.sender;
-            let accepted = self.connection.rtp_sender(sender).is_some_and(|mut sender| sender.write_rtp(now, packet).is_ok());
+            let accepted = self
+                .connection
+                .rtp_sender(sender)
+                .is_some_and(|mut sender| sender.write_rtp(now, packet).is_ok());
             if self.connected && accepted {
                 self.outgoing[at].number += 1;
             }
@@ -218,18 +264,9 @@ impl Client {
         self.outgoing[at].keyframe = false;
     }
 
-    /// Packets of each track sent since the connection stood.
-    pub(crate) fn sent(&self) -> Vec<u32> {
-        self.outgoing.iter().map(|outgoing| outgoing.number).collect()
-    }
-
-    /// SSRCs that it sends with.
-    pub(crate) fn ssrcs(&self) -> Vec<u32> {
-        self.outgoing.iter().map(|outgoing| outgoing.ssrc).collect()
-    }
-
     /// Asks for a keyframe of everything received.
     pub(crate) fn lose_picture(&mut self, now: Instant, ssrc: u32) {
+        self.wake = now;
         let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc };
         let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]);
         self.connection.handle_write(TaggedRTCMessage { now, message }).unwrap();

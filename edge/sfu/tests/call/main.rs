@@ -12,7 +12,9 @@ use world::World;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn both_hear(world: &World, one: (u64, &str), other: (u64, &str), packets: usize) -> bool {
-    [world.heard(one.0, other.1), world.heard(other.0, one.1)].iter().all(|(audio, video)| *audio > packets && *video > packets)
+    [world.heard(one.0, other.1), world.heard(other.0, one.1)]
+        .iter()
+        .all(|(audio, video)| *audio > packets && *video > packets)
 }
 
 #[test]
@@ -52,11 +54,15 @@ fn glare(manners: client::Manners) -> World {
     world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
     world.clients.get_mut(&2).unwrap().manners = manners;
     world.join_speaking(3, "cem");
-    let offers = |world: &World| world.events.iter().filter(|event| matches!(event, Event::Offer { peer: PeerId(2), .. })).count();
+    let offers = |world: &World| {
+        world.events.iter().filter(|event| matches!(event, Event::Offer { peer: PeerId(2), .. })).count()
+    };
     let before = offers(&world);
     world.until("the server offers", |world| offers(world) > before);
     world.offer(2);
-    world.until("all hear", |world| both_hear(world, (1, "ann"), (3, "cem"), 50) && both_hear(world, (2, "ben"), (3, "cem"), 50));
+    world.until("all hear", |world| {
+        both_hear(world, (1, "ann"), (3, "cem"), 50) && both_hear(world, (2, "ben"), (3, "cem"), 50)
+    });
     world
 }
 
@@ -125,8 +131,12 @@ fn a_client_whose_address_changes_goes_on() {
 fn two_hundred_peers_connect_and_vanish() {
     let mut world = World::new();
     for id in 1..=200 {
-        world.join(id, &format!("user{id}"));
-        world.clients.get_mut(&id).unwrap().publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        world.join_as(id, &format!("user{id}"), sfu::Role::Member(sfu::Reception::Nothing));
+        world
+            .clients
+            .get_mut(&id)
+            .unwrap()
+            .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
         world.command(Command::Subscribe {
             peer: PeerId(id),
             of: sfu::User::new(format!("user{}", id - 1)),
@@ -135,11 +145,13 @@ fn two_hundred_peers_connect_and_vanish() {
         });
         world.offer(id);
     }
-    let connected = |world: &World| world.events.iter().filter(|event| matches!(event, Event::Connected { .. })).count();
+    let connected =
+        |world: &World| world.events.iter().filter(|event| matches!(event, Event::Connected { .. })).count();
     world.until("all are connected", |world| connected(world) >= 200);
     world.run(SECOND);
     world.clients.clear();
-    let failed = |world: &World| world.events.iter().filter(|event| matches!(event, Event::Failed { .. })).count();
+    let failed =
+        |world: &World| world.events.iter().filter(|event| matches!(event, Event::Failed { .. })).count();
     let vanished = world.now;
     world.until("all are given up", |world| failed(world) == 200);
     assert!(world.now - vanished <= 17 * SECOND, "{:?}", world.now - vanished);
@@ -161,7 +173,8 @@ fn malformed_datagrams_change_nothing() {
     for round in 0..5000_usize {
         let mut datagram: Vec<u8> = (0..round % 120)
             .map(|_| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (random >> 33) as u8
             })
             .collect();
@@ -192,7 +205,8 @@ fn pictures_lost_on_the_way_are_sent_again() {
     world.run(10 * SECOND);
     world.loss = 0;
     world.run(3 * SECOND);
-    let mut numbers: Vec<u32> = world.client(1).heard_of("ben", "video")[begun..].iter().map(|received| received.number).collect();
+    let mut numbers: Vec<u32> =
+        world.client(1).heard_of("ben", "video")[begun..].iter().map(|received| received.number).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let missing = (numbers[numbers.len() - 1] - numbers[0] + 1) as usize - numbers.len();
@@ -211,7 +225,11 @@ fn a_recorder_gets_every_packet_once() {
     world.run(5 * SECOND);
     world.loss = 0;
     world.run(2 * SECOND);
-    world.command(Command::Mute { peer: PeerId(2), medium: Some(sfu::Medium::Audio), muting: sfu::Muting::Muted });
+    world.command(Command::Mute {
+        peer: PeerId(2),
+        medium: Some(sfu::Medium::Audio),
+        muting: sfu::Muting::Muted,
+    });
     world.run(SECOND);
     let notes = recorder.0.lock().unwrap();
     for user in ["ann", "ben"] {
@@ -221,10 +239,51 @@ fn a_recorder_gets_every_packet_once() {
         numbers.dedup();
         assert_eq!(numbers.len(), all, "none twice");
         assert_eq!((numbers[all - 1] - numbers[0] + 1) as usize, all, "none missing");
-        assert!(notes.streams.iter().any(|(of, medium, stream)| of == user && *medium == sfu::Medium::Video && stream.mime == "video/VP8"));
+        assert!(notes.streams.iter().any(|(of, medium, stream)| of == user
+            && *medium == sfu::Medium::Video
+            && stream.mime == "video/VP8"));
         assert!(notes.reports.iter().any(|(of, medium, _)| of == user && *medium == sfu::Medium::Audio));
     }
     assert!(notes.arrivals.is_sorted());
     assert!(notes.marks.contains(&("ben".into(), Some(sfu::Medium::Audio), sfu::TapMark::Muted)));
     assert!(notes.marks.contains(&("ann".into(), None, sfu::TapMark::Joined)));
+}
+
+#[test]
+fn many_wishes_for_a_keyframe_become_few() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    for id in 2..12 {
+        world.join(id, &format!("viewer{id}"));
+        world
+            .clients
+            .get_mut(&id)
+            .unwrap()
+            .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        world.offer(id);
+    }
+    world.until("all see", |world| (2..12).all(|id| world.heard(id, "ann").1 > 50));
+    let before = asked(&mut world);
+    for _ in 0..20 {
+        for id in 2..12 {
+            let ssrc = world.client(id).heard_of("ann", "video")[0].ssrc;
+            let now = world.now;
+            world.clients.get_mut(&id).unwrap().lose_picture(now, ssrc);
+        }
+        world.run(Duration::from_millis(50));
+    }
+    let after = asked(&mut world) - before;
+    assert!((2..=3).contains(&after), "{after} in a second");
+}
+
+/// Keyframes asked of the first participant.
+fn asked(world: &mut World) -> u64 {
+    world.command(Command::Report { room: None, token: 9 });
+    let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
+    peers
+        .iter()
+        .filter(|peer| peer.peer == PeerId(1))
+        .flat_map(|peer| &peer.published)
+        .map(|track| track.keyframe_requests)
+        .sum()
 }

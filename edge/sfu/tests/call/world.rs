@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sfu::{Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, Path, PeerId, Reception, Role, RoomId, Sfu, Transport, User};
+use sfu::{
+    Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, Path, PeerId, Reception, Role, RoomId,
+    Sfu, Transport, User,
+};
 
 use crate::client::Client;
 
@@ -50,11 +53,27 @@ pub(crate) fn unix_us(start: Instant, now: Instant) -> i64 {
 impl World {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        let candidate = Candidate { address: server(), local: server(), transport: Transport::Udp, kind: CandidateKind::Host };
+        let candidate = Candidate {
+            address: server(),
+            local: server(),
+            transport: Transport::Udp,
+            kind: CandidateKind::Host,
+        };
         let config = Config { candidates: vec![candidate], limits: Limits::default() };
         let sfu = Sfu::new(config, now).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { now, start: now, sfu, clients, events, loss: 0, translated: BTreeMap::new(), random: 1, flying, count: 0 }
+        Self {
+            now,
+            start: now,
+            sfu,
+            clients,
+            events,
+            loss: 0,
+            translated: BTreeMap::new(),
+            random: 1,
+            flying,
+            count: 0,
+        }
     }
 
     pub(crate) fn address(id: u64) -> SocketAddr {
@@ -67,7 +86,7 @@ impl World {
     }
 
     pub(crate) fn join_as(&mut self, id: u64, user: &str, role: Role) {
-        self.clients.insert(id, Client::new(self.now, Self::address(id), server()));
+        self.clients.insert(id, Client::new(self.now, Self::address(id)));
         self.command(Command::Join { room: room(), peer: PeerId(id), user: User::new(user), role });
     }
 
@@ -123,7 +142,13 @@ impl World {
         let mut sent = Vec::new();
         for client in self.clients.values_mut() {
             client.run(self.now);
-            sent.extend(client.outbox.drain(..).filter(|(to, _)| *to == server()).map(|(_, datagram)| (client.address, datagram.to_vec())));
+            sent.extend(
+                client
+                    .outbox
+                    .drain(..)
+                    .filter(|(to, _)| *to == server())
+                    .map(|(_, datagram)| (client.address, datagram.to_vec())),
+            );
         }
         for (from, datagram) in sent {
             if !self.lost() {
