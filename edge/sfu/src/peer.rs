@@ -3,6 +3,7 @@
 //!
 //! It must not know rooms, users' rights or whose turn it is to offer.
 
+mod cipher;
 mod engine;
 mod media;
 mod route;
@@ -42,6 +43,7 @@ use crate::ids::{Medium, Mid, User};
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
+use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::{Inbound, Receipt};
 use route::Route;
@@ -118,11 +120,37 @@ pub(crate) struct Peer {
     /// Our addresses as the library knows them: one per socket.
     sockets: Vec<Socket>,
     route: Route,
+    cipher: Cipher,
+    /// The library's number of the sender added last.
+    added: RTCRtpTransceiverId,
+    /// Whether the handshake is over.
+    stands: bool,
+    /// The latest time that was told.
+    clock: Instant,
+    /// What was done to the connection before it stood, to do it again with another cipher.
+    script: Vec<Step>,
     sending: Vec<(Mid, Kind)>,
     /// Sections that promise simulcast layers.
     layered: Vec<Mid>,
     ufrag: String,
     events: VecDeque<PeerEvent>,
+}
+
+/// Steps kept of a connection that does not stand yet. One with more has been told a lot and has never answered a handshake; it is
+/// not set up again.
+const MAX_SCRIPT: usize = 64;
+
+/// What was done to a connection.
+#[derive(Clone)]
+enum Step {
+    Offer,
+    RollBack,
+    Remote(RTCSessionDescription),
+    Answer,
+    Candidate(String),
+    AddSender(MediaStreamTrack),
+    Direct(RTCRtpTransceiverId, RTCRtpTransceiverDirection),
+    Replace(RTCRtpTransceiverId, MediaStreamTrack),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,19 +163,10 @@ struct Socket {
 impl Peer {
     pub(crate) fn new(factory: &Arc<Factory>, now: Instant) -> Result<Self, Refusal> {
         let exchange = Exchange::default();
-        let mut connection = engine::build(&factory.certificate, exchange.clone(), now)?;
+        let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
+        let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
         let sockets = sockets(&factory.config);
-        for (at, socket) in sockets.iter().enumerate() {
-            let (transport, passive) =
-                if socket.transport == Transport::Udp { ("udp", "") } else { ("tcp", " tcptype passive") };
-            let (ip, port) = (socket.known_as.ip(), socket.known_as.port());
-            let candidate = format!(
-                "candidate:{} 1 {transport} {} {ip} {port} typ host{passive}",
-                at + 1,
-                2_130_706_431 - at
-            );
-            connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
-        }
+        gather(&mut connection, &sockets)?;
         let factory = Arc::clone(factory);
         let (senders, sending, layered) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
@@ -157,6 +176,11 @@ impl Peer {
             senders,
             sockets,
             route: Route::default(),
+            cipher: Cipher::Gcm,
+            added: 0,
+            stands: false,
+            clock: now,
+            script: Vec::new(),
             sending,
             layered,
             ufrag: String::new(),
@@ -169,48 +193,106 @@ impl Peer {
         &self.ufrag
     }
 
+    /// Does something to the connection, and remembers it while the connection does not stand.
+    fn apply(&mut self, now: Instant, step: Step) -> Result<(), Refusal> {
+        self.clock = now;
+        self.perform(now, step.clone())?;
+        if self.script.len() < MAX_SCRIPT && !self.stands {
+            self.script.push(step);
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, now: Instant, step: Step) -> Result<(), Refusal> {
+        let connection = &mut self.connection;
+        match step {
+            Step::Offer => {
+                let offer = connection.create_offer(None)?;
+                connection.set_local_description(now, offer)?;
+            }
+            Step::RollBack => {
+                connection.set_local_description(now, RTCSessionDescription::rollback(None)?)?
+            }
+            Step::Remote(description) => connection.set_remote_description(now, description)?,
+            Step::Answer => {
+                let answer = connection.create_answer(None)?;
+                connection.set_local_description(now, answer)?;
+            }
+            Step::Candidate(candidate) => {
+                connection.add_remote_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
+            }
+            Step::AddSender(track) => {
+                let direction = RTCRtpTransceiverDirection::Sendonly;
+                let init =
+                    RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: Vec::new() };
+                let transceiver = connection.add_transceiver_from_track(track, Some(init))?;
+                self.added = transceiver;
+            }
+            Step::Direct(transceiver, direction) => {
+                if let Some(mut transceiver) = connection.rtp_transceiver(transceiver) {
+                    transceiver.set_direction(direction);
+                }
+            }
+            Step::Replace(transceiver, track) => {
+                if let Some(mut sender) = connection.rtp_sender(RTCRtpSenderId::from(transceiver)) {
+                    sender.replace_track(track)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the connection up again for a client that has only the other cipher. Descriptions, credentials and numbers stay.
+    fn fall_back(&mut self, now: Instant) -> Result<(), Refusal> {
+        let local =
+            self.connection.local_description().map(|description| description.sdp).unwrap_or_default();
+        let credentials = sdp::ufrag(&local).zip(sdp::password(&local));
+        let credentials = credentials.map(|(ufrag, password)| (ufrag.to_owned(), password.to_owned()));
+        self.cipher = Cipher::CounterMode;
+        let wanted = engine::Wanted { cipher: self.cipher, credentials };
+        self.connection = engine::build(&self.factory.certificate, self.exchange.clone(), wanted, now)?;
+        gather(&mut self.connection, &self.sockets)?;
+        self.route.forget();
+        for step in std::mem::take(&mut self.script) {
+            self.perform(now, step)?;
+        }
+        Ok(())
+    }
+
     /// Makes an offer of ours.
     pub(crate) fn offer(&mut self, now: Instant) -> Result<String, Refusal> {
-        let offer = self.connection.create_offer(None)?;
-        self.connection.set_local_description(now, offer)?;
+        self.apply(now, Step::Offer)?;
         self.local()
     }
 
     /// Takes the client's offer and makes our answer.
     pub(crate) fn answer_to(&mut self, now: Instant, offer: &str) -> Result<String, Refusal> {
         let clean = self.clean(offer)?;
-        self.connection.set_remote_description(now, RTCSessionDescription::offer(clean)?)?;
-        let answered = self.answer(now);
-        match answered {
+        self.apply(now, Step::Remote(RTCSessionDescription::offer(clean)?))?;
+        match self.apply(now, Step::Answer).and_then(|()| self.local()) {
             Ok(answer) => {
                 self.agree(offer, &answer);
                 Ok(answer)
             }
             Err(error) => {
-                self.connection.set_remote_description(now, RTCSessionDescription::rollback(None)?)?;
+                self.apply(now, Step::Remote(RTCSessionDescription::rollback(None)?))?;
                 Err(error)
             }
         }
-    }
-
-    fn answer(&mut self, now: Instant) -> Result<String, Refusal> {
-        let answer = self.connection.create_answer(None)?;
-        self.connection.set_local_description(now, answer)?;
-        self.local()
     }
 
     /// Takes the client's answer to our offer.
     pub(crate) fn accept(&mut self, now: Instant, answer: &str) -> Result<(), Refusal> {
         let clean = self.clean(answer)?;
         let offer = self.local()?;
-        self.connection.set_remote_description(now, RTCSessionDescription::answer(clean)?)?;
+        self.apply(now, Step::Remote(RTCSessionDescription::answer(clean)?))?;
         self.agree(answer, &offer);
         Ok(())
     }
 
     /// Takes our offer back.
     pub(crate) fn roll_back(&mut self, now: Instant) -> Result<(), Refusal> {
-        Ok(self.connection.set_local_description(now, RTCSessionDescription::rollback(None)?)?)
+        self.apply(now, Step::RollBack)
     }
 
     fn clean(&self, sdp: &str) -> Result<String, Refusal> {
@@ -287,8 +369,7 @@ impl Peer {
         if !sdp::usable(candidate, Families::of(&self.factory.config.candidates)) {
             return Ok(());
         }
-        let candidate = candidate.to_owned();
-        Ok(self.connection.add_remote_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?)
+        self.apply(self.clock, Step::Candidate(candidate.to_owned()))
     }
 
     /// A stream to send; flows once both sides have agreed. `number` keeps its track id unique. Returns its SSRC too.
@@ -304,12 +385,8 @@ impl Peer {
         }
         let (ssrc, repair) = (rand::random(), rand::random());
         let track = track(user, medium, codec, number, (ssrc, repair));
-        let init = RTCRtpTransceiverInit {
-            direction: RTCRtpTransceiverDirection::Sendonly,
-            streams: Vec::new(),
-            send_encodings: Vec::new(),
-        };
-        let transceiver = self.connection.add_transceiver_from_track(track, Some(init))?;
+        self.apply(self.clock, Step::AddSender(track))?;
+        let transceiver = self.added;
         let (codec, state) = (codec.clone(), SenderState::InUse);
         self.senders.push(Sender { transceiver, medium, codec, ssrc, repair, state, agreed: None });
         Ok((SenderId(self.senders.len() - 1), ssrc))
@@ -326,14 +403,12 @@ impl Peer {
             sender.state == SenderState::Idle && sender.medium == medium && sender.codec.accepts(codec)
         };
         let Some(at) = self.senders.iter().position(fits) else { return Ok(None) };
-        let sender = &mut self.senders[at];
+        let sender = &self.senders[at];
+        let transceiver = sender.transceiver;
         let track = track(user, medium, &sender.codec, number, (sender.ssrc, sender.repair));
-        if let Some(mut transceiver) = self.connection.rtp_transceiver(sender.transceiver) {
-            transceiver.set_direction(RTCRtpTransceiverDirection::Sendonly);
-        }
-        if let Some(mut known) = self.connection.rtp_sender(RTCRtpSenderId::from(sender.transceiver)) {
-            known.replace_track(track)?;
-        }
+        self.apply(self.clock, Step::Direct(transceiver, RTCRtpTransceiverDirection::Sendonly))?;
+        self.apply(self.clock, Step::Replace(transceiver, track))?;
+        let sender = &mut self.senders[at];
         sender.state = SenderState::InUse;
         sender.agreed = None;
         Ok(Some((SenderId(at), sender.ssrc)))
@@ -344,8 +419,9 @@ impl Peer {
         let Some(sender) = self.senders.get_mut(id.0) else { return };
         sender.state = SenderState::Idle;
         sender.agreed = None;
-        if let Some(mut transceiver) = self.connection.rtp_transceiver(sender.transceiver) {
-            transceiver.set_direction(RTCRtpTransceiverDirection::Inactive);
+        let step = Step::Direct(sender.transceiver, RTCRtpTransceiverDirection::Inactive);
+        if let Err(error) = self.apply(self.clock, step) {
+            tracing::debug!("a sender stays: {error}");
         }
     }
 
@@ -356,6 +432,14 @@ impl Peer {
 
     /// A datagram has come.
     pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        self.clock = now;
+        if !self.stands && self.cipher == Cipher::Gcm && cipher::asked(datagram) == Some(Cipher::CounterMode)
+        {
+            if let Err(error) = self.fall_back(now) {
+                tracing::warn!("could not fall back to the other cipher: {error}");
+            }
+            return;
+        }
         let Some(socket) = self
             .sockets
             .iter()
@@ -385,7 +469,11 @@ impl Peer {
         while let Some(event) = self.connection.poll_event() {
             let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else { continue };
             match state {
-                RTCPeerConnectionState::Connected => self.events.push_back(PeerEvent::Connected),
+                RTCPeerConnectionState::Connected => {
+                    self.stands = true;
+                    self.script = Vec::new();
+                    self.events.push_back(PeerEvent::Connected);
+                }
                 RTCPeerConnectionState::Disconnected => self.events.push_back(PeerEvent::Lost),
                 RTCPeerConnectionState::Failed => self.events.push_back(PeerEvent::Failed),
                 _ => {}
@@ -489,6 +577,19 @@ fn sockets(config: &Config) -> Vec<Socket> {
         }
     }
     sockets
+}
+
+/// Tells the library our addresses. Their priorities are its own affair: what clients see is written by `sdp`.
+fn gather(connection: &mut RTCPeerConnection, sockets: &[Socket]) -> Result<(), Refusal> {
+    for (at, socket) in sockets.iter().enumerate() {
+        let udp = socket.transport == Transport::Udp;
+        let (transport, passive) = if udp { ("udp", "") } else { ("tcp", " tcptype passive") };
+        let (ip, port, priority) = (socket.known_as.ip(), socket.known_as.port(), 2_130_706_431 - at);
+        let candidate =
+            format!("candidate:{} 1 {transport} {priority} {ip} {port} typ host{passive}", at + 1);
+        connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
+    }
+    Ok(())
 }
 
 fn track(

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::interceptor::Registry;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
@@ -74,12 +75,13 @@ struct Outgoing {
 }
 
 impl Client {
-    pub(crate) fn new(now: Instant, address: SocketAddr) -> Self {
+    pub(crate) fn new(now: Instant, address: SocketAddr, ciphers: &[SrtpProtectionProfile]) -> Self {
         let mut engine = MediaEngine::default();
         engine.register_default_codecs().unwrap();
         let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
         let settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
+            .with_srtp_protection_profiles(ciphers.to_vec())
             .build();
         let builder = RTCPeerConnectionBuilder::new()
             .with_media_engine(engine)

@@ -287,3 +287,33 @@ fn asked(world: &mut World) -> u64 {
         .map(|track| track.keyframe_requests)
         .sum()
 }
+
+#[test]
+fn a_client_that_has_only_the_slow_cipher_is_heard_too() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.ciphers.truncate(1);
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    assert_eq!(world.refused(), Vec::<&Event>::new());
+}
+
+#[test]
+fn a_player_gets_one_user_in_the_first_answer() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.join_as(3, "viewer", sfu::Role::Player { of: sfu::User::new("ben") });
+    let client = world.clients.get_mut(&3).unwrap();
+    for kind in [
+        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio,
+        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video,
+    ] {
+        client.connection.add_transceiver_from_kind(kind, None).unwrap();
+    }
+    world.offer(3);
+    world.until("it sees and hears", |world| world.heard(3, "ben").0 > 50 && world.heard(3, "ben").1 > 50);
+    assert_eq!(world.heard(3, "ann"), (0, 0));
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Offer { peer: PeerId(3), .. })));
+}

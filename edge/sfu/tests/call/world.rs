@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use sfu::{
     Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, Path, PeerId, Reception, Role, RoomId,
     Sfu, Transport, User,
@@ -22,6 +23,8 @@ pub(crate) struct World {
     pub(crate) sfu: Sfu,
     pub(crate) clients: BTreeMap<u64, Client>,
     pub(crate) events: Vec<Event>,
+    /// What the next clients can do, in their order; browsers name the slow one first.
+    pub(crate) ciphers: Vec<SrtpProtectionProfile>,
     /// In thousandths, for each direction.
     pub(crate) loss: u32,
     /// What the network shows of a client's address behind a NAT.
@@ -68,6 +71,10 @@ impl World {
             sfu,
             clients,
             events,
+            ciphers: vec![
+                SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+                SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            ],
             loss: 0,
             translated: BTreeMap::new(),
             random: 1,
@@ -86,7 +93,7 @@ impl World {
     }
 
     pub(crate) fn join_as(&mut self, id: u64, user: &str, role: Role) {
-        self.clients.insert(id, Client::new(self.now, Self::address(id)));
+        self.clients.insert(id, Client::new(self.now, Self::address(id), &self.ciphers));
         self.command(Command::Join { room: room(), peer: PeerId(id), user: User::new(user), role });
     }
 
