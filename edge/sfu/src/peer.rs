@@ -7,7 +7,9 @@ mod cipher;
 mod engine;
 mod media;
 mod route;
+mod script;
 mod sdp;
+mod senders;
 mod streams;
 
 use std::collections::VecDeque;
@@ -15,31 +17,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
-use rtc::media_stream::MediaStreamTrack;
+use bytes::{Bytes, BytesMut};
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::sender_report::SenderReport;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
-};
-use rtc::rtp_transceiver::{
-    RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit,
-};
+use rtc::rtp_transceiver::RTCRtpTransceiverId;
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Config, ConfigError};
-use crate::format::{Codec, Extensions};
 use crate::forward::Report;
-use crate::ids::{Medium, Mid, User};
+use crate::ids::Mid;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
@@ -47,8 +41,11 @@ use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::{Inbound, Receipt};
 use route::Route;
+use script::{Next, Step, gather};
 pub(crate) use sdp::Kind;
 use sdp::{Families, Section};
+use senders::Sender;
+pub(crate) use senders::SenderId;
 pub(crate) use streams::Stream;
 
 /// What all connections of a shard share.
@@ -89,28 +86,6 @@ pub(crate) enum PeerEvent {
     Failed,
 }
 
-/// One of the streams that we send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SenderId(usize);
-
-#[derive(Debug)]
-struct Sender {
-    transceiver: RTCRtpTransceiverId,
-    medium: Medium,
-    codec: Codec,
-    ssrc: u32,
-    repair: u32,
-    state: SenderState,
-    agreed: Option<(Vec<Codec>, Extensions)>,
-}
-
-/// The library cannot remove a section, so one without a track waits for the next track of the same kind and codec.
-#[derive(Debug, PartialEq, Eq)]
-enum SenderState {
-    InUse,
-    Idle,
-}
-
 /// One connection.
 pub(crate) struct Peer {
     factory: Arc<Factory>,
@@ -125,6 +100,8 @@ pub(crate) struct Peer {
     added: RTCRtpTransceiverId,
     /// Whether the handshake is over.
     stands: bool,
+    /// The check with which the client has nominated its path, until the handshake is over.
+    nomination: Option<(Path, Bytes)>,
     /// The latest time that was told.
     clock: Instant,
     /// What was done to the connection before it stood, to do it again with another cipher.
@@ -134,23 +111,6 @@ pub(crate) struct Peer {
     layered: Vec<Mid>,
     ufrag: String,
     events: VecDeque<PeerEvent>,
-}
-
-/// Steps kept of a connection that does not stand yet. One with more has been told a lot and has never answered a handshake; it is
-/// not set up again.
-const MAX_SCRIPT: usize = 64;
-
-/// What was done to a connection.
-#[derive(Clone)]
-enum Step {
-    Offer,
-    RollBack,
-    Remote(RTCSessionDescription),
-    Answer,
-    Candidate(String),
-    AddSender(MediaStreamTrack),
-    Direct(RTCRtpTransceiverId, RTCRtpTransceiverDirection),
-    Replace(RTCRtpTransceiverId, MediaStreamTrack),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +139,7 @@ impl Peer {
             cipher: Cipher::Gcm,
             added: 0,
             stands: false,
+            nomination: None,
             clock: now,
             script: Vec::new(),
             sending,
@@ -191,72 +152,6 @@ impl Peer {
     /// The user name fragment that the client's checks carry; empty before the first description.
     pub(crate) fn ufrag(&self) -> &str {
         &self.ufrag
-    }
-
-    /// Does something to the connection, and remembers it while the connection does not stand.
-    fn apply(&mut self, now: Instant, step: Step) -> Result<(), Refusal> {
-        self.clock = now;
-        self.perform(now, step.clone())?;
-        if self.script.len() < MAX_SCRIPT && !self.stands {
-            self.script.push(step);
-        }
-        Ok(())
-    }
-
-    fn perform(&mut self, now: Instant, step: Step) -> Result<(), Refusal> {
-        let connection = &mut self.connection;
-        match step {
-            Step::Offer => {
-                let offer = connection.create_offer(None)?;
-                connection.set_local_description(now, offer)?;
-            }
-            Step::RollBack => {
-                connection.set_local_description(now, RTCSessionDescription::rollback(None)?)?
-            }
-            Step::Remote(description) => connection.set_remote_description(now, description)?,
-            Step::Answer => {
-                let answer = connection.create_answer(None)?;
-                connection.set_local_description(now, answer)?;
-            }
-            Step::Candidate(candidate) => {
-                connection.add_remote_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
-            }
-            Step::AddSender(track) => {
-                let direction = RTCRtpTransceiverDirection::Sendonly;
-                let init =
-                    RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: Vec::new() };
-                let transceiver = connection.add_transceiver_from_track(track, Some(init))?;
-                self.added = transceiver;
-            }
-            Step::Direct(transceiver, direction) => {
-                if let Some(mut transceiver) = connection.rtp_transceiver(transceiver) {
-                    transceiver.set_direction(direction);
-                }
-            }
-            Step::Replace(transceiver, track) => {
-                if let Some(mut sender) = connection.rtp_sender(RTCRtpSenderId::from(transceiver)) {
-                    sender.replace_track(track)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets the connection up again for a client that has only the other cipher. Descriptions, credentials and numbers stay.
-    fn fall_back(&mut self, now: Instant) -> Result<(), Refusal> {
-        let local =
-            self.connection.local_description().map(|description| description.sdp).unwrap_or_default();
-        let credentials = sdp::ufrag(&local).zip(sdp::password(&local));
-        let credentials = credentials.map(|(ufrag, password)| (ufrag.to_owned(), password.to_owned()));
-        self.cipher = Cipher::CounterMode;
-        let wanted = engine::Wanted { cipher: self.cipher, credentials };
-        self.connection = engine::build(&self.factory.certificate, self.exchange.clone(), wanted, now)?;
-        gather(&mut self.connection, &self.sockets)?;
-        self.route.forget();
-        for step in std::mem::take(&mut self.script) {
-            self.perform(now, step)?;
-        }
-        Ok(())
     }
 
     /// Makes an offer of ours.
@@ -372,97 +267,33 @@ impl Peer {
         self.apply(self.clock, Step::Candidate(candidate.to_owned()))
     }
 
-    /// A stream to send; flows once both sides have agreed. `number` keeps its track id unique. Returns its SSRC too.
-    pub(crate) fn add_sender(
-        &mut self,
-        user: &User,
-        medium: Medium,
-        codec: &Codec,
-        number: u64,
-    ) -> Result<(SenderId, u32), Refusal> {
-        if let Some(idle) = self.reuse(user, medium, codec, number)? {
-            return Ok(idle);
-        }
-        let (ssrc, repair) = (rand::random(), rand::random());
-        let track = track(user, medium, codec, number, (ssrc, repair));
-        self.apply(self.clock, Step::AddSender(track))?;
-        let transceiver = self.added;
-        let (codec, state) = (codec.clone(), SenderState::InUse);
-        self.senders.push(Sender { transceiver, medium, codec, ssrc, repair, state, agreed: None });
-        Ok((SenderId(self.senders.len() - 1), ssrc))
-    }
-
-    fn reuse(
-        &mut self,
-        user: &User,
-        medium: Medium,
-        codec: &Codec,
-        number: u64,
-    ) -> Result<Option<(SenderId, u32)>, Refusal> {
-        let fits = |sender: &Sender| {
-            sender.state == SenderState::Idle && sender.medium == medium && sender.codec.accepts(codec)
-        };
-        let Some(at) = self.senders.iter().position(fits) else { return Ok(None) };
-        let sender = &self.senders[at];
-        let transceiver = sender.transceiver;
-        let track = track(user, medium, &sender.codec, number, (sender.ssrc, sender.repair));
-        self.apply(self.clock, Step::Direct(transceiver, RTCRtpTransceiverDirection::Sendonly))?;
-        self.apply(self.clock, Step::Replace(transceiver, track))?;
-        let sender = &mut self.senders[at];
-        sender.state = SenderState::InUse;
-        sender.agreed = None;
-        Ok(Some((SenderId(at), sender.ssrc)))
-    }
-
-    /// The stream ends; the client learns of it by the next offer.
-    pub(crate) fn remove_sender(&mut self, id: SenderId) {
-        let Some(sender) = self.senders.get_mut(id.0) else { return };
-        sender.state = SenderState::Idle;
-        sender.agreed = None;
-        let step = Step::Direct(sender.transceiver, RTCRtpTransceiverDirection::Inactive);
-        if let Err(error) = self.apply(self.clock, step) {
-            tracing::debug!("a sender stays: {error}");
-        }
-    }
-
-    /// Codecs and extension ids that the client has agreed to for a stream of ours.
-    pub(crate) fn agreed(&self, id: SenderId) -> Option<(&[Codec], &Extensions)> {
-        self.senders.get(id.0)?.agreed.as_ref().map(|(codecs, extensions)| (&codecs[..], extensions))
-    }
-
     /// A datagram has come.
     pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) {
         self.clock = now;
-        if !self.stands && self.cipher == Cipher::Gcm && cipher::asked(datagram) == Some(Cipher::CounterMode)
-        {
-            if let Err(error) = self.fall_back(now) {
-                tracing::warn!("could not fall back to the other cipher: {error}");
-            }
+        if !self.stands && self.before_standing(now, path, datagram) == Next::Drop {
             return;
         }
-        let Some(socket) = self
-            .sockets
-            .iter()
-            .find(|socket| socket.local == path.local && socket.transport == path.transport)
-        else {
-            return;
-        };
-        let transport_protocol =
-            if path.transport == Transport::Udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
-        let peer_addr = self.route.arrived(now, path, datagram);
-        let transport =
-            TransportContext { local_addr: socket.known_as, peer_addr, transport_protocol, ecn: None };
-        if let Err(error) =
-            self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) })
-        {
-            tracing::debug!("datagram refused: {error}");
-        }
+        self.read(now, path, datagram);
         // A handshake may follow the nominating check in the same batch: it is dropped unless the check's effect is seen first.
         if datagram.first().is_some_and(|first| *first < 128) {
             self.pump();
         }
         while self.connection.poll_media_read().is_some() {}
         while self.connection.poll_data_read().is_some() {}
+    }
+
+    fn read(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        let same = |socket: &&Socket| socket.local == path.local && socket.transport == path.transport;
+        let Some(socket) = self.sockets.iter().find(same) else { return };
+        let udp = path.transport == Transport::Udp;
+        let transport_protocol = if udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
+        let peer_addr = self.route.arrived(now, path, datagram);
+        let transport =
+            TransportContext { local_addr: socket.known_as, peer_addr, transport_protocol, ecn: None };
+        let message = BytesMut::from(datagram);
+        if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
+            tracing::debug!("datagram refused: {error}");
+        }
     }
 
     fn pump(&mut self) {
@@ -472,6 +303,7 @@ impl Peer {
                 RTCPeerConnectionState::Connected => {
                     self.stands = true;
                     self.script = Vec::new();
+                    self.nomination = None;
                     self.events.push_back(PeerEvent::Connected);
                 }
                 RTCPeerConnectionState::Disconnected => self.events.push_back(PeerEvent::Lost),
@@ -577,42 +409,4 @@ fn sockets(config: &Config) -> Vec<Socket> {
         }
     }
     sockets
-}
-
-/// Tells the library our addresses. Their priorities are its own affair: what clients see is written by `sdp`.
-fn gather(connection: &mut RTCPeerConnection, sockets: &[Socket]) -> Result<(), Refusal> {
-    for (at, socket) in sockets.iter().enumerate() {
-        let udp = socket.transport == Transport::Udp;
-        let (transport, passive) = if udp { ("udp", "") } else { ("tcp", " tcptype passive") };
-        let (ip, port, priority) = (socket.known_as.ip(), socket.known_as.port(), 2_130_706_431 - at);
-        let candidate =
-            format!("candidate:{} 1 {transport} {priority} {ip} {port} typ host{passive}", at + 1);
-        connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
-    }
-    Ok(())
-}
-
-fn track(
-    user: &User,
-    medium: Medium,
-    codec: &Codec,
-    number: u64,
-    (ssrc, repair): (u32, u32),
-) -> MediaStreamTrack {
-    let picture = medium.is_picture();
-    let kind = if picture { RtpCodecKind::Video } else { RtpCodecKind::Audio };
-    let rtx = picture.then_some(RTCRtpRtxParameters { ssrc: repair });
-    let coding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), rtx, ..Default::default() },
-        codec: RTCRtpCodec {
-            mime_type: codec.mime.clone(),
-            clock_rate: codec.clock_rate,
-            channels: codec.channels,
-            sdp_fmtp_line: codec.fmtp.clone(),
-            rtcp_feedback: Vec::new(),
-        },
-        ..Default::default()
-    };
-    let id = format!("{}-{number}", medium.as_str());
-    MediaStreamTrack::new(user.to_string(), id.clone(), id, kind, vec![coding])
 }

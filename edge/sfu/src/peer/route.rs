@@ -144,7 +144,16 @@ fn stun(datagram: &[u8]) -> Option<(u16, Transaction)> {
         .then_some((u16::from_be_bytes([header[0], header[1]]), transaction))
 }
 
-fn nominates(datagram: &[u8]) -> bool {
+/// Whether a datagram answers a check.
+pub(super) fn is_answer(datagram: &[u8]) -> bool {
+    stun(datagram).is_some_and(|(class, _)| class == SUCCESS)
+}
+
+/// Whether a datagram is a check that nominates its path.
+pub(super) fn nominates(datagram: &[u8]) -> bool {
+    if stun(datagram).is_none_or(|(class, _)| class != REQUEST) {
+        return false;
+    }
     let mut rest = &datagram[HEADER..];
     while let [t0, t1, l0, l1, tail @ ..] = rest {
         if u16::from_be_bytes([*t0, *t1]) == USE_CANDIDATE {

@@ -24,6 +24,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+pub(crate) const LAYERS: [&str; 3] = ["q", "h", "f"];
 pub(crate) const AUDIO_EVERY: Duration = Duration::from_millis(20);
 /// A picture is two packets.
 pub(crate) const PICTURE_EVERY: Duration = Duration::from_millis(40);
@@ -72,6 +73,8 @@ struct Outgoing {
     number: u32,
     keyframe: bool,
     next: Instant,
+    /// The simulcast layer, named in the first packets and not later, as browsers do.
+    layer: Option<&'static str>,
 }
 
 impl Client {
@@ -133,7 +136,63 @@ impl Client {
             number: 0,
             keyframe: true,
             next: now,
+            layer: None,
         });
+    }
+
+    /// Publishes pictures in three layers.
+    pub(crate) fn publish_layers(&mut self, now: Instant) {
+        let layer = |(at, rid): (usize, &&'static str)| {
+            let codec =
+                RTCRtpCodec { mime_type: "video/VP8".into(), clock_rate: 90_000, ..Default::default() };
+            let ssrc = Some(u32::from(self.address.port()) * 100 + 10 + at as u32);
+            let rtp_coding_parameters =
+                RTCRtpCodingParameters { rid: (*rid).into(), ssrc, ..Default::default() };
+            RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..Default::default() }
+        };
+        let codings: Vec<RTCRtpEncodingParameters> = LAYERS.iter().enumerate().map(layer).collect();
+        let ssrcs: Vec<u32> = codings.iter().filter_map(|coding| coding.rtp_coding_parameters.ssrc).collect();
+        let track =
+            MediaStreamTrack::new("own".into(), "layers".into(), "own".into(), RtpCodecKind::Video, codings);
+        let sender = self.connection.add_track(track).unwrap();
+        for (ssrc, rid) in ssrcs.into_iter().zip(LAYERS) {
+            let (sequence, timestamp) = (ssrc as u16, ssrc);
+            let (picture, keyframe, layer) = (true, true, Some(rid));
+            self.outgoing.push(Outgoing {
+                sender,
+                ssrc,
+                picture,
+                sequence,
+                timestamp,
+                number: 0,
+                keyframe,
+                next: now,
+                layer,
+            });
+        }
+    }
+
+    /// Stops a layer, as a browser does that has too little bandwidth.
+    pub(crate) fn stop_layer(&mut self, rid: &str) {
+        self.outgoing.retain(|outgoing| outgoing.layer != Some(rid));
+    }
+
+    /// Values of the extensions that name a layer.
+    fn names(&mut self, at: usize) -> Vec<(u8, Bytes)> {
+        let Some(rid) = self.outgoing[at].layer.filter(|_| self.outgoing[at].number < 20) else {
+            return Vec::new();
+        };
+        let id = self.outgoing[at].sender;
+        let mid =
+            self.connection.rtp_transceiver(id.into()).and_then(|transceiver| transceiver.mid().clone());
+        let Some(mut sender) = self.connection.rtp_sender(id) else { return Vec::new() };
+        let known = &sender.get_parameters().rtp_parameters.header_extensions;
+        let find = |end: &str| {
+            known.iter().find(|extension| extension.uri.ends_with(end)).map(|found| found.id as u8)
+        };
+        let mid = find("sdes:mid").zip(mid.map(Bytes::from));
+        let rid = find("sdes:rtp-stream-id").map(|id| (id, Bytes::from(rid)));
+        mid.into_iter().chain(rid).collect()
     }
 
     pub(crate) fn offer(&mut self, now: Instant) -> String {
@@ -189,7 +248,7 @@ impl Client {
         while let Some(event) = self.connection.poll_event() {
             match event {
                 RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => {
-                    self.connected = state.to_string() == "connected"
+                    self.connected = state.to_string() == "connected";
                 }
                 RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(open)) => {
                     let kind = open.track_id.split('-').next().unwrap_or_default().to_owned();
@@ -245,6 +304,7 @@ impl Client {
         outgoing.next += every;
         outgoing.timestamp = outgoing.timestamp.wrapping_add(ticks);
         let packets = if outgoing.picture { 2 } else { 1 };
+        let names = self.names(at);
         for part in 0..packets {
             let outgoing = &mut self.outgoing[at];
             outgoing.sequence = outgoing.sequence.wrapping_add(1);
@@ -253,7 +313,10 @@ impl Client {
                 payload.put_slice(&[if part == 0 { 0x10 } else { 0 }, u8::from(!outgoing.keyframe), 0, 0]);
             }
             payload.put_u32(outgoing.number);
-            let packet = packet(outgoing, part + 1 == packets, payload.freeze());
+            let mut packet = packet(outgoing, part + 1 == packets, payload.freeze());
+            for (id, value) in &names {
+                packet.header.set_extension(*id, value.clone()).unwrap();
+            }
             let sender = outgoing.sender;
             let accepted = self
                 .connection
@@ -263,7 +326,8 @@ impl Client {
                 self.outgoing[at].number += 1;
             }
         }
-        self.outgoing[at].keyframe = false;
+        // A keyframe every second: the library does not show requests to the application.
+        self.outgoing[at].keyframe = self.outgoing[at].number.is_multiple_of(50);
     }
 
     /// Asks for a keyframe of everything received.

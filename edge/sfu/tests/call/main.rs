@@ -1,5 +1,7 @@
 //! Calls through one shard, with real connections over a network in memory.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 mod client;
 mod tap;
 mod world;
@@ -316,4 +318,53 @@ fn a_player_gets_one_user_in_the_first_answer() {
     world.until("it sees and hears", |world| world.heard(3, "ben").0 > 50 && world.heard(3, "ben").1 > 50);
     assert_eq!(world.heard(3, "ann"), (0, 0));
     assert!(!world.events.iter().any(|event| matches!(event, Event::Offer { peer: PeerId(3), .. })));
+}
+
+#[test]
+fn the_best_layer_flows_and_gives_way_without_a_gap() {
+    let mut world = World::new();
+    let recorder = tap::Recorder::default();
+    world.command(Command::Record { room: world::room(), tap: Some(Box::new(recorder.clone())) });
+    world.join_speaking(1, "ann");
+    world.join(2, "ben");
+    world.clients.get_mut(&2).unwrap().publish_layers(world.now);
+    world.offer(2);
+    world.until("the layers are seen", |world| world.heard(1, "ben").1 > 50);
+    assert_eq!(layer_of(&mut world, 1), "f");
+    // A third makes everybody renegotiate, after which the layers bear no names any more.
+    world.join_speaking(3, "cem");
+    world.until("the third sees them too", |world| {
+        world.heard(3, "ben").1 > 100 && world.heard(2, "cem").1 > 100
+    });
+    world.clients.get_mut(&2).unwrap().stop_layer("f");
+    world.run(3 * SECOND);
+    assert_eq!(layer_of(&mut world, 1), "h");
+    world.command(Command::Subscribe {
+        peer: PeerId(1),
+        of: sfu::User::new("ben"),
+        medium: None,
+        wish: sfu::Wish::UpTo(sfu::Layer::Quarter),
+    });
+    world.run(3 * SECOND);
+    assert_eq!(layer_of(&mut world, 1), "q");
+    let received = world.client(1).heard_of("ben", "video");
+    assert!(received.windows(2).all(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(1)), "no gap");
+    assert!(
+        received.windows(2).all(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp) < 90_000 * 3),
+        "no jump"
+    );
+    assert!(received.iter().all(|packet| packet.ssrc == received[0].ssrc));
+    let notes = recorder.0.lock().unwrap();
+    let layers: Vec<&str> =
+        notes.streams.iter().filter(|(of, ..)| of == "ben").map(|(_, _, stream)| &*stream.rid).collect();
+    assert_eq!(layers.last(), Some(&"h"), "{layers:?}");
+}
+
+/// The layer of ben's pictures that a participant gets.
+fn layer_of(world: &mut World, id: u64) -> String {
+    world.command(Command::Report { room: None, token: 9 });
+    let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
+    let of_ben = |leg: &&sfu::LegReport| leg.of.as_str() == "ben";
+    let peer = peers.iter().find(|peer| peer.peer == PeerId(id)).unwrap();
+    peer.received.iter().find(of_ben).unwrap().rid.clone()
 }
