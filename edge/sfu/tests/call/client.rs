@@ -172,6 +172,13 @@ impl Client {
         }
     }
 
+    /// Takes all its tracks away, from the next offer on.
+    pub(crate) fn fall_silent(&mut self) {
+        for outgoing in self.outgoing.drain(..) {
+            self.connection.remove_track(outgoing.sender).unwrap();
+        }
+    }
+
     /// Stops a layer, as a browser does that has too little bandwidth.
     pub(crate) fn stop_layer(&mut self, rid: &str) {
         self.outgoing.retain(|outgoing| outgoing.layer != Some(rid));

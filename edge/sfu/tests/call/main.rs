@@ -368,3 +368,30 @@ fn layer_of(world: &mut World, id: u64) -> String {
     let peer = peers.iter().find(|peer| peer.peer == PeerId(id)).unwrap();
     peer.received.iter().find(of_ben).unwrap().rid.clone()
 }
+
+#[test]
+fn tracks_that_go_are_told_and_come_back() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.clients.get_mut(&2).unwrap().fall_silent();
+    world.offer(2);
+    let gone = |medium| Event::Unpublished { peer: PeerId(2), medium };
+    world.until("both tracks are gone", |world| {
+        world.events.contains(&gone(sfu::Medium::Audio)) && world.events.contains(&gone(sfu::Medium::Video))
+    });
+    world.run(SECOND);
+    let sections =
+        |world: &World| world.client(1).connection.local_description().unwrap().sdp.matches("m=").count();
+    let before = (world.heard(1, "ben"), sections(&world));
+    world
+        .clients
+        .get_mut(&2)
+        .unwrap()
+        .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video);
+    world.offer(2);
+    world.until("it is seen again", |world| world.heard(1, "ben").1 > before.0.1 + 50);
+    assert_eq!(sections(&world), before.1, "the section that fell idle is used again");
+    assert_eq!(world.refused(), Vec::<&Event>::new());
+}

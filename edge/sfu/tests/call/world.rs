@@ -56,13 +56,20 @@ pub(crate) fn unix_us(start: Instant, now: Instant) -> i64 {
 impl World {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        let candidate = Candidate {
-            address: server(),
-            local: server(),
+        let udp = |address: SocketAddr, local| Candidate {
+            address,
+            local,
             transport: Transport::Udp,
             kind: CandidateKind::Host,
         };
-        let config = Config { candidates: vec![candidate], limits: Limits::default() };
+        let v6: SocketAddr = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 40_000).into();
+        let candidates = vec![
+            udp(server(), server()),
+            udp(([198, 51, 100, 1], 40_000).into(), server()),
+            udp(v6, v6),
+            Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
+        ];
+        let config = Config { candidates, limits: Limits::default() };
         let sfu = Sfu::new(config, now).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self {
