@@ -1,0 +1,1 @@
+//! The forwarding of a call, without a socket, clock or file.
