@@ -4,8 +4,16 @@
 //! |---|---|
 //! | [`codec`] | what a video payload says of itself: keyframe, size, temporal layer |
 //! | [`leg`] | how a packet is rewritten for one subscriber |
+//! | [`layers`] | which simulcast layer a subscriber gets |
+//! | [`quality`] | bitrate, loss, jitter and round trip |
+//! | [`speaker`] | who speaks |
+//! | [`throttle`] | when to ask for a keyframe |
 
 pub mod codec;
+pub mod layers;
 pub mod leg;
+pub mod quality;
+pub mod speaker;
 #[cfg(test)]
 mod testing;
+pub mod throttle;
