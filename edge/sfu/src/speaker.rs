@@ -23,7 +23,7 @@ pub const TAKE_OVER: Duration = Duration::from_millis(800);
 /// For this long, once the active speaker is silent.
 pub const TAKE_FLOOR: Duration = Duration::from_millis(200);
 
-/// Without a packet for this long, silence: DTX sends one in 400 ms (RFC 7587 3.1.3) of comfort noise at most.
+/// Without a packet for this long, silence: six packets of 20 ms. DTX sends one in 400 ms (RFC 7587 3.1.3).
 pub const DTX: Duration = Duration::from_millis(120);
 
 /// How often [`Speakers::timeout`] wants to be called while anyone speaks or fades.
