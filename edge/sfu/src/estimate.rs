@@ -260,7 +260,7 @@ mod tests {
         for _ in 0..2_000 {
             now += Duration::from_millis(10);
             estimator.sent(now, None, estimator.bps() as usize / 800);
-            if now.duration_since(start).as_millis() % 1_000 == 0 {
+            if now.duration_since(start).as_millis().is_multiple_of(1_000) {
                 estimator.receiver_report(now, 50, 0, Duration::from_millis(50));
             }
         }

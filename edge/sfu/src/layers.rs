@@ -89,7 +89,8 @@ impl Choice {
     }
 }
 
-/// A layer that flows: packets came in the last interval.
+/// A layer that flows: packets came in the last interval. Without simulcast there is always one, also while a shared
+/// screen stands still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
     /// As measured.

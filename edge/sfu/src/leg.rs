@@ -87,7 +87,7 @@ pub struct LegStart {
     pub timestamp: u32,
 }
 
-/// One track on its way to one subscriber. About 1 KiB, and nothing is allocated after it was made.
+/// One track on its way to one subscriber. About 1.5 KiB (a call of 50 has a hundred legs for each), and nothing is allocated after it was made.
 #[derive(Debug)]
 pub struct Leg {
     ssrc: u32,
@@ -299,6 +299,11 @@ mod tests {
         let from_first = |it: Outgoing| it.sequence.wrapping_sub(first.sequence);
         assert_eq!([second, padding, third].map(from_first), [1, 2, 3]);
         assert_eq!(padding.timestamp, second.timestamp);
+    }
+
+    #[test]
+    fn a_leg_is_small() {
+        assert!(size_of::<Leg>() <= 1_536, "{}", size_of::<Leg>());
     }
 
     #[test]

@@ -136,10 +136,11 @@ fn operating_points(bits: &mut Bits<'_>, delay_bits: Option<usize>) -> Option<()
 mod tests {
     use super::*;
 
-    /// A sequence header without its size field, as RTP carries it: profile 0, one operating point, 640x360.
-    ///
-    /// 000 0 0 | 0 (no timing) 0 (no display delay) 00000 | 000000000000 00100 | 1001 1000 | 1001111111 101100111
-    const SEQUENCE: [u8; 8] = [0x08, 0x00, 0x00, 0x00, 0x24, 0xc4, 0xff, 0x67];
+    /// libaom's sequence header of 640x360, without its size field, as RTP carries it.
+    const SEQUENCE: [u8; 14] =
+        [0x08, 0x20, 0x00, 0x00, 0x0c, 0xc4, 0xff, 0x67, 0x36, 0xbe, 0x48, 0x08, 0x68, 0x01];
+    /// SVT-AV1's, with the size field that some senders leave in.
+    const SIZED: [u8; 13] = [0x0a, 0x0b, 0x00, 0x00, 0x00, 0x0c, 0xc4, 0xff, 0x67, 0x3e, 0xfe, 0x40, 0x10];
 
     #[test]
     fn a_keyframe_tells_its_size() {
@@ -154,6 +155,12 @@ mod tests {
     fn a_list_without_a_count_gives_every_length() {
         let mut payload = vec![0x08, SEQUENCE.len() as u8];
         payload.extend(SEQUENCE);
+        assert_eq!(look(&payload).starts, Starts::Keyframe(Some(Size { width: 640, height: 360 })));
+    }
+
+    #[test]
+    fn a_size_field_left_in_is_passed_over() {
+        let payload = [&[0x18], &SIZED[..]].concat();
         assert_eq!(look(&payload).starts, Starts::Keyframe(Some(Size { width: 640, height: 360 })));
     }
 

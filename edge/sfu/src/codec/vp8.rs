@@ -111,6 +111,12 @@ mod tests {
     }
 
     #[test]
+    fn a_keyframe_of_libvpx_is_read() {
+        let payload = [0x10, 0x30, 0x51, 0x00, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xb4, 0x00, 0x00, 0x47];
+        assert_eq!(look(&payload).starts, Starts::Keyframe(Some(Size { width: 320, height: 180 })));
+    }
+
+    #[test]
     fn payloads_under_four_bytes_are_legal() {
         assert_eq!(look(&[0x10, 0x00]).starts, Starts::Keyframe(None));
         assert_eq!(look(&[0x10, 0x01]).starts, Starts::Nothing);

@@ -100,7 +100,7 @@ impl Call {
         while self.now_us < until {
             self.now_us += STEP_US;
             self.step(media);
-            if self.now_us % FEEDBACK_US == 0 {
+            if self.now_us.is_multiple_of(FEEDBACK_US) {
                 self.tell();
                 estimates.push(self.estimator.bps() as f64);
             }

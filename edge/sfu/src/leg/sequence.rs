@@ -3,7 +3,7 @@
 //!
 //! What was given to whom is remembered as runs: a stretch of the source's numbers shifted by the same amount. A leg
 //! without switches and left-out packets needs one run, one that drops every second frame needs one a frame: so
-//! [`MAX_RUNS`] reach back four seconds in the worst case and far more in the usual one, in 1.5 KiB.
+//! [`MAX_RUNS`] reach back four seconds in the worst case and far more in the usual one, in 1 KiB.
 //!
 //! No number goes out twice, also not for the same packet: encrypting another header under the same SRTP index would
 //! give away the key stream (RFC 3711 9.1, RFC 7714 8.2). Must not know timestamps or payloads.
@@ -59,14 +59,23 @@ impl Place {
     }
 }
 
-/// A stretch of source numbers `from..=to`, of which the first got `out`.
+/// A stretch of source numbers `from..=to`, of which the first got `out`: the lower bits of extended numbers, which
+/// are unique among what is remembered. Epoch 0 is unused.
 #[derive(Debug, Clone, Copy, Default)]
 struct Run {
-    from: u64,
-    to: u64,
-    out: u64,
-    epoch: u32,
+    from: u32,
+    to: u32,
+    out: u32,
+    epoch: u16,
     skipped_pictures: u16,
+}
+
+impl Run {
+    /// How far behind the first a number of this run is.
+    fn offset(&self, epoch: u32, extended: u64) -> Option<u32> {
+        let offset = (extended as u32).wrapping_sub(self.from);
+        (self.epoch == epoch as u16 && offset <= self.to.wrapping_sub(self.from)).then_some(offset)
+    }
 }
 
 /// A source since it was last begun.
@@ -170,11 +179,10 @@ impl Sequencer {
 
     /// Gives a packet its number; `None` for a duplicate, one too old, or one of no source that is or was followed.
     pub fn place(&mut self, ssrc: u32, sequence: u16) -> Option<Place> {
-        let place = match self.current.filter(|it| it.ssrc == ssrc) {
-            Some(origin) => self.place_current(origin, sequence)?,
-            None => self.place_previous(ssrc, sequence)?,
-        };
-        Some(place)
+        match self.current.filter(|it| it.ssrc == ssrc) {
+            Some(origin) => self.place_current(origin, sequence),
+            None => self.place_previous(ssrc, sequence),
+        }
     }
 
     fn place_current(&mut self, origin: Origin, sequence: u16) -> Option<Place> {
@@ -219,28 +227,35 @@ impl Sequencer {
     /// Prolongs the newest run up to this packet, or opens one that also keeps places for the packets missing since
     /// the newest before it.
     fn append(&mut self, extended: u64, newest: u64) -> u16 {
-        let missing = extended - newest - 1;
-        let out = self.next + missing;
-        if self.broken == Broken::Yes {
-            self.newest_run = (self.newest_run + 1) % MAX_RUNS;
-            let (epoch, skipped_pictures) = (self.epochs, self.skipped_pictures);
-            self.runs[self.newest_run] =
-                Run { from: newest + 1, to: extended, out: self.next, epoch, skipped_pictures };
-            self.broken = Broken::No;
-        } else {
-            self.runs[self.newest_run].to = extended;
-        }
+        let out = self.next + (extended - newest - 1);
+        self.cover(newest + 1, extended);
+        self.broken = Broken::No;
         self.next = out + 1;
         self.given.take(out);
         out as u16
     }
 
+    /// Has the newest run reach from the newest packet to this one, or opens one.
+    fn cover(&mut self, from: u64, to: u64) {
+        if self.broken == Broken::Yes {
+            self.newest_run = (self.newest_run + 1) % MAX_RUNS;
+            self.runs[self.newest_run] = Run {
+                from: from as u32,
+                to: to as u32,
+                out: self.next as u32,
+                epoch: self.epochs as u16,
+                skipped_pictures: self.skipped_pictures,
+            };
+        } else {
+            self.runs[self.newest_run].to = to as u32;
+        }
+    }
+
     fn late(&mut self, epoch: u32, extended: u64) -> Option<Place> {
-        let run = self
-            .runs
-            .iter()
-            .find(|run| run.epoch == epoch && run.out != 0 && run.from <= extended && extended <= run.to)?;
-        let (out, skipped_pictures) = (run.out + (extended - run.from), run.skipped_pictures);
+        let found = self.runs.iter().find_map(|run| Some((run, run.offset(epoch, extended)?)));
+        let (run, offset) = found?;
+        let behind = (self.next as u32).wrapping_sub(run.out.wrapping_add(offset));
+        let (out, skipped_pictures) = (self.next - u64::from(behind), run.skipped_pictures);
         if !self.given.take(out) {
             return None;
         }
@@ -256,28 +271,20 @@ impl Sequencer {
             return;
         }
         if extended > newest + 1 {
-            self.keep_places(newest + 1, extended - 1);
+            // They may still come.
+            self.cover(newest + 1, extended - 1);
+            self.next += extended - newest - 1;
         }
         self.advance(first, extended);
         self.broken = Broken::Yes;
         self.skipped_pictures = self.skipped_pictures.wrapping_add(pictures);
     }
 
-    /// Packets `from..=to` are missing before one that is left out: they may still come.
-    fn keep_places(&mut self, from: u64, to: u64) {
-        if self.broken == Broken::Yes {
-            self.newest_run = (self.newest_run + 1) % MAX_RUNS;
-            let (epoch, skipped_pictures) = (self.epochs, self.skipped_pictures);
-            self.runs[self.newest_run] = Run { from, to, out: self.next, epoch, skipped_pictures };
-        } else {
-            self.runs[self.newest_run].to = to;
-        }
-        self.next += to - from + 1;
-    }
-
     /// A number for a packet of our own; `None` before the first packet.
     pub fn pad(&mut self) -> Option<u16> {
-        self.current.or(self.previous).filter(|_| self.given.any())?;
+        if !self.given.any() {
+            return None;
+        }
         let out = self.next;
         self.next += 1;
         self.broken = Broken::Yes;
