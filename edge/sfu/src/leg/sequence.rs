@@ -15,7 +15,8 @@ pub const MAX_RUNS: usize = 64;
 /// are of no use to a receiver that plays within a few hundred milliseconds.
 pub const MAX_LATE: u64 = 1_024;
 
-/// A jump forward of more packets than this is taken for a new beginning, not for loss (RFC 3550 A.1 `MAX_DROPOUT`).
+/// A jump forward of more packets than this, or back by more than [`MAX_LATE`], is not loss or lateness but a new
+/// beginning, once a second packet follows the first there (RFC 3550 A.1 `MAX_DROPOUT`): a stray one is refused.
 pub const MAX_DROPOUT: u64 = 3_000;
 
 /// What number a packet gets, and why.
@@ -121,6 +122,8 @@ pub struct Sequencer {
     /// Whether the next forwarded packet opens a run: after a packet was left out or padding was put in.
     broken: Broken,
     skipped_pictures: u16,
+    /// The number that would make a jump a new beginning.
+    suspect: Option<u16>,
     runs: [Run; MAX_RUNS],
     newest_run: usize,
     given: Given,
@@ -143,6 +146,7 @@ impl Sequencer {
             epochs: 0,
             broken: Broken::Yes,
             skipped_pictures: 0,
+            suspect: None,
             runs: [Run::default(); MAX_RUNS],
             newest_run: 0,
             given: Given::default(),
@@ -161,6 +165,7 @@ impl Sequencer {
         }
         self.epochs = self.epochs.wrapping_add(1);
         self.skipped_pictures = 0;
+        self.suspect = None;
         self.current = Some(Origin { ssrc, epoch: self.epochs, state: OriginState::Waiting });
     }
 
@@ -190,10 +195,10 @@ impl Sequencer {
             return Some(self.begin(origin.ssrc, sequence));
         };
         let extended = origin.extend(sequence)?;
-        if extended > newest + MAX_DROPOUT || extended + MAX_DROPOUT < newest {
-            self.follow(origin.ssrc);
-            return Some(self.begin(origin.ssrc, sequence));
+        if extended > newest + MAX_DROPOUT || extended + MAX_LATE < newest {
+            return self.jumped(origin.ssrc, sequence);
         }
+        self.suspect = None;
         if extended <= newest {
             let late = self.late(origin.epoch, extended);
             return if extended < first { self.place_previous(origin.ssrc, sequence) } else { late };
@@ -201,6 +206,15 @@ impl Sequencer {
         self.advance(first, extended);
         let sequence = self.append(extended, newest);
         Some(Place::Next { epoch: self.epochs, sequence, skipped_pictures: self.skipped_pictures })
+    }
+
+    /// Believes a jump at its second packet.
+    fn jumped(&mut self, ssrc: u32, sequence: u16) -> Option<Place> {
+        if self.suspect.replace(sequence.wrapping_add(1)) != Some(sequence) {
+            return None;
+        }
+        self.follow(ssrc);
+        Some(self.begin(ssrc, sequence))
     }
 
     /// Late packets of the source that was followed before: no new ones.
@@ -368,12 +382,16 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_a_new_beginning_without_a_gap() {
+    fn a_jump_is_a_new_beginning_without_a_gap_once_a_second_packet_confirms_it() {
         let mut numbers = Sequencer::new(10);
         numbers.follow(1);
         numbers.place(1, 0);
-        assert_eq!(numbers.place(1, 20_000), Some(Place::First { epoch: 2, sequence: 11 }));
-        assert_eq!(numbers.place(1, 5), Some(Place::First { epoch: 3, sequence: 12 }));
+        assert_eq!(numbers.place(1, 20_000), None);
+        assert_eq!(numbers.place(1, 20_001), Some(Place::First { epoch: 2, sequence: 11 }));
+        assert_eq!(numbers.place(1, 5), None, "a stray packet");
+        assert_eq!(given(numbers.place(1, 20_002)), Some(12));
+        assert_eq!(numbers.place(1, 6), None);
+        assert_eq!(numbers.place(1, 7), Some(Place::First { epoch: 3, sequence: 13 }));
     }
 
     #[test]
