@@ -91,14 +91,16 @@ impl<K: Clone + Eq + Hash> Speakers<K> {
         self.next_tick.get_or_insert(now + TICK);
     }
 
-    /// A microphone was switched.
+    /// A microphone was switched, perhaps before anything was heard of it.
     pub fn switch(&mut self, now: Instant, key: &K, microphone: Microphone) {
         if let Some(voice) = self.voices.iter_mut().find(|it| it.key == *key) {
             voice.microphone = microphone;
             voice.loudness = 0.0;
             voice.updated = now;
-            self.next_tick.get_or_insert(now + TICK);
+        } else if self.voices.len() < MAX_PARTICIPANTS {
+            self.voices.push(Voice { key: key.clone(), loudness: 0.0, heard: now, updated: now, microphone });
         }
+        self.next_tick.get_or_insert(now + TICK);
     }
 
     /// A participant left. The new active speaker, `None` for nobody, if that changed.
@@ -239,7 +241,7 @@ mod tests {
     #[test]
     fn the_muted_are_not_heard() {
         let mut speakers = Speakers::default();
-        let (_, now) = hear(&mut speakers, Instant::now(), 40, |_| Some(90));
+        let now = Instant::now();
         speakers.switch(now, &1, Microphone::Muted);
         let (changes, now) = hear(&mut speakers, now, 2_000, |key| (key == 1).then_some(5));
         assert_eq!(changes, []);
