@@ -317,7 +317,19 @@ impl Client {
             outgoing.sequence = outgoing.sequence.wrapping_add(1);
             let mut payload = BytesMut::new();
             if outgoing.picture {
-                payload.put_slice(&[if part == 0 { 0x10 } else { 0 }, u8::from(!outgoing.keyframe), 0, 0]);
+                payload.put_slice(&[
+                    if part == 0 { 0x10 } else { 0 },
+                    u8::from(!outgoing.keyframe),
+                    0,
+                    0,
+                    0x9d,
+                    0x01,
+                    0x2a,
+                    0x80,
+                    0x02,
+                    0xe0,
+                    0x01,
+                ]);
             }
             payload.put_u32(outgoing.number);
             let mut packet = packet(outgoing, part + 1 == packets, payload.freeze());

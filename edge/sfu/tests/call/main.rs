@@ -249,6 +249,8 @@ fn a_recorder_gets_every_packet_once() {
     assert!(notes.arrivals.is_sorted());
     assert!(notes.marks.contains(&("ben".into(), Some(sfu::Medium::Audio), sfu::TapMark::Muted)));
     assert!(notes.marks.contains(&("ann".into(), None, sfu::TapMark::Joined)));
+    let keyframe = sfu::TapMark::Keyframe { width: 640, height: 480 };
+    assert!(notes.marks.contains(&("ben".into(), Some(sfu::Medium::Video), keyframe)));
 }
 
 #[test]
