@@ -10,10 +10,10 @@ mod route;
 mod script;
 mod sdp;
 mod senders;
+mod sockets;
 mod streams;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,11 +41,12 @@ use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::{Inbound, Receipt};
 use route::Route;
-use script::{Next, Step, gather};
+use script::{Next, Step};
 pub(crate) use sdp::Kind;
 use sdp::{Families, Section};
 use senders::Sender;
 pub(crate) use senders::SenderId;
+use sockets::{Socket, gather, sockets};
 pub(crate) use streams::Stream;
 
 /// What all connections of a shard share.
@@ -111,13 +112,6 @@ pub(crate) struct Peer {
     layered: Vec<Mid>,
     ufrag: String,
     events: VecDeque<PeerEvent>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Socket {
-    local: SocketAddr,
-    transport: Transport,
-    known_as: SocketAddr,
 }
 
 impl Peer {
@@ -391,22 +385,4 @@ impl Peer {
             tracing::debug!("close refused: {error}");
         }
     }
-}
-
-/// One per socket and transport: several public addresses of one socket are one to the library, and the description tells all.
-fn sockets(config: &Config) -> Vec<Socket> {
-    let mut sockets: Vec<Socket> = Vec::new();
-    for candidate in &config.candidates {
-        if !sockets
-            .iter()
-            .any(|socket| socket.local == candidate.local && socket.transport == candidate.transport)
-        {
-            sockets.push(Socket {
-                local: candidate.local,
-                transport: candidate.transport,
-                known_as: candidate.address,
-            });
-        }
-    }
-    sockets
 }

@@ -5,17 +5,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rtc::media_stream::MediaStreamTrack;
-use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::rtp_transceiver::{
     RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit,
 };
 
-use crate::path::{Path, Transport};
+use crate::path::Path;
 
 use super::cipher::Cipher;
-use super::{Peer, Refusal, Socket, cipher, engine, route, sdp};
+use super::sockets::gather;
+use super::{Peer, Refusal, cipher, engine, route, sdp};
 
 /// Steps kept of a connection that does not stand yet. One with more has been told a lot and has never answered a handshake; it is
 /// not set up again.
@@ -134,17 +134,4 @@ impl Peer {
         }
         Next::Read
     }
-}
-
-/// Tells the library our addresses. Their priorities are its own affair: what clients see is written by `sdp`.
-pub(super) fn gather(connection: &mut RTCPeerConnection, sockets: &[Socket]) -> Result<(), Refusal> {
-    for (at, socket) in sockets.iter().enumerate() {
-        let udp = socket.transport == Transport::Udp;
-        let (transport, passive) = if udp { ("udp", "") } else { ("tcp", " tcptype passive") };
-        let (ip, port, priority) = (socket.known_as.ip(), socket.known_as.port(), 2_130_706_431 - at);
-        let candidate =
-            format!("candidate:{} 1 {transport} {priority} {ip} {port} typ host{passive}", at + 1);
-        connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
-    }
-    Ok(())
 }
