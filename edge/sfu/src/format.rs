@@ -14,6 +14,20 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
+    /// What its payloads can be asked; `None` for one that is only carried.
+    pub(crate) fn known(&self) -> Option<crate::codec::Codec> {
+        use crate::codec::Codec as Known;
+        let name = self.mime.split_once('/').map_or("", |(_, name)| name);
+        let known = [
+            ("opus", Known::Opus),
+            ("VP8", Known::Vp8),
+            ("VP9", Known::Vp9),
+            ("H264", Known::H264),
+            ("AV1", Known::Av1),
+        ];
+        known.into_iter().find(|(other, _)| name.eq_ignore_ascii_case(other)).map(|(_, known)| known)
+    }
+
     /// Whether a stream of `other` can be decoded by somebody who accepts this.
     pub(crate) fn accepts(&self, other: &Self) -> bool {
         self.mime.eq_ignore_ascii_case(&other.mime)

@@ -73,11 +73,6 @@ impl Leg {
         self.agreed.is_some()
     }
 
-    /// Whether packets can flow.
-    pub(crate) fn flows(&self) -> bool {
-        self.agreed.is_some()
-    }
-
     /// The SSRC of the publisher that flows.
     pub(crate) fn source(&self) -> Option<u32> {
         self.source
@@ -208,3 +203,81 @@ pub(crate) fn rank(rid: &str, position: usize) -> usize {
 
 /// Shared name of a layer; empty without simulcast.
 pub(crate) type Rid = Arc<str>;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn codec() -> Codec {
+        Codec {
+            payload_type: 96,
+            mime: "video/VP8".into(),
+            clock_rate: 90_000,
+            channels: 0,
+            fmtp: String::new(),
+        }
+    }
+
+    fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> Packet {
+        let extensions = vec![(1, Bytes::from_static(b"x")), (3, Bytes::from_static(b"y"))];
+        Packet {
+            marker: false,
+            payload_type: 96,
+            sequence,
+            timestamp,
+            ssrc,
+            extensions,
+            payload: Bytes::new(),
+        }
+    }
+
+    fn leg() -> Leg {
+        let mut leg = Leg::new(PeerId(1), SenderId::default(), 77, Layer::Full);
+        let ours =
+            Extensions(vec![(3, crate::format::VIDEO_ORIENTATION.into()), (1, crate::format::MID.into())]);
+        let theirs = Extensions(vec![(9, crate::format::VIDEO_ORIENTATION.into())]);
+        let accepted = [Codec { payload_type: 120, ..codec() }];
+        assert!(leg.agree(&codec(), &ours, Some((&accepted, &theirs))));
+        leg
+    }
+
+    #[test]
+    fn names_are_the_subscribers() {
+        let out = leg().take(Instant::now(), &packet(5, 1, 1), 90_000).unwrap();
+        assert_eq!((out.ssrc, out.payload_type), (77, 120));
+        assert_eq!(out.extensions, [(9, Bytes::from_static(b"y"))]);
+    }
+
+    #[test]
+    fn a_change_of_source_continues_numbers_and_time() {
+        let (mut leg, now) = (leg(), Instant::now());
+        let first = leg.take(now, &packet(5, 65_535, 1000), 90_000).unwrap();
+        let second =
+            leg.take(now + Duration::from_millis(100), &packet(6, 10, 4_000_000_000), 90_000).unwrap();
+        assert_eq!(second.sequence, first.sequence.wrapping_add(1));
+        assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 9000);
+    }
+
+    #[test]
+    fn a_sender_report_moves_as_its_packets_do() {
+        let (mut leg, now) = (leg(), Instant::now());
+        leg.take(now, &packet(5, 1, 1000), 90_000);
+        let later = leg.take(now + Duration::from_secs(1), &packet(6, 7, 500_000), 90_000).unwrap();
+        let report = leg.report(now, 0x1234_5678_9ABC_DEF0, 500_900).unwrap();
+        assert_eq!(report.rtp.wrapping_sub(later.timestamp), 900);
+        assert_eq!((report.ntp, report.packets), (0x1234_5678_9ABC_DEF0, 2));
+        let receipt = Receipt {
+            ssrc: 77,
+            fraction_lost: 64,
+            jitter: 9000,
+            last_report: 0x5678_9ABC,
+            since_last_report: 32_768,
+        };
+        leg.on_receipt(now + Duration::from_millis(620), &receipt, 90_000);
+        let quality = leg.figures().2;
+        assert_eq!(quality.round_trip, Some(Duration::from_millis(120)));
+        assert_eq!((quality.loss, quality.jitter), (0.25, Duration::from_millis(100)));
+    }
+}

@@ -3,48 +3,50 @@
 //!
 //! It must not know rooms, users' rights or whose turn it is to offer.
 
+mod cipher;
 mod engine;
 mod media;
+mod route;
+mod script;
 mod sdp;
+mod senders;
+mod sockets;
 mod streams;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
-use rtc::media_stream::MediaStreamTrack;
+use bytes::{Bytes, BytesMut};
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::sender_report::SenderReport;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
-};
-use rtc::rtp_transceiver::{
-    RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit,
-};
+use rtc::rtp_transceiver::RTCRtpTransceiverId;
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Config, ConfigError};
-use crate::format::{Codec, Extensions};
 use crate::forward::Report;
-use crate::ids::{Medium, Mid, User};
+use crate::ids::Mid;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
+use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::{Inbound, Receipt};
+use route::Route;
+use script::{Next, Step};
 pub(crate) use sdp::Kind;
 use sdp::{Families, Section};
+use senders::Sender;
+pub(crate) use senders::SenderId;
+use sockets::{Socket, gather, sockets};
 pub(crate) use streams::Stream;
 
 /// What all connections of a shard share.
@@ -85,28 +87,6 @@ pub(crate) enum PeerEvent {
     Failed,
 }
 
-/// One of the streams that we send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SenderId(usize);
-
-#[derive(Debug)]
-struct Sender {
-    transceiver: RTCRtpTransceiverId,
-    medium: Medium,
-    codec: Codec,
-    ssrc: u32,
-    repair: u32,
-    state: SenderState,
-    agreed: Option<(Vec<Codec>, Extensions)>,
-}
-
-/// The library cannot remove a section, so one without a track waits for the next track of the same kind and codec.
-#[derive(Debug, PartialEq, Eq)]
-enum SenderState {
-    InUse,
-    Idle,
-}
-
 /// One connection.
 pub(crate) struct Peer {
     factory: Arc<Factory>,
@@ -115,6 +95,18 @@ pub(crate) struct Peer {
     senders: Vec<Sender>,
     /// Our addresses as the library knows them: one per socket.
     sockets: Vec<Socket>,
+    route: Route,
+    cipher: Cipher,
+    /// The library's number of the sender added last.
+    added: RTCRtpTransceiverId,
+    /// Whether the handshake is over.
+    stands: bool,
+    /// The check with which the client has nominated its path, until the handshake is over.
+    nomination: Option<(Path, Bytes)>,
+    /// The latest time that was told.
+    clock: Instant,
+    /// What was done to the connection before it stood, to do it again with another cipher.
+    script: Vec<Step>,
     sending: Vec<(Mid, Kind)>,
     /// Sections that promise simulcast layers.
     layered: Vec<Mid>,
@@ -122,29 +114,13 @@ pub(crate) struct Peer {
     events: VecDeque<PeerEvent>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Socket {
-    local: SocketAddr,
-    transport: Transport,
-    known_as: SocketAddr,
-}
-
 impl Peer {
     pub(crate) fn new(factory: &Arc<Factory>, now: Instant) -> Result<Self, Refusal> {
         let exchange = Exchange::default();
-        let mut connection = engine::build(&factory.certificate, exchange.clone(), now)?;
+        let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
+        let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
         let sockets = sockets(&factory.config);
-        for (at, socket) in sockets.iter().enumerate() {
-            let (transport, passive) =
-                if socket.transport == Transport::Udp { ("udp", "") } else { ("tcp", " tcptype passive") };
-            let (ip, port) = (socket.known_as.ip(), socket.known_as.port());
-            let candidate = format!(
-                "candidate:{} 1 {transport} {} {ip} {port} typ host{passive}",
-                at + 1,
-                2_130_706_431 - at
-            );
-            connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
-        }
+        gather(&mut connection, &sockets)?;
         let factory = Arc::clone(factory);
         let (senders, sending, layered) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
@@ -153,6 +129,13 @@ impl Peer {
             exchange,
             senders,
             sockets,
+            route: Route::default(),
+            cipher: Cipher::Gcm,
+            added: 0,
+            stands: false,
+            nomination: None,
+            clock: now,
+            script: Vec::new(),
             sending,
             layered,
             ufrag: String::new(),
@@ -167,46 +150,38 @@ impl Peer {
 
     /// Makes an offer of ours.
     pub(crate) fn offer(&mut self, now: Instant) -> Result<String, Refusal> {
-        let offer = self.connection.create_offer(None)?;
-        self.connection.set_local_description(now, offer)?;
+        self.apply(now, Step::Offer)?;
         self.local()
     }
 
     /// Takes the client's offer and makes our answer.
     pub(crate) fn answer_to(&mut self, now: Instant, offer: &str) -> Result<String, Refusal> {
         let clean = self.clean(offer)?;
-        self.connection.set_remote_description(now, RTCSessionDescription::offer(clean)?)?;
-        let answered = self.answer(now);
-        match answered {
+        self.apply(now, Step::Remote(RTCSessionDescription::offer(clean)?))?;
+        match self.apply(now, Step::Answer).and_then(|()| self.local()) {
             Ok(answer) => {
                 self.agree(offer, &answer);
                 Ok(answer)
             }
             Err(error) => {
-                self.connection.set_remote_description(now, RTCSessionDescription::rollback(None)?)?;
+                self.apply(now, Step::Remote(RTCSessionDescription::rollback(None)?))?;
                 Err(error)
             }
         }
-    }
-
-    fn answer(&mut self, now: Instant) -> Result<String, Refusal> {
-        let answer = self.connection.create_answer(None)?;
-        self.connection.set_local_description(now, answer)?;
-        self.local()
     }
 
     /// Takes the client's answer to our offer.
     pub(crate) fn accept(&mut self, now: Instant, answer: &str) -> Result<(), Refusal> {
         let clean = self.clean(answer)?;
         let offer = self.local()?;
-        self.connection.set_remote_description(now, RTCSessionDescription::answer(clean)?)?;
+        self.apply(now, Step::Remote(RTCSessionDescription::answer(clean)?))?;
         self.agree(answer, &offer);
         Ok(())
     }
 
     /// Takes our offer back.
     pub(crate) fn roll_back(&mut self, now: Instant) -> Result<(), Refusal> {
-        Ok(self.connection.set_local_description(now, RTCSessionDescription::rollback(None)?)?)
+        self.apply(now, Step::RollBack)
     }
 
     fn clean(&self, sdp: &str) -> Result<String, Refusal> {
@@ -219,7 +194,11 @@ impl Peer {
     fn local(&mut self) -> Result<String, Refusal> {
         let description =
             self.connection.local_description().ok_or_else(|| Refusal("no description".to_owned()))?;
-        sdp::ufrag(&description.sdp).unwrap_or_default().clone_into(&mut self.ufrag);
+        let ufrag = sdp::ufrag(&description.sdp).unwrap_or_default();
+        if self.ufrag != ufrag {
+            ufrag.clone_into(&mut self.ufrag);
+            self.route.forget();
+        }
         Ok(sdp::dress(&description.sdp, &self.factory.config.candidates, self.factory.config.limits))
     }
 
@@ -279,95 +258,16 @@ impl Peer {
         if !sdp::usable(candidate, Families::of(&self.factory.config.candidates)) {
             return Ok(());
         }
-        let candidate = candidate.to_owned();
-        Ok(self.connection.add_remote_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?)
-    }
-
-    /// A stream to send; flows once both sides have agreed. `number` keeps its track id unique. Returns its SSRC too.
-    pub(crate) fn add_sender(
-        &mut self,
-        user: &User,
-        medium: Medium,
-        codec: &Codec,
-        number: u64,
-    ) -> Result<(SenderId, u32), Refusal> {
-        if let Some(idle) = self.reuse(user, medium, codec, number)? {
-            return Ok(idle);
-        }
-        let (ssrc, repair) = (rand::random(), rand::random());
-        let track = track(user, medium, codec, number, (ssrc, repair));
-        let init = RTCRtpTransceiverInit {
-            direction: RTCRtpTransceiverDirection::Sendonly,
-            streams: Vec::new(),
-            send_encodings: Vec::new(),
-        };
-        let transceiver = self.connection.add_transceiver_from_track(track, Some(init))?;
-        let (codec, state) = (codec.clone(), SenderState::InUse);
-        self.senders.push(Sender { transceiver, medium, codec, ssrc, repair, state, agreed: None });
-        Ok((SenderId(self.senders.len() - 1), ssrc))
-    }
-
-    fn reuse(
-        &mut self,
-        user: &User,
-        medium: Medium,
-        codec: &Codec,
-        number: u64,
-    ) -> Result<Option<(SenderId, u32)>, Refusal> {
-        let fits = |sender: &Sender| {
-            sender.state == SenderState::Idle && sender.medium == medium && sender.codec.accepts(codec)
-        };
-        let Some(at) = self.senders.iter().position(fits) else { return Ok(None) };
-        let sender = &mut self.senders[at];
-        let track = track(user, medium, &sender.codec, number, (sender.ssrc, sender.repair));
-        if let Some(mut transceiver) = self.connection.rtp_transceiver(sender.transceiver) {
-            transceiver.set_direction(RTCRtpTransceiverDirection::Sendonly);
-        }
-        if let Some(mut known) = self.connection.rtp_sender(RTCRtpSenderId::from(sender.transceiver)) {
-            known.replace_track(track)?;
-        }
-        sender.state = SenderState::InUse;
-        sender.agreed = None;
-        Ok(Some((SenderId(at), sender.ssrc)))
-    }
-
-    /// The stream ends; the client learns of it by the next offer.
-    pub(crate) fn remove_sender(&mut self, id: SenderId) {
-        let Some(sender) = self.senders.get_mut(id.0) else { return };
-        sender.state = SenderState::Idle;
-        sender.agreed = None;
-        if let Some(mut transceiver) = self.connection.rtp_transceiver(sender.transceiver) {
-            transceiver.set_direction(RTCRtpTransceiverDirection::Inactive);
-        }
-    }
-
-    /// Codecs and extension ids that the client has agreed to for a stream of ours.
-    pub(crate) fn agreed(&self, id: SenderId) -> Option<(&[Codec], &Extensions)> {
-        self.senders.get(id.0)?.agreed.as_ref().map(|(codecs, extensions)| (&codecs[..], extensions))
+        self.apply(self.clock, Step::Candidate(candidate.to_owned()))
     }
 
     /// A datagram has come.
     pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) {
-        let Some(socket) = self
-            .sockets
-            .iter()
-            .find(|socket| socket.local == path.local && socket.transport == path.transport)
-        else {
+        self.clock = now;
+        if !self.stands && self.before_standing(now, path, datagram) == Next::Drop {
             return;
-        };
-        let transport_protocol =
-            if path.transport == Transport::Udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
-        let transport = TransportContext {
-            local_addr: socket.known_as,
-            peer_addr: path.remote,
-            transport_protocol,
-            ecn: None,
-        };
-        if let Err(error) =
-            self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) })
-        {
-            tracing::debug!("datagram refused: {error}");
         }
+        self.read(now, path, datagram);
         // A handshake may follow the nominating check in the same batch: it is dropped unless the check's effect is seen first.
         if datagram.first().is_some_and(|first| *first < 128) {
             self.pump();
@@ -376,11 +276,30 @@ impl Peer {
         while self.connection.poll_data_read().is_some() {}
     }
 
+    fn read(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        let same = |socket: &&Socket| socket.local == path.local && socket.transport == path.transport;
+        let Some(socket) = self.sockets.iter().find(same) else { return };
+        let udp = path.transport == Transport::Udp;
+        let transport_protocol = if udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
+        let peer_addr = self.route.arrived(now, path, datagram);
+        let transport =
+            TransportContext { local_addr: socket.known_as, peer_addr, transport_protocol, ecn: None };
+        let message = BytesMut::from(datagram);
+        if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
+            tracing::debug!("datagram refused: {error}");
+        }
+    }
+
     fn pump(&mut self) {
         while let Some(event) = self.connection.poll_event() {
             let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else { continue };
             match state {
-                RTCPeerConnectionState::Connected => self.events.push_back(PeerEvent::Connected),
+                RTCPeerConnectionState::Connected => {
+                    self.stands = true;
+                    self.script = Vec::new();
+                    self.nomination = None;
+                    self.events.push_back(PeerEvent::Connected);
+                }
                 RTCPeerConnectionState::Disconnected => self.events.push_back(PeerEvent::Lost),
                 RTCPeerConnectionState::Failed => self.events.push_back(PeerEvent::Failed),
                 _ => {}
@@ -430,7 +349,7 @@ impl Peer {
     }
 
     /// Gives out every datagram that is ready.
-    pub(crate) fn flush(&mut self, out: &mut dyn FnMut(Path, &[u8])) {
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
         self.pump();
         while let Some(written) = self.connection.poll_write() {
             let transport = if written.transport.transport_protocol == TransportProtocol::TCP {
@@ -442,10 +361,8 @@ impl Peer {
                 socket.known_as == written.transport.local_addr && socket.transport == transport
             };
             let Some(socket) = self.sockets.iter().find(known) else { continue };
-            out(
-                Path { local: socket.local, remote: written.transport.peer_addr, transport },
-                &written.message,
-            );
+            let path = Path { local: socket.local, remote: written.transport.peer_addr, transport };
+            out(self.route.leaving(now, path, &written.message), &written.message);
         }
     }
 
@@ -468,47 +385,4 @@ impl Peer {
             tracing::debug!("close refused: {error}");
         }
     }
-}
-
-/// One per socket and transport: several public addresses of one socket are one to the library, and the description tells all.
-fn sockets(config: &Config) -> Vec<Socket> {
-    let mut sockets: Vec<Socket> = Vec::new();
-    for candidate in &config.candidates {
-        if !sockets
-            .iter()
-            .any(|socket| socket.local == candidate.local && socket.transport == candidate.transport)
-        {
-            sockets.push(Socket {
-                local: candidate.local,
-                transport: candidate.transport,
-                known_as: candidate.address,
-            });
-        }
-    }
-    sockets
-}
-
-fn track(
-    user: &User,
-    medium: Medium,
-    codec: &Codec,
-    number: u64,
-    (ssrc, repair): (u32, u32),
-) -> MediaStreamTrack {
-    let picture = medium.is_picture();
-    let kind = if picture { RtpCodecKind::Video } else { RtpCodecKind::Audio };
-    let rtx = picture.then_some(RTCRtpRtxParameters { ssrc: repair });
-    let coding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), rtx, ..Default::default() },
-        codec: RTCRtpCodec {
-            mime_type: codec.mime.clone(),
-            clock_rate: codec.clock_rate,
-            channels: codec.channels,
-            sdp_fmtp_line: codec.fmtp.clone(),
-            rtcp_feedback: Vec::new(),
-        },
-        ..Default::default()
-    };
-    let id = format!("{}-{number}", medium.as_str());
-    MediaStreamTrack::new(user.to_string(), id.clone(), id, kind, vec![coding])
 }

@@ -147,7 +147,7 @@ impl Sfu {
         self.ask_keyframes(now, id);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let demux = &mut self.demux;
-        session.peer.flush(&mut |path, datagram| {
+        session.peer.flush(now, &mut |path, datagram| {
             demux.sent(id, path, datagram);
             out(path, datagram);
         });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use crate::codec::{Look, Starts};
 use crate::command::{Layer as Wanted, Muting};
 use crate::format::{Codec, Extensions};
 use crate::forward::{Leg, Rid, rank};
@@ -14,7 +15,7 @@ use crate::ids::{Medium, Mid, PeerId, User};
 use crate::keyframe::Keyframes;
 use crate::packet::Packet;
 use crate::peer::Stream;
-use crate::tap::{StreamInfo, Tap};
+use crate::tap::{StreamInfo, Tap, TapMark};
 
 /// A layer without a packet for this long does not flow: its publisher has turned it off. Three frames of a slow screen share.
 const FLOWS_WITHIN: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ impl Track {
     /// A packet of it: counts it, and turns it into what each subscriber gets.
     pub(crate) fn forward(&mut self, now: Instant, packet: &Packet, out: &mut Vec<Out>) {
         let Some(at) = self.layers.iter().position(|layer| layer.stream.ssrc == packet.ssrc) else { return };
-        let keyframe = self.medium.is_picture() && starts_keyframe(&self.codec, &packet.payload);
+        let keyframe = self.medium.is_picture() && look(&self.codec, &packet.payload).is_keyframe();
         let layer = &mut self.layers[at];
         layer.last = now;
         layer.packets += 1;
@@ -143,7 +144,8 @@ impl Track {
         if self.muting == Muting::Muted {
             return;
         }
-        let keyframe = self.medium.is_picture() && starts_keyframe(&self.codec, &packet.payload);
+        let look = look(&self.codec, &packet.payload);
+        let keyframe = self.medium.is_picture() && look.is_keyframe();
         let Some(former) = choose(&mut self.layers, now, self.tapped, Wanted::Full, packet.ssrc, keyframe)
         else {
             return;
@@ -153,6 +155,11 @@ impl Track {
             if let Some(layer) = self.layers.iter().find(|layer| layer.stream.ssrc == packet.ssrc) {
                 tap.stream(&self.user, self.medium, &describe(&layer.stream));
             }
+        }
+        if let Starts::Keyframe(Some(size)) = look.starts {
+            let pixels = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
+            let mark = TapMark::Keyframe { width: pixels(size.width), height: pixels(size.height) };
+            tap.mark(&self.user, Some(self.medium), arrival_us, mark);
         }
         wire.clear();
         packet.write(wire);
@@ -253,20 +260,8 @@ fn describe(stream: &Stream) -> StreamInfo {
     }
 }
 
-/// Whether a packet begins a picture that needs no other. VP8: RFC 7741, section 4.2.
-fn starts_keyframe(codec: &Codec, payload: &[u8]) -> bool {
-    if !codec.mime.eq_ignore_ascii_case("video/VP8") {
-        return true;
-    }
-    let Some(first) = payload.first() else { return false };
-    let mut at = 1;
-    if first & 0x80 != 0 {
-        let Some(extended) = payload.get(1) else { return false };
-        at += 1;
-        if extended & 0x80 != 0 {
-            at += if payload.get(at).is_some_and(|picture| picture & 0x80 != 0) { 2 } else { 1 };
-        }
-        at += usize::from(extended & 0x40 != 0) + usize::from(extended & 0x30 != 0);
-    }
-    first & 0x17 == 0x10 && payload.get(at).is_some_and(|header| header & 1 == 0)
+/// What a payload says of itself. One of a codec that cannot be asked counts as a keyframe: better a torn picture than none.
+fn look(codec: &Codec, payload: &[u8]) -> Look {
+    let unknown = Look { starts: Starts::Keyframe(None), ..Look::ORDINARY };
+    codec.known().map_or(unknown, |known| known.look(payload))
 }

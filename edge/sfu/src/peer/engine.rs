@@ -1,8 +1,9 @@
 //! What a connection can do: codecs, header extensions, ciphers, timeouts. Nothing here knows one connection from another.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{Registry, Slot};
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
@@ -17,6 +18,7 @@ use rtc::shared::error::Error;
 
 use crate::format;
 
+use super::cipher::Cipher;
 use super::media::{Exchange, MediaTap};
 
 /// Nothing heard for this long: the client is told lost. Two of its checks (every 2 s or so) have failed.
@@ -53,24 +55,37 @@ const EXTENSIONS: [(&str, bool, bool); 9] = [
     (format::PLAYOUT_DELAY, false, true),
 ];
 
+/// How a connection differs from others.
+pub(super) struct Wanted {
+    pub(super) cipher: Cipher,
+    /// User name fragment and password; made up when there are none.
+    pub(super) credentials: Option<(String, String)>,
+}
+
 /// A connection that has seen nothing yet.
 pub(super) fn build(
     certificate: &RTCCertificate,
     exchange: Exchange,
-    now: std::time::Instant,
+    wanted: Wanted,
+    now: Instant,
 ) -> Result<RTCPeerConnection, Error> {
-    let settings = SettingEngineBuilder::new()
-        // The cipher follows the client's order, and browsers name the slow one first (AES-CM with SHA-1: 1.2 µs more per packet).
-        .with_srtp_protection_profiles(vec![SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm, SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80])
+    let cipher = match wanted.cipher {
+        Cipher::Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+        Cipher::CounterMode => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+    };
+    let mut settings = SettingEngineBuilder::new()
+        .with_srtp_protection_profiles(vec![cipher])
         .with_answering_dtls_role(RTCDtlsRole::Server)
-        .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
-        .with_ice_timeouts(Some(LOST_AFTER), Some(FAILED_AFTER), Some(CONSENT_EVERY))
-        .build();
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .with_ice_timeouts(Some(LOST_AFTER), Some(FAILED_AFTER), Some(CONSENT_EVERY));
+    if let Some((ufrag, password)) = wanted.credentials {
+        settings = settings.with_ice_credentials(ufrag, password);
+    }
     let configuration = RTCConfigurationBuilder::new().with_certificates(vec![certificate.clone()]).build();
     RTCPeerConnectionBuilder::new()
         .with_configuration(configuration)
         .with_media_engine(media_engine()?)
-        .with_setting_engine(settings)
+        .with_setting_engine(settings.build())
         .with_interceptor_registry(Registry::new().with(Slot::Custom(1), MediaTap::new(exchange)))
         .build(now)
 }

@@ -174,6 +174,11 @@ pub(crate) fn ufrag(sdp: &str) -> Option<&str> {
     sdp.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:"))
 }
 
+/// The password that goes with it.
+pub(crate) fn password(sdp: &str) -> Option<&str> {
+    sdp.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-pwd:"))
+}
+
 /// A client's description as the library shall see it: without addresses that we may not check, and with idle sections
 /// receiving. The library stops a section for good that a client's offer calls inactive; to us it is one of ours without a
 /// track at the moment, which the next track takes over.

@@ -29,7 +29,7 @@ impl Sfu {
                 }
             }
             Command::Mute { peer, medium, muting } => self.mute(now, peer, medium, muting),
-            Command::Record { room, tap } => self.record(now, room, tap),
+            Command::Record { room, tap } => self.record(now, &room, tap),
             Command::Report { room, token } => self.report(room.as_ref(), token),
         }
     }
@@ -57,7 +57,7 @@ impl Sfu {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         session.peer.close();
         let farewells = &mut self.farewells;
-        session.peer.flush(&mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
+        session.peer.flush(now, &mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
         self.demux.remove(id);
         self.timers.remove(id);
         let at = self.unix_us(now);
@@ -108,7 +108,7 @@ impl Sfu {
         self.mark(id);
     }
 
-    fn record(&mut self, now: Instant, room: RoomId, tap: Option<Box<dyn Tap>>) {
+    fn record(&mut self, now: Instant, room: &RoomId, tap: Option<Box<dyn Tap>>) {
         let at = self.unix_us(now);
         let there = self.rooms.entry(room.clone()).or_default();
         there.tap = tap;
@@ -118,9 +118,9 @@ impl Sfu {
             for id in &members {
                 self.mark(*id);
             }
-            self.mark_present(at, &room, &members);
+            self.mark_present(at, room, &members);
         }
-        self.forget_idle(&room);
+        self.forget_idle(room);
     }
 
     /// Tells a new recording who is there and what is muted.

@@ -19,7 +19,7 @@ impl Sfu {
                     }
                 }
                 Inbound::SenderReport { ssrc, ntp, rtp } => {
-                    self.forward_report(now, arrival, id, ssrc, (ntp, rtp))
+                    self.forward_report(now, arrival, id, ssrc, (ntp, rtp));
                 }
                 Inbound::Receipt(receipt) => self.note_receipt(now, id, &receipt),
                 Inbound::KeyframeWanted { ssrc } => self.want_keyframe(id, ssrc),
