@@ -45,7 +45,7 @@ supervise() {
   help_with timer:logs sleep "$LOG_CHECK"
   while true; do
     ended="" code=0
-    wait -n -p ended || code=$?
+    wait -n -p ended 2>/dev/null || code=$? # bash would print its own line about a child that was killed
     [[ -n $ended ]] || continue
     if [[ -n ${HELPERS[$ended]:-} ]]; then
       name=${HELPERS[$ended]}
