@@ -14,12 +14,15 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use shared::env::EnvError;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Where programs are looked for, whatever this process's own `PATH` says.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// How many lines of stderr are kept for the error message.
 const STDERR_LINES: usize = 64;
 /// The longest line that is kept; the rest of it is skipped.
@@ -95,6 +98,15 @@ pub enum ProcessError {
         /// Why.
         error: std::io::Error,
     },
+}
+
+/// Looks whether a program can be found, so that a worker without it does not take jobs that it can only fail.
+///
+/// # Errors
+/// When it is not installed.
+pub fn must_be_installed(program: &str) -> Result<(), EnvError> {
+    let found = PATH.split(':').any(|folder| Path::new(folder).join(program).is_file());
+    if found { Ok(()) } else { Err(EnvError::not_installed(program, PATH)) }
 }
 
 /// Runs a program in `folder` until it ends, and hands each line of its stdout to `on_line`.
@@ -189,7 +201,7 @@ fn spawn(mut command: std::process::Command, folder: &Path) -> std::io::Result<G
     use std::os::unix::process::CommandExt;
     command
         .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("PATH", PATH)
         .env("LC_ALL", "C.UTF-8")
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -347,5 +359,12 @@ mod tests {
     #[tokio::test]
     async fn no_core_is_dumped_and_the_program_steps_back() {
         assert_eq!(sh_output("ulimit -c; nice", SOON).await.unwrap(), format!("0\n{NICE}\n"));
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_named() {
+        assert_eq!(must_be_installed("sh"), Ok(()));
+        let missing = must_be_installed("no-such-program").unwrap_err().to_string();
+        assert!(missing.starts_with("no-such-program is not installed"), "{missing}");
     }
 }
