@@ -57,8 +57,8 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_DURATION: Duration = Duration::from_secs(12 * 3600);
 /// The least that `RECORDING_MAX_DURATION` may say: with nothing, every recording would end as it begins.
 const MAX_DURATION_LEAST: Duration = Duration::from_secs(1);
-/// The most that it may say: chunks of a second are counted to 2^20 (12 days), and larger ones are rare.
-const MAX_DURATION_MOST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The most that it may say: chunks are counted to 2^20, and a client sends one a second, so that 12 days can be counted.
+const MAX_DURATION_MOST: Duration = Duration::from_secs(12 * 24 * 3600);
 /// How often the live recordings are compared with the database: a stop by somebody else is noticed within this.
 const WATCH_EVERY: Duration = Duration::from_secs(3);
 /// How long [`Ingest::open`] waits for the database: a process that starts together with its Postgres finds it within this,
@@ -111,7 +111,7 @@ fn chunk_max_bytes(env: &Env) -> Result<u64, EnvError> {
 fn max_duration(env: &Env) -> Result<Duration, EnvError> {
     let max = env.duration("RECORDING_MAX_DURATION", MAX_DURATION)?;
     let fits = (MAX_DURATION_LEAST..=MAX_DURATION_MOST).contains(&max);
-    fits.then_some(max).ok_or_else(|| EnvError::wants("RECORDING_MAX_DURATION", "a duration from 1s to 30d"))
+    fits.then_some(max).ok_or_else(|| EnvError::wants("RECORDING_MAX_DURATION", "a duration from 1s to 12d"))
 }
 
 /// `DISK_RESERVE`: `5%`, or a size, which then is the whole reserve.

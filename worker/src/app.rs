@@ -10,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use prometheus::Registry;
 use shared::clock::{Clock, SystemClock};
-use shared::env::unusable_folder;
+use shared::env::{EnvError, unusable_folder};
 use shared::lifecycle::Signals;
 use shared::spool::Spool;
 use shared::telemetry;
@@ -42,7 +42,7 @@ impl Worker {
     /// # Errors
     /// When FFmpeg is not installed, a folder cannot be made or the port cannot be bound.
     pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
-        [FFMPEG, FFPROBE].into_iter().try_for_each(process::must_be_installed)?;
+        [FFMPEG, FFPROBE].into_iter().try_for_each(must_be_installed)?;
         let registry = Registry::new();
         let db = shared::db::pool(&settings.shared.database_url, settings.max_connections)?;
         let ctx = Ctx {
@@ -123,6 +123,14 @@ impl Worker {
     }
 }
 
+/// A worker without FFmpeg must not take jobs that it can only fail.
+fn must_be_installed(program: &str) -> Result<(), EnvError> {
+    if process::is_installed(program) {
+        return Ok(());
+    }
+    Err(EnvError::not_installed(program, process::PATH))
+}
+
 async fn serve_metrics(listener: TcpListener, registry: Registry) {
     let text = move || {
         let text = telemetry::render(&registry);
@@ -131,5 +139,17 @@ async fn serve_metrics(listener: TcpListener, registry: Registry) {
     let routes = Router::new().route("/metrics", get(text)).route("/healthz", get(async || "ok\n"));
     if let Err(error) = axum::serve(listener, routes).await {
         warn!("metrics are no longer served: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_missing_is_named() {
+        assert_eq!(must_be_installed("sh"), Ok(()));
+        let missing = must_be_installed("no-such-program").unwrap_err().to_string();
+        assert!(missing.starts_with("no-such-program is not installed"), "{missing}");
     }
 }

@@ -25,7 +25,7 @@ fn a_wrong_value_is_named_and_never_shown() {
         ("DATABASE_MAX_CONNECTIONS", "99999999"),
         ("DATABASE_URL", "postgres://u@h:hunter2/x"),
         ("RECORDING_MAX_DURATION", "0"),
-        ("RECORDING_MAX_DURATION", "1000d"),
+        ("RECORDING_MAX_DURATION", "13d"),
         ("RECORDING_RETENTION_DAYS", "99999999"),
         ("RUST_LOG", "hunter2"),
         ("DISK_RESERVE", "hunter2"),
