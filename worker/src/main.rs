@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use shared::env::{Env, EnvError};
+use shared::env::{Env, EnvError, WRONG_SETTINGS};
 use shared::lifecycle;
 use shared::telemetry::{self, LogSettings};
 use worker::{Settings, Worker};
@@ -47,9 +47,6 @@ enum Look {
     },
 }
 
-/// What sysexits.h calls a configuration error: starting again does not help.
-const EX_CONFIG: u8 = 78;
-
 #[tokio::main]
 #[expect(
     clippy::print_stderr,
@@ -62,9 +59,15 @@ async fn main() -> ExitCode {
         Command::Run => run(&env).await,
         Command::Capture { look } => tokio::task::block_in_place(|| inspect(&look)),
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("worker: {error:#}");
-        ExitCode::from(if error.is::<EnvError>() { EX_CONFIG } else { 1 })
+    done.unwrap_or_else(|error| match error.downcast_ref::<EnvError>() {
+        Some(wrong) => {
+            eprintln!("{wrong}");
+            ExitCode::from(WRONG_SETTINGS)
+        }
+        None => {
+            eprintln!("the worker cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
     })
 }
 
