@@ -64,7 +64,7 @@ fn public_ips(env: &Env) -> Result<Vec<IpAddr>, EnvError> {
         )
     };
     let ip = |raw: String| raw.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified()).ok_or_else(wrong);
-    env.list("WEBRTC_PUBLIC_IP").into_iter().map(ip).collect()
+    env.list("WEBRTC_PUBLIC_IP")?.into_iter().map(ip).collect()
 }
 
 fn limits(env: &Env) -> Result<Limits, EnvError> {
