@@ -62,7 +62,6 @@ struct Shard {
     commands: SyncSender<Command>,
     waker: Arc<Waker>,
     people: Arc<AtomicUsize>,
-    address: SocketAddr,
 }
 
 /// Which shard a room lives on.
@@ -108,7 +107,7 @@ impl Media {
             };
             let thread = std::thread::Builder::new().name(format!("media-{number}"));
             thread.spawn(move || shard.run()).context("cannot start a media thread")?;
-            shards.push(Shard { commands, waker, people, address: bound.address });
+            shards.push(Shard { commands, waker, people });
         }
         let media = Self(Arc::new(Inner { shards }));
         media.stop_with(tasks, stopped);
@@ -139,11 +138,6 @@ impl Media {
         })
     }
 
-    /// The UDP ports that media arrive at.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.0.shards.iter().map(|shard| shard.address)
-    }
-
     fn stop_with(&self, tasks: &Tasks, stopped: Arc<AtomicBool>) {
         let (media, stop) = (self.clone(), tasks.stop.clone());
         tasks.spawn(async move {
@@ -158,7 +152,6 @@ impl Media {
 struct Bound {
     sfu: Sfu,
     port: Port,
-    address: SocketAddr,
     locals: Vec<SocketAddr>,
 }
 
@@ -175,5 +168,5 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
     let sfu = Sfu::new(Config { candidates, limits: settings.limits }, Instant::now())?;
     info!("media thread {number} is reached at {}", offered.join(", "));
-    Ok(Bound { sfu, port, address, locals })
+    Ok(Bound { sfu, port, locals })
 }

@@ -13,7 +13,7 @@
 //! | `capture` | a room's tap follows its recording |
 //!
 //! Decisions:
-//! - A person who lost their socket keeps their place for [`AWAY_MAX`]: media goes on as long as ICE lives, nobody is told, and
+//! - A person who lost their socket keeps their place for 15 s (`AWAY_MAX`): media goes on as long as ICE lives, nobody is told, and
 //!   the recording's timeline shows no leave for a reload.
 //! - A room that is empty ends its call after `CALL_EMPTY_TIMEOUT`, measured by this process; a call that was active when the
 //!   process died is taken for empty from the start on.
@@ -145,6 +145,7 @@ impl Rooms {
         rooms.background(facts::write_all(starter, told));
         rooms.background(media::listen(rooms.clone(), happened));
         rooms.background(capture::follow(rooms.clone()));
+        rooms.background(capture::tell_outcomes(rooms.clone()));
         rooms.background(media::tell_quality(rooms.clone()));
         rooms.background(sweep(rooms.clone()));
         rooms
@@ -271,17 +272,6 @@ impl Rooms {
             room.close(inner);
             state.peers.retain(|_, (of, _)| of != call);
         }
-    }
-
-    /// Tells everybody that this edge ends soon.
-    pub(crate) fn drain(&self, retry_after: Duration) {
-        let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-        self.0.state().rooms.values().for_each(|room| room.tell_all(&Outgoing::Draining { retry_after_ms }));
-    }
-
-    /// How many people are in a call now; `None`: it has no room here.
-    pub(crate) fn present(&self, call: &CallId) -> Option<usize> {
-        self.0.state().rooms.get(call).map(Room::present)
     }
 
     /// Tells a call's people something.

@@ -52,12 +52,12 @@ pub(super) fn grow_buffers(fd: BorrowedFd<'_>, bytes: usize) {
 
 /// Lets the kernel join segments that arrive together (Linux 5.0).
 pub(super) fn enable_gro(fd: BorrowedFd<'_>) -> Offload {
-    offload(set(fd, libc::SOL_UDP, libc::UDP_GRO, 1))
+    offload(&set(fd, libc::SOL_UDP, libc::UDP_GRO, 1))
 }
 
 /// Whether the kernel cuts runs into segments (Linux 4.18): a size of 0 asks and changes nothing.
 pub(super) fn probe_gso(fd: BorrowedFd<'_>) -> Offload {
-    offload(set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0))
+    offload(&set(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0))
 }
 
 /// Whether a send failed because the device or kernel cannot cut runs, as far as an error can tell.
@@ -65,7 +65,7 @@ pub(super) fn is_gso_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE))
 }
 
-fn offload(set: io::Result<()>) -> Offload {
+fn offload(set: &io::Result<()>) -> Offload {
     if set.is_ok() { Offload::On } else { Offload::Off }
 }
 

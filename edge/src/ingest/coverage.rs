@@ -33,7 +33,7 @@ pub(super) fn track(received: &[(u64, u64)], last_sequence: Option<u64>) -> Trac
         id: shared::id::TrackId::generate(),
         recording: shared::id::RecordingId::generate(),
         participant: shared::id::UserId::parse("ann").unwrap(),
-        source: shared::track::TrackSource::Client,
+        source: TrackSource::Client,
         kind: shared::track::TrackKind::Video,
         mime_type: None,
         codec: None,

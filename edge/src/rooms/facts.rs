@@ -100,7 +100,7 @@ async fn joined(starter: &Starter, call: &CallId, user: &UserId, at: Timestamp) 
     let Some(options) = found.record_options.filter(|_| first) else { return Ok(()) };
     match starter.start(&found.host, call, &options).await {
         Ok((recording, _)) => {
-            info!(recording.id = %recording, call.id = %call, "recording {recording} began by itself")
+            info!(recording.id = %recording, call.id = %call, "recording {recording} began by itself");
         }
         Err(error) if error.code() == Code::RecordingAlreadyLive => {}
         Err(error) => warn!(call.id = %call, "call {call} cannot be recorded: {error}"),

@@ -47,11 +47,6 @@ impl Outbox {
         self.put(Mail::Frame(what.text(Some(&self.room), None)))
     }
 
-    /// Queues a frame that answers another.
-    pub(crate) fn answer(&self, what: &Outgoing, request: Option<&str>) -> bool {
-        self.put(Mail::Frame(what.text(Some(&self.room), request)))
-    }
-
     /// Asks the socket to close after what waits.
     pub(crate) fn close(&self, why: Goodbye) {
         self.put(Mail::Close(why));

@@ -23,6 +23,8 @@ pub(super) struct Room {
     pub(super) max: usize,
     /// The recording that the room's tap writes to.
     pub(super) recording: Option<RecordingId>,
+    /// Recordings that have stopped and whose end people still wait for, oldest first.
+    pub(super) awaited: Vec<RecordingId>,
     members: BTreeMap<UserId, Member>,
 }
 
@@ -49,7 +51,7 @@ pub(super) enum Presence {
 
 impl Room {
     pub(super) fn new(call: CallId, host: UserId, shard: ShardId) -> Self {
-        Self { call, host, shard, max: 0, recording: None, members: BTreeMap::new() }
+        Self { call, host, shard, max: 0, recording: None, awaited: Vec::new(), members: BTreeMap::new() }
     }
 
     /// Whether somebody more, or again, may sit down.
@@ -208,10 +210,6 @@ impl Room {
 
     pub(super) fn tell_all(&self, what: &Outgoing) {
         self.members.values().for_each(|member| member.tell(what));
-    }
-
-    pub(super) fn present(&self) -> usize {
-        self.members.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -330,10 +330,6 @@ pub(crate) enum LeaveReason {
     Left,
     /// Nothing came from them any more.
     Disconnected,
-    /// The call was ended.
-    CallEnded,
-    /// The same person came in again from elsewhere.
-    Replaced,
 }
 
 /// A frame for a client.
@@ -358,8 +354,6 @@ pub(crate) enum Outgoing {
     Offer(String),
     /// Its answer.
     Answer(String),
-    /// Its candidate.
-    Candidate(Candidate),
     /// What a person sent to this one.
     Relayed(&'static str, UserId, Value),
     /// Somebody muted.
@@ -440,7 +434,6 @@ impl Outgoing {
             }
             Self::Offer(sdp) => ("offer", None, json!({ "sdp": { "type": "offer", "sdp": sdp } })),
             Self::Answer(sdp) => ("answer", None, json!({ "sdp": { "type": "answer", "sdp": sdp } })),
-            Self::Candidate(candidate) => ("ice-candidate", None, json!({ "candidate": candidate })),
             Self::Relayed(kind, user, data) => (kind, Some(user), data.clone()),
             Self::Mute(user, kind) => ("mute", Some(user), json!({ "userId": user, "kind": kind })),
             Self::Unmute(user, kind) => ("unmute", Some(user), json!({ "userId": user, "kind": kind })),
@@ -463,6 +456,7 @@ impl Outgoing {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that a test writes its value in place")]
     fn ask_of(kind: &str, data: Value) -> Result<Ask, String> {
         let frame = json!({ "type": kind, "roomId": "r", "userId": "ann", "data": data });
         Incoming::parse(&frame.to_string()).map(|frame| frame.ask).map_err(|bad| bad.detail)
