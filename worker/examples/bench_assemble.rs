@@ -62,6 +62,7 @@ const MAX_BLOBS: u64 = 86_400;
 fn mux_as_the_worker(from: &Path, to: &Path) -> Vec<String> {
     let input = MuxInput { file: from.to_string_lossy().into_owned(), offset_ms: 0, delays_ms: Vec::new() };
     let plan = MuxPlan {
+        apart: Vec::new(),
         format: Format::Webm,
         streams: vec![(0, 0), (0, 1)],
         video: VideoPlan::Copy,

@@ -21,6 +21,9 @@ use shared::recording::Format;
 /// The program; found on the fixed `PATH` that [`crate::process`] gives.
 pub const FFMPEG: &str = "ffmpeg";
 
+/// What a file says of a track of undecodable pictures.
+const APART_TITLE: &str = "title=Pictures whose references were lost";
+
 /// An assembled track, as an input of the mux.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MuxInput {
@@ -43,11 +46,14 @@ pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) ->
         }
         ffmpeg.args(["-protocol_whitelist", "file"]).format(Demuxer::Matroska.as_str()).input(&input.file);
     }
-    for (input, stream) in &plan.streams {
+    for (input, stream) in plan.streams.iter().chain(&plan.apart) {
         ffmpeg.map(format!("{input}:{stream}"));
     }
     video(&mut ffmpeg, &plan.video, threads);
     audio(&mut ffmpeg, &plan.audio);
+    for n in plan.streams.len()..plan.streams.len() + plan.apart.len() {
+        ffmpeg.args([&format!("-disposition:{n}"), "0", &format!("-metadata:s:{n}"), APART_TITLE]);
+    }
     restore_delays(&mut ffmpeg, inputs, plan);
     let exact = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"];
     ffmpeg.args(["-copyinkf", "-map_metadata", "-1"]).args(exact);
@@ -165,18 +171,42 @@ pub fn waveform(file: &Path, demuxer: Demuxer, name: &str) -> Command {
     ffmpeg.into()
 }
 
-/// Decodes a span of a finished file and throws the pictures away: the proof that it plays.
+/// Decodes what a player shows of a finished file from a time on, and throws it away: the proof that it plays. Every complaint is
+/// a line on stderr; how many pictures came out is in [`pictures`]. `from_ms` is `None` for the beginning, wherever that is.
 #[must_use]
-pub fn decode(file: &Path, demuxer: Demuxer, from_ms: u64, length_ms: u64) -> Command {
+pub fn decode(file: &Path, demuxer: Demuxer, from_ms: Option<u64>, span: DecodeSpan) -> Command {
     let mut ffmpeg = quiet();
-    ffmpeg.args(BY_TIMESTAMP).seek(seconds(from_ms)).args([
-        "-t",
-        &seconds(length_ms),
-        "-protocol_whitelist",
-        "file",
-    ]);
-    ffmpeg.format(demuxer.as_str()).input(path(file)).args(["-map", "0", "-f", "null"]).output("-");
+    ffmpeg.args(["-loglevel", "repeat+error"]);
+    if let Some(from_ms) = from_ms {
+        ffmpeg.args(BY_TIMESTAMP).seek(seconds(from_ms));
+    }
+    ffmpeg.args(["-protocol_whitelist", "file"]).format(demuxer.as_str()).input(path(file));
+    if span.video_streams > 0 {
+        ffmpeg.map("0:v:0").frames(span.pictures).args(["-f", "null"]).output("-");
+    }
+    if span.audio_streams > 0 {
+        ffmpeg.map("0:a").args(["-t", &seconds(span.sound_ms), "-f", "null"]).output("-");
+    }
     ffmpeg.into()
+}
+
+/// What is decoded at either end of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeSpan {
+    /// Its video streams, of which the first is shown.
+    pub video_streams: usize,
+    /// Its audio streams.
+    pub audio_streams: usize,
+    /// So many pictures at most.
+    pub pictures: u32,
+    /// So much sound at most, in milliseconds.
+    pub sound_ms: u64,
+}
+
+/// How many pictures came out, from a line of `-progress`.
+#[must_use]
+pub fn pictures(line: &str) -> Option<u64> {
+    line.strip_prefix("frame=")?.trim().parse().ok()
 }
 
 /// Progress on stdout, errors alone on stderr, no keyboard.

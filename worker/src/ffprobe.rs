@@ -1,5 +1,7 @@
 //! What a finished file really is. FFmpeg's exit code 0 is no proof: an output is probed and its ends are decoded before anyone
-//! hears that it is there.
+//! hears that it is there. Decoding, too, ends with 0 when not one picture came out, so pictures and complaints are counted. A
+//! few complaints among pictures are no failure: hidden pictures of alpha and H.264 behind a hole make FFmpeg complain of files
+//! that play, and the browser's own files are no better.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,8 +11,9 @@ use anyhow::{Context, ensure};
 use ffmpeg_sidecar::command::FfmpegCommand;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use crate::ffmpeg;
+use crate::ffmpeg::{self, DecodeSpan};
 use crate::media::Demuxer;
 use crate::process::{self, Limits};
 
@@ -25,8 +28,14 @@ const ANSWER_MAX: usize = 8 << 20;
 const DURATION_TOLERANCE_MS: u64 = 100;
 /// The same for a file that was encoded: an encoder fills the last frame and delays the first.
 const ENCODED_TOLERANCE_MS: u64 = 500;
-/// How much of the beginning and of the end is decoded.
-const DECODED_MS: u64 = 1_000;
+/// How many pictures of the beginning and of the end are decoded: a second's at the usual rate.
+const DECODED_PICTURES: u32 = 30;
+/// How much sound is decoded at the beginning, and from the last keyframe on, which may be 7.5 s before the end.
+const DECODED_SOUND_MS: u64 = 10_000;
+/// How FFmpeg (5.1; 7) begins what it says of a packet that did not decode. Its other lines are no verdict: opening a file, it
+/// also tries the pictures kept apart, and the null muxer rounds times.
+const NOT_DECODED: [&str; 3] =
+    ["Error while decoding stream", "Error submitting packet to decoder", "Decoding error"];
 /// How far back the last keyframe is looked for first. Keyframes of browsers are a second to 7.5 s apart.
 const LAST_KEYFRAME_WINDOW_MS: u64 = 20_000;
 
@@ -93,12 +102,54 @@ pub async fn verify(
         probed.duration_ms,
         expected.duration_ms
     );
-    for from in [0, probed.duration_ms.saturating_sub(DECODED_MS)] {
-        let folder = file.parent().unwrap_or(Path::new("/"));
-        let command = ffmpeg::decode(file, demuxer, from, DECODED_MS);
-        process::run(command, folder, DECODE, cancel, |_| {}).await.context("the output does not decode")?;
+    let last = if probed.video_streams > 0 {
+        last_keyframe_ms(file, demuxer, probed.duration_ms, cancel).await?
+    } else {
+        probed.duration_ms.saturating_sub(DECODED_SOUND_MS)
+    };
+    for from_ms in [None, Some(last)] {
+        decodes(file, demuxer, &probed, from_ms, cancel).await?;
     }
     Ok(probed)
+}
+
+/// Decodes one end of a file.
+async fn decodes(
+    file: &Path,
+    demuxer: Demuxer,
+    probed: &Probed,
+    from_ms: Option<u64>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    let span = DecodeSpan {
+        video_streams: probed.video_streams,
+        audio_streams: probed.audio_streams,
+        pictures: DECODED_PICTURES,
+        sound_ms: DECODED_SOUND_MS,
+    };
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let command = ffmpeg::decode(file, demuxer, from_ms, span);
+    let (mut pictures, mut heard_ms) = (0, 0);
+    let ran = process::run(command, folder, DECODE, cancel, |line| {
+        pictures = ffmpeg::pictures(line).unwrap_or(pictures);
+        heard_ms = ffmpeg::progress_ms(line).unwrap_or(heard_ms);
+    })
+    .await
+    .context("the output does not decode")?;
+    let complaints: Vec<&str> =
+        ran.stderr.lines().filter(|line| NOT_DECODED.iter().any(|text| line.contains(text))).collect();
+    let came_out = if probed.video_streams > 0 { pictures } else { heard_ms };
+    let place = from_ms.map_or_else(|| "its beginning".to_owned(), |ms| format!("{ms} ms"));
+    ensure!(came_out > 0, "nothing of the output decodes from {place} on: {}", complaints.join("; "));
+    ensure!(
+        complaints.len() as u64 <= came_out,
+        "the output decodes badly from {place} on: {}",
+        complaints.join("; ")
+    );
+    if let Some(first) = complaints.first() {
+        warn!("{} complaints of the output from {place} on: {first}", complaints.len());
+    }
+    Ok(())
 }
 
 /// Probes a file.

@@ -6,7 +6,7 @@
 mod support;
 
 use shared::recording::RecordingState;
-use shared::track::{GapReason, TrackKind};
+use shared::track::TrackKind;
 
 use support::House;
 
@@ -68,8 +68,12 @@ async fn text_that_names_other_files_is_no_media_and_reads_none_of_them() {
     let done = house.process(&recording).await;
     assert_eq!(done.state, RecordingState::Failed);
     assert_eq!(done.error.unwrap().code, "unusable-media");
-    let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
-    assert_eq!(gaps[0].reason, GapReason::Corrupt);
+    let track = house.tracks(&recording).await.remove(0);
+    assert_eq!(
+        (track.codec, track.gaps),
+        (None, Some(Vec::new())),
+        "one blob has no length that could be told"
+    );
 }
 
 #[tokio::test]
@@ -78,6 +82,23 @@ async fn a_recording_without_a_single_chunk_fails_and_says_so() {
     let recording = house.record(&[], "{}").await;
     let done = house.process(&recording).await;
     assert_eq!(done.error.unwrap().code, "no-media");
+}
+
+#[tokio::test]
+async fn with_a_blob_lost_the_file_plays_and_tells_the_gap() {
+    let house = House::new().await;
+    for fixture in ["chrome-webm-vp8", "chrome-webm-vp9", "chrome-webm-av1", "ff-webm-vp8"] {
+        for lost in [0, 4] {
+            let recording = house.record_without(fixture, lost).await;
+            let done = house.process(&recording).await;
+            assert_eq!(done.state, RecordingState::Completed, "{fixture} without {lost}: {:?}", done.error);
+            let file = &house.artifacts(&recording).await[0];
+            let complaints = house.complaints(&file.storage_key);
+            assert_eq!(complaints, "", "{fixture} without {lost}");
+            let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
+            assert_eq!(gaps.len(), 1, "{fixture} without {lost}: {gaps:?}");
+        }
+    }
 }
 
 #[tokio::test]

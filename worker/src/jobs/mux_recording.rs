@@ -108,7 +108,8 @@ async fn nothing_usable(ctx: &Ctx, recording: &Recording, assembled: &[Assembled
     let noted: anyhow::Result<()> = async {
         let mut tx = ctx.db.begin().await?;
         for track in assembled {
-            tracks::assembled(&mut tx, &track.id, &track.codec, track.duration_ms, &track.gaps).await?;
+            tracks::assembled(&mut tx, &track.id, track.codec.as_deref(), track.duration_ms, &track.gaps)
+                .await?;
         }
         Ok(tx.commit().await?)
     }
@@ -142,7 +143,7 @@ async fn publish(
         artifacts::stage(&mut tx, artifact, at).await?;
     }
     for track in assembled {
-        tracks::assembled(&mut tx, &track.id, &track.codec, track.duration_ms, &track.gaps).await?;
+        tracks::assembled(&mut tx, &track.id, track.codec.as_deref(), track.duration_ms, &track.gaps).await?;
     }
     enqueue(&mut tx, &MakeThumbnails { recording: id.clone(), token: next.token }).await?;
     tx.commit().await?;

@@ -58,15 +58,24 @@ impl House {
                 blobs.push(blob);
             }
             assert!(!blobs.is_empty(), "no such fixture");
-            self.upload(&id, user, *kind, &blobs).await;
+            self.upload(&id, user, *kind, &blobs, &[]).await;
         }
+        self.seal(&id).await;
+        id
+    }
+
+    /// Records a fixture of which one blob never arrives.
+    pub(crate) async fn record_without(&self, fixture: &str, lost: u64) -> RecordingId {
+        let id = self.start("{}").await;
+        let blobs: Vec<_> = (0..).map_while(|n| std::fs::read(self.fixture(fixture, n)).ok()).collect();
+        self.upload(&id, "ann", TrackKind::Video, &blobs, &[lost]).await;
         self.seal(&id).await;
         id
     }
 
     pub(crate) async fn record_bytes(&self, user: &str, blobs: &[Vec<u8>], options: &str) -> RecordingId {
         let id = self.start(options).await;
-        self.upload(&id, user, TrackKind::Video, blobs).await;
+        self.upload(&id, user, TrackKind::Video, blobs, &[]).await;
         self.seal(&id).await;
         id
     }
@@ -97,11 +106,11 @@ impl House {
         id
     }
 
-    async fn upload(&self, id: &RecordingId, user: &str, kind: TrackKind, blobs: &[Vec<u8>]) {
+    async fn upload(&self, id: &RecordingId, user: &str, kind: TrackKind, blobs: &[Vec<u8>], lost: &[u64]) {
         let participant = UserId::parse(user).unwrap();
         let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Client, kind };
         let log = self.capture.track(&spec).await.unwrap();
-        for (sequence, blob) in (0..).zip(blobs) {
+        for (sequence, blob) in (0..).zip(blobs).filter(|(sequence, _)| !lost.contains(sequence)) {
             let header = ChunkHeader { sequence, client_timestamp_ms: None, mime: None };
             log.append_chunk(header, ReceivedBody::from_bytes(Bytes::from(blob.clone()))).await.unwrap();
         }
@@ -182,6 +191,17 @@ impl House {
     }
 
     /// Flips one byte in the middle of the only track's first segment.
+    /// What FFmpeg complains of when it decodes what a player shows of a stored file.
+    #[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
+    pub(crate) fn complaints(&self, key: &str) -> String {
+        let path = self.dir.path().join("out").join(key);
+        let mut ffmpeg = std::process::Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-f", "matroska", "-i"]).arg(path).args(["-f", "null", "-"]);
+        let told = String::from_utf8(ffmpeg.output().unwrap().stderr).unwrap();
+        let told = told.lines().filter(|line| line.contains("Error while decoding"));
+        told.collect::<Vec<_>>().join("\n")
+    }
+
     pub(crate) fn flip_a_byte_in_the_spool(&self, id: &RecordingId) {
         let track = self.spool.tracks(id).unwrap().remove(0);
         let folder = self.dir.path().join("spool").join(id.as_str()).join(track.as_str());

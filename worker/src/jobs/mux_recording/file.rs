@@ -57,8 +57,8 @@ pub(super) async fn finish(
     attempt: &Attempt,
     report: &(dyn Fn(f64) + Send + Sync),
 ) -> Result<Finished, StageError> {
-    let codecs: Vec<_> = tracks.iter().map(|track| track.codecs.clone()).collect();
-    let plan = media::plan(&codecs, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
+    let streams: Vec<_> = tracks.iter().map(|track| track.streams.clone()).collect();
+    let plan = media::plan(&streams, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
     let inputs = inputs(tracks);
     let duration_ms =
         tracks.iter().zip(&inputs).map(|(track, input)| input.offset_ms + track.duration_ms).max();
@@ -70,7 +70,8 @@ pub(super) async fn finish(
     let path = folder.join(&name);
     run_ffmpeg(ctx, &inputs, &plan, &name, folder, duration_ms, attempt, report).await?;
     let began = Instant::now();
-    let expected = Expected { duration_ms, streams: plan.streams.len(), encoded: plan.encodes() };
+    let expected =
+        Expected { duration_ms, streams: plan.streams.len() + plan.apart.len(), encoded: plan.encodes() };
     let probed = ffprobe::verify(&path, Demuxer::of(plan.format), expected, &attempt.cancel).await?;
     ctx.metrics.ffmpeg("verify").inc_by(began.elapsed().as_secs_f64());
     let made = path.clone();

@@ -11,7 +11,7 @@ use shared::track::{Gap, GapReason, Track};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Plan};
+use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Plan, Role};
 use crate::ctx::Ctx;
 use crate::media::codec_name;
 
@@ -27,12 +27,12 @@ pub(super) struct AssembledTrack {
     pub(super) participant: UserId,
     /// Name of its file in the attempt's folder; `None` when there is no media in it.
     pub(super) file: Option<String>,
-    /// Its streams' codecs, in the file's order.
-    pub(super) codecs: Vec<Codec>,
+    /// Its streams' codecs and what they are for, in the file's order.
+    pub(super) streams: Vec<(Codec, Role)>,
     /// For each of them, its `CodecDelay` in milliseconds.
     pub(super) delays_ms: Vec<u64>,
-    /// The codecs as the API names them.
-    pub(super) codec: String,
+    /// The codecs as the API names them; `None` when there is no media in it.
+    pub(super) codec: Option<String>,
     /// When its media began, milliseconds since the epoch, by the client's clock or else by arrival.
     pub(super) began_ms: i64,
     /// Its length in milliseconds.
@@ -84,14 +84,16 @@ fn assemble_blocking(
 }
 
 fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> AssembledTrack {
-    let codecs: Vec<Codec> = assembled.streams.iter().map(|stream| stream.codec).collect();
-    let names: Vec<&str> = codecs.iter().copied().map(codec_name).collect();
+    let streams: Vec<(Codec, Role)> =
+        assembled.streams.iter().map(|stream| (stream.codec, stream.role)).collect();
+    let shown = streams.iter().filter(|(_, role)| *role == Role::Shown);
+    let names: Vec<&str> = shown.map(|(codec, _)| codec_name(*codec)).collect();
     AssembledTrack {
         id: track.id.clone(),
         participant: track.participant.clone(),
         file: Some(file),
-        codec: names.join(","),
-        codecs,
+        codec: (!names.is_empty()).then(|| names.join(",")),
+        streams,
         delays_ms: assembled.streams.iter().map(|stream| (stream.codec_delay_us + 500) / 1_000).collect(),
         began_ms,
         duration_ms: ms(assembled.duration_us),
@@ -99,7 +101,8 @@ fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> 
     }
 }
 
-/// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
+/// Nothing of the track can be played: all of it is a gap, as long as its uploads took. Where they came at once, as one blob
+/// does, its length is not known, and a gap without length would tell nothing.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
     let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
     let duration_ms = u64::try_from(last - began_ms).unwrap_or(0);
@@ -107,12 +110,16 @@ fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrac
         id: track.id.clone(),
         participant: track.participant.clone(),
         file: None,
-        codecs: Vec::new(),
+        streams: Vec::new(),
         delays_ms: Vec::new(),
-        codec: String::new(),
+        codec: None,
         began_ms,
         duration_ms,
-        gaps: vec![Gap { from: 0, to: duration_ms, reason: GapReason::Corrupt }],
+        gaps: if duration_ms > 0 {
+            vec![Gap { from: 0, to: duration_ms, reason: GapReason::Corrupt }]
+        } else {
+            Vec::new()
+        },
     }
 }
 
