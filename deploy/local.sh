@@ -81,11 +81,11 @@ read_arguments() {
 }
 
 install_tools() {
-  need curl curl
-  need ffmpeg ffmpeg
-  need ffprobe ffmpeg
+  need curl curl "asks the edge whether it is ready"
+  need ffmpeg ffmpeg "the workers make files and thumbnails with it"
+  need ffprobe ffmpeg "the workers look at finished files with it"
   [[ -n ${DATABASE_URL:-} ]] || need_postgres
-  [[ $DEMO == no ]] || need jq jq
+  [[ $DEMO == no ]] || need jq jq "the demonstration reads the API's answers"
   [[ -n ${CALLREEL_BIN_DIR:-} ]] || need_cargo
   install_missing
 }

@@ -60,23 +60,22 @@ wants() {
 
 install_tools() {
   need_postgres
-  need curl curl
-  need jq jq
-  need ffmpeg ffmpeg
-  need ffprobe ffmpeg
+  need curl curl "deploy/local.sh and its tests ask the edge with it"
+  need jq jq "scripts read JSON"
+  need ffmpeg ffmpeg "the product makes files with it"
+  need ffprobe ffmpeg "the tests look at finished files with it"
   need_cargo
   if wants e2e web; then
-    need chromium chromium
-    need firefox-esr firefox-esr
-    need node nodejs
-    need npm npm
+    need chromium chromium "a browser that the tests record with"
+    need firefox-esr firefox-esr "a browser that the tests record with"
+    need_node
   fi
-  ! wants scripts || need shellcheck shellcheck
+  ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
-  if ! cargo nextest --version >/dev/null 2>&1; then
-    say "installing cargo-nextest"
-    attend cargo install --locked "cargo-nextest@^$NEXTEST_VERSION" >&2 || die "cargo could not install cargo-nextest"
-  fi
+  ! wants e2e web || npm_install_node "$ROOT/.tools"
+  cargo nextest --version >/dev/null 2>&1 ||
+    cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own" \
+      --no-default-features --features default-no-update
 }
 
 start_database() {
@@ -141,7 +140,7 @@ part_web() {
 }
 
 part_scripts() {
-  git ls-files -z | xargs -0 grep -lZE '^#!.*bash|^# shellcheck shell=' | xargs -0 shellcheck -x -P SCRIPTDIR
+  grep -rlZE --exclude-dir=node_modules --exclude-dir=target '^#!.*bash|^# shellcheck shell=' deploy tests .ci | xargs -0 shellcheck -x -P SCRIPTDIR
   deploy/tests/local_test.sh
 }
 

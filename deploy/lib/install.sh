@@ -1,26 +1,30 @@
 # shellcheck shell=bash
-# Installs what is missing on a Debian machine, and only that, and says what. Sourced after common.sh.
+# Installs what is missing on a Debian machine, and only that, and says what. Sourced after common.sh; ROOT is
+# the repository.
 # Everything already there is used as it is, whoever installed it.
 
-# need COMMAND PACKAGE: notes the package when the command is absent; install_missing acts on all of them at once.
-MISSING=()
+# Packages to install, each with what it is for; install_missing acts on all of them at once.
+declare -A MISSING=()
+
+# need COMMAND PACKAGE WHY: notes the package when the command is absent.
 need() {
-  command -v "$1" >/dev/null || MISSING+=("$2")
+  command -v "$1" >/dev/null || MISSING[$2]=${MISSING[$2]:-$3}
 }
 
 # PostgreSQL's servers are not on PATH on Debian, so looking for a command would not find them.
 need_postgres() {
   local bins=(/usr/lib/postgresql/*/bin/initdb)
-  [[ -x ${bins[0]} ]] || command -v initdb >/dev/null || MISSING+=(postgresql)
+  [[ -x ${bins[0]} ]] || command -v initdb >/dev/null || MISSING[postgresql]="the database"
 }
 
 install_missing() {
   ((${#MISSING[@]})) || return 0
-  say "installing what is missing: ${MISSING[*]}"
-  command -v apt-get >/dev/null || die "there is no apt-get here; install these yourself: ${MISSING[*]}"
-  local keep=""
-  [[ " ${MISSING[*]} " != *" postgresql "* ]] || keep=$(forbid_main_cluster)
-  apt_install "${MISSING[@]}" || die "apt-get could not install: ${MISSING[*]}"
+  local package packages=("${!MISSING[@]}") keep=""
+  say "installing with apt-get what is missing:"
+  for package in "${packages[@]}"; do say "  $package: ${MISSING[$package]}"; done
+  command -v apt-get >/dev/null || die "there is no apt-get here; install these yourself: ${packages[*]}"
+  [[ -z ${MISSING[postgresql]:-} ]] || keep=$(forbid_main_cluster)
+  apt_install "${packages[@]}" || die "apt-get could not install: ${packages[*]}"
   [[ -z $keep ]] || as_root rm -f -- "$keep"
   MISSING=()
   hash -r
@@ -31,7 +35,7 @@ install_missing() {
 apt_install() {
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300)
   as_root "${apt[@]}" install --no-install-recommends "$@" </dev/null >&2 9>&- && return
-  say "fetching the package lists first"
+  say "that did not work; once more with new package lists"
   as_root "${apt[@]}" update </dev/null >&2 9>&- &&
     as_root "${apt[@]}" install --no-install-recommends "$@" </dev/null >&2 9>&-
 }
@@ -49,6 +53,45 @@ forbid_main_cluster() {
 need_cargo() {
   command -v cargo >/dev/null || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
   command -v cargo >/dev/null || die "there is no Rust toolchain; install it with rustup (https://rustup.rs) and try again"
-  # Rust links with the C compiler, and its cryptography is C.
-  if ! command -v cc >/dev/null; then MISSING+=(gcc libc6-dev); fi
+  # Here, because rust-toolchain.toml chooses the version; rustup fetches it unless it has been told not to.
+  attend env -C "$ROOT" cargo --version >/dev/null || die "cargo does not run; it has to be the version of rust-toolchain.toml"
+  command -v cc >/dev/null || MISSING[gcc]="Rust links with the C compiler, and the TLS library is written in C"
+  [[ -e /usr/include/stdlib.h ]] || MISSING[libc6-dev]="what C programs are compiled against"
+  [[ -n ${SSL_CERT_FILE:-} || -e $CERTIFICATES ]] || MISSING[ca-certificates]="cargo fetches crates over HTTPS"
+}
+# Where cargo looks for them on Debian.
+CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
+
+# cargo_install CRATE VERSION WHY [OPTION…]: builds that tool from source, into cargo's own folder.
+cargo_install() {
+  local crate=$1 version=$2 why=$3
+  shift 3
+  say "installing with cargo what is missing (built from source, some minutes):"
+  say "  $crate: $why"
+  attend cargo install --locked "$crate@^$version" "$@" >&2 || die "cargo could not install $crate"
+  hash -r
+}
+
+# need_node: some Node, to be followed by npm_install_node when it may be too old.
+need_node() {
+  need node nodejs "drives the browsers of the tests"
+  need npm npm "fetches what drives the browsers of the tests"
+}
+
+# What drives the browsers refuses to start on less (Debian 12 has 18).
+NODE_LEAST=20
+# What is fetched instead: the newest that is supported for long.
+NODE_MAJOR=24
+
+# npm_install_node FOLDER: when the machine's Node is too old, one from npm's registry into FOLDER, for this run's PATH.
+npm_install_node() {
+  local folder=$1 found
+  PATH=$folder/node_modules/node/bin:$PATH
+  found=$(node -p 'process.versions.node.split(".")[0]')
+  ((found < NODE_LEAST)) || return 0
+  say "installing with npm into $folder:"
+  say "  node $NODE_MAJOR: what drives the browsers wants $NODE_LEAST or newer, here is $found"
+  attend npm install --prefix "$folder" --no-save --no-audit --no-fund "node@$NODE_MAJOR" >&2 ||
+    die "npm could not install node $NODE_MAJOR"
+  hash -r
 }

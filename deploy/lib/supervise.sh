@@ -45,7 +45,7 @@ supervise() {
   help_with timer:logs sleep "$LOG_CHECK"
   while true; do
     ended="" code=0
-    wait -n -p ended || code=$?
+    wait -n -p ended 2>/dev/null || code=$? # bash would print its own line about a child that was killed
     [[ -n $ended ]] || continue
     if [[ -n ${HELPERS[$ended]:-} ]]; then
       name=${HELPERS[$ended]}
@@ -137,7 +137,8 @@ end_services() {
 end_pids() {
   local grace=$1
   shift
-  wait_until "$grace" all_gone "$@" && return
+  # Inside a trap, `return` alone would give the status from before it.
+  wait_until "$grace" all_gone "$@" && return 0
   say "still running after $grace s, killing: $*"
   kill -KILL "$@" 2>/dev/null || true
   return 1

@@ -16,6 +16,7 @@ TESTS=(
   what_dies_is_started_again
   a_crashed_run_is_survived_and_data_stays
   the_demo_ends_with_the_result
+  a_demo_that_is_broken_off_says_so_by_its_exit_code
 )
 # From the start to `ready`, a first initdb included, on a loaded machine.
 START_LIMIT=90
@@ -198,6 +199,16 @@ the_demo_ends_with_the_result() {
   local duration
   duration=$(sed -n 's/^duration //p' <<<"$last")
   check "it is about ten seconds" test "$duration" -gt 9500 -a "$duration" -lt 10500
+  check "nothing is left running" nothing_runs
+}
+
+a_demo_that_is_broken_off_says_so_by_its_exit_code() {
+  start_and_wait --demo
+  local code=0
+  kill -TERM "$RUN"
+  check "it ends" wait_until "$END_LIMIT" is_gone "$RUN"
+  wait "$RUN" || code=$?
+  check "its exit code is that of an interruption" [ "$code" = 130 ]
   check "nothing is left running" nothing_runs
 }
 

@@ -33,6 +33,7 @@
 //! - When a sequence stands in the log twice, the later record holds: the earlier was never acknowledged.
 
 mod commit;
+mod crc;
 mod disk;
 mod file;
 mod format;
@@ -43,6 +44,7 @@ mod receive;
 mod recover;
 mod segment;
 mod track;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +77,10 @@ pub use track::{AppendError, Appended, ChunkHeader, Outcome, TrackFacts, TrackLo
 /// How often [`Capture::run`] looks for segments that are due.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How many tracks move segments to the spool at once: a rename takes well under a millisecond, a copy is limited by the spool's
+/// disk, and of tokio's 512 threads for blocking work so few are hardly missed when the spool hangs.
+const SHIP_CONCURRENCY: usize = 16;
+
 /// How long [`Capture::open`] waits for the folder's former owner to let go: one that was just told to end is still syncing.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// How often it looks meanwhile.
@@ -95,6 +101,9 @@ pub struct CaptureConfig {
     pub segment_age: Duration,
     /// How many tracks write and sync at once.
     pub sync_concurrency: usize,
+    /// How many tracks move segments to the spool at once. Each holds a thread for as long as the spool takes, which may be for
+    /// ever; others wait without one.
+    pub ship_concurrency: usize,
     /// Told of every sync and every segment, for metrics. It must not block.
     pub observe: Arc<dyn Fn(&CaptureFact) + Send + Sync>,
 }
@@ -110,6 +119,7 @@ impl CaptureConfig {
             segment_bytes: 8 * 1024 * 1024,
             segment_age: Duration::from_secs(10),
             sync_concurrency: 16,
+            ship_concurrency: SHIP_CONCURRENCY,
             observe: Arc::new(|_| {}),
         }
     }
@@ -187,7 +197,8 @@ pub(crate) struct Env {
     config: CaptureConfig,
     clock: SharedClock,
     reserve: Reserve,
-    syncs: Arc<Semaphore>,
+    turns: turns::Turns,
+    ships: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     #[cfg(test)]
     faults: file::Faults,
@@ -217,7 +228,8 @@ impl Capture {
         std::fs::create_dir_all(dir.join(receive::INCOMING))?;
         let env = Arc::new(Env {
             reserve: Reserve::new(dir.clone(), config.reserve),
-            syncs: Arc::new(Semaphore::new(config.sync_concurrency)),
+            turns: turns::Turns::new(config.sync_concurrency),
+            ships: Arc::new(Semaphore::new(config.ship_concurrency)),
             memory: Arc::new(Semaphore::new(receive::budget_units())),
             #[cfg(test)]
             faults: file::Faults::default(),

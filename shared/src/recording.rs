@@ -115,6 +115,8 @@ pub struct Recording {
     pub stage_token: Option<String>,
     /// How much of the processing is done, 0 to 1.
     pub progress: f32,
+    /// How often it was processed anew; the files of each time have names of their own.
+    pub revision: u32,
     /// What was asked for.
     pub options: RecordingOptions,
     /// When it began.

@@ -168,29 +168,37 @@ part_capture() {
   done
 }
 
-# The figures to hold against are those of other queues on PostgreSQL: README.md names them.
+# The stock worker runs in the same run; other figures to hold against are of another machine: README.md names them.
 part_queue() {
   local P50_MS=2.3 P99_MS=4.6
-  local -A JOBS_PER_SECOND=([10]=2500 [50]=4400)
-  local line
-  "$CALLREEL_BIN_DIR/examples/bench_queue" | while IFS= read -r line; do
-    printf '%s\n' "$line"
+  local -A ELSEWHERE=([10]="graphile-worker 2500, stock 1400" [50]="pg-boss 12000, stock 4400-5400")
+  local -A rates=() stock=()
+  local line slots
+  "$CALLREEL_BIN_DIR/examples/bench_queue" | tee "$WORK/queue"
+  while IFS= read -r line; do
     if [[ $line =~ ^enqueue.*p50\ ([0-9.]+)\ ms,\ p99\ ([0-9.]+)\ ms ]]; then
       row "queue: enqueue to start, p50 / p99" "${BASH_REMATCH[1]} / ${BASH_REMATCH[2]} ms" "<= $P50_MS / $P99_MS ms" \
         "$(within "${BASH_REMATCH[1]}" "$P50_MS" "${BASH_REMATCH[2]}" "$P99_MS")"
-    elif [[ $line =~ ^(concurrency\ ([0-9]+)):\ ([0-9]+)\ no-op ]]; then
-      no_op_row "${BASH_REMATCH[1]}" "${JOBS_PER_SECOND[${BASH_REMATCH[2]}]:-}" "${BASH_REMATCH[3]}"
+    elif [[ $line =~ ^concurrency\ ([0-9]+):\ ([0-9]+)\ no-op ]]; then
+      rates[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
+    elif [[ $line =~ ^stock\ apalis,\ batch\ ([0-9]+):\ ([0-9]+)\ no-op ]]; then
+      stock[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}
     fi
+  done <"$WORK/queue"
+  for slots in 1 10 50 200; do
+    no_op_row "$slots" "${rates[$slots]}" "${stock[$slots]:-}" "${ELSEWHERE[$slots]:-}"
   done
 }
 
-# no_op_row CONCURRENCY GOAL RATE
+# no_op_row SLOTS RATE STOCK ELSEWHERE
 no_op_row() {
-  if [[ -n $2 ]]; then
-    row "queue: no-op jobs per second, $1" "$3" ">= $2" "$(within "$2" "$3")"
-  else
-    row "queue: no-op jobs per second, $1" "$3" "-" "-"
+  local name="queue: no-op jobs per second, concurrency $1"
+  if [[ -z $3 ]]; then
+    row "$name" "$2" "-" "-"
+    return
   fi
+  row "$name" "$2 ($(awk -v ours="$2" -v stock="$3" 'BEGIN { printf "%.2f", ours / stock }') of stock apalis)" \
+    ">= $3, stock apalis at that batch (elsewhere: $4)" "$(within "$3" "$2")"
 }
 
 part_assemble() {

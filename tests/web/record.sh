@@ -15,7 +15,7 @@ main() {
   local url
   url=$(ready "$PRODUCT")
   cd -- "$HERE"
-  CALLREEL_URL=$url node --test --test-concurrency=1 record.test.mjs | tee "$FOLDER/tap"
+  CALLREEL_URL=$url node --test --test-reporter=tap --test-concurrency=1 record.test.mjs | tee "$FOLDER/tap"
   local seen=0 line
   while read -r line; do
     look_at "$line"

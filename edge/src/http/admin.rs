@@ -61,7 +61,7 @@ struct JobView {
     /// What it was given.
     payload: serde_json::Value,
     /// Attempts begun since it was enqueued or requeued.
-    attempts: u32,
+    attempt_count: u32,
     /// The last attempt's number.
     max_attempts: u32,
     /// When it was enqueued.
@@ -85,8 +85,7 @@ struct JobDetail {
     #[serde(flatten)]
     job: JobView,
     /// Its attempts, oldest first.
-    #[schema(value_type = Vec<Object>)]
-    history: Vec<AttemptRow>,
+    attempts: Vec<AttemptRow>,
 }
 
 /// Jobs, newest first.
@@ -142,7 +141,7 @@ async fn get(
     let id = job_id(&id)?;
     let found = jobs::get(&mut *app.db.acquire().await?, &id).await?;
     let (job, attempts) = found.ok_or_else(no_such_job)?;
-    Ok(Success::ok(JobDetail { job: job.into(), history: attempts }))
+    Ok(Success::ok(JobDetail { job: job.into(), attempts }))
 }
 
 /// Gives a dead job its attempts back. A job that waits or is done stays as it is.
@@ -173,7 +172,7 @@ async fn requeue(
         Err(RequeueError::Database(error)) => return Err(error.into()),
     }
     let (job, attempts) = jobs::get(&mut db, &id).await?.ok_or_else(no_such_job)?;
-    Ok(Success::ok(JobDetail { job: job.into(), history: attempts }))
+    Ok(Success::ok(JobDetail { job: job.into(), attempts }))
 }
 
 /// Job ids are ours: one that does not have their form names nothing.
@@ -198,7 +197,7 @@ impl From<JobRow> for JobView {
             queue: row.queue,
             state: row.state.to_string(),
             payload: row.payload,
-            attempts: row.attempts,
+            attempt_count: row.attempts,
             max_attempts: row.max_attempts,
             enqueued_at: row.enqueued_at,
             run_at: row.run_at,

@@ -67,6 +67,39 @@ pub struct ChunkStored {
     sha256: String,
 }
 
+/// How both ways of uploading a chunk are answered, beside 400.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "only the description is used")]
+enum UploadAnswer {
+    /// On stable storage
+    #[response(status = 201)]
+    Stored(Success<ChunkStored>),
+    /// The same bytes were held already
+    #[response(status = 200)]
+    Duplicate(Success<ChunkStored>),
+    /// Another edge holds the recording
+    #[response(status = 307)]
+    Elsewhere,
+    /// `not-this-participant`, `not-granted`
+    #[response(status = 403)]
+    Forbidden,
+    /// `no-such-recording`
+    #[response(status = 404)]
+    Unknown,
+    /// `request-timeout`: the body stalled
+    #[response(status = 408)]
+    Stalled,
+    /// `chunk-conflict`, `recording-not-live`
+    #[response(status = 409)]
+    Conflict,
+    /// `body-too-large`
+    #[response(status = 413)]
+    TooLarge,
+    /// `disk-full`: keep the chunk
+    #[response(status = 507)]
+    DiskFull,
+}
+
 /// What a client says when it has sent all that it has.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -90,16 +123,8 @@ pub struct CompleteTrack {
     ),
     request_body(content_type = "video/webm", description = "The blob; the content type is MediaRecorder's `mimeType`"),
     responses(
-        (status = 201, description = "On stable storage", body = Success<ChunkStored>),
-        (status = 200, description = "The same bytes were held already", body = Success<ChunkStored>),
-        (status = 307, description = "Another edge holds the recording"),
+        UploadAnswer,
         (status = 400, description = "`invalid-chunk`, `invalid-sequence`, `invalid-digest`, `digest-mismatch`, `invalid-mime-type`"),
-        (status = 403, description = "`not-this-participant`, `not-granted`"),
-        (status = 404, description = "`no-such-recording`"),
-        (status = 408, description = "`request-timeout`: the body stalled"),
-        (status = 409, description = "`chunk-conflict`, `recording-not-live`"),
-        (status = 413, description = "`body-too-large`"),
-        (status = 507, description = "`disk-full`: keep the chunk"),
     )
 )]
 async fn put_chunk(
@@ -140,16 +165,8 @@ async fn put_chunk(
     tag = "chunks",
     request_body = json::ChunkUpload,
     responses(
-        (status = 201, description = "On stable storage", body = Success<ChunkStored>),
-        (status = 200, description = "The same bytes were held already", body = Success<ChunkStored>),
-        (status = 307, description = "Another edge holds the recording"),
+        UploadAnswer,
         (status = 400, description = "`malformed-json`, `invalid-request`, `invalid-chunk`, `invalid-sequence`, `invalid-mime-type`"),
-        (status = 403, description = "`not-this-participant`, `not-granted`"),
-        (status = 404, description = "`no-such-recording`"),
-        (status = 408, description = "`request-timeout`: the body stalled"),
-        (status = 409, description = "`chunk-conflict`, `recording-not-live`"),
-        (status = 413, description = "`body-too-large`"),
-        (status = 507, description = "`disk-full`: keep the chunk"),
     )
 )]
 async fn upload_chunk(

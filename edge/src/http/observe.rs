@@ -50,50 +50,26 @@ fn log(method: &str, route: &str, response: &Response, took: Duration) {
     let raised = response.extensions().get::<Raised>().map(|raised| &raised.0);
     let code = raised.map(|error| error.code().as_str());
     let cause = raised.and_then(|error| error.cause()).map(|cause| format!("{cause:#}"));
-    let (code, cause) = (code.unwrap_or_default(), cause.unwrap_or_default());
-    let http = (method, route, status.as_u16());
+    // A level belongs to the place of a line, so each has its own; a field that is `None` is left out.
+    macro_rules! line {
+        ($level:ident, $($sentence:tt)+) => {
+            $level!(
+                http.method = method,
+                http.route = route,
+                http.status = status.as_u16(),
+                ms,
+                code,
+                cause,
+                $($sentence)+
+            )
+        };
+    }
+    let why = cause.as_deref().unwrap_or_default();
     match level(status, raised.map(|error| error.code()), route) {
-        Level::Act => {
-            error!(
-                http.method = http.0,
-                http.route = http.1,
-                http.status = http.2,
-                ms,
-                code,
-                cause,
-                "{method} {route} failed: {cause}"
-            );
-        }
-        Level::Look => {
-            warn!(
-                http.method = http.0,
-                http.route = http.1,
-                http.status = http.2,
-                ms,
-                code,
-                cause,
-                "{method} {route} answered {status}: {cause}"
-            );
-        }
-        Level::Tell => {
-            info!(
-                http.method = http.0,
-                http.route = http.1,
-                http.status = http.2,
-                ms,
-                code,
-                "{method} {route} answered {status}"
-            );
-        }
-        Level::Whisper => {
-            debug!(
-                http.method = http.0,
-                http.route = http.1,
-                http.status = http.2,
-                ms,
-                "{method} {route} answered {status}"
-            );
-        }
+        Level::Act => line!(error, "{method} {route} failed: {why}"),
+        Level::Look => line!(warn, "{method} {route} answered {status}: {why}"),
+        Level::Tell => line!(info, "{method} {route} answered {status}"),
+        Level::Whisper => line!(debug, "{method} {route} answered {status}"),
     }
 }
 

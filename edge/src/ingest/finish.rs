@@ -6,6 +6,9 @@
 //! Decisions:
 //! - Everything after the wait may be done twice: closing a closed capture finds it shipped, rows are upserts, and the state
 //!   changes by compare-and-set. So a crash at any point is answered by doing it again at the next start.
+//! - An edge that was given up for lost finds its recording ended without its share. The share is shipped all the same, and the
+//!   recording processed again with it, from the first stage and as a new revision: what the revision before has stored is
+//!   replaced when the new one is complete.
 //! - A recording without any track waits the whole timeout: somebody's first chunk may be on its way, and there is nothing
 //!   whose completeness could tell.
 
@@ -16,9 +19,11 @@ use anyhow::Context;
 use serde_json::json;
 use shared::db::events::{self, EventType};
 use shared::db::{recordings, tracks};
+use shared::id::RecordingId;
 use shared::jobs::{self, MuxRecording};
-use shared::recording::{STAGE_DEADLINE, Stage};
+use shared::recording::{Recording, STAGE_DEADLINE, Stage};
 use shared::track::Track;
+use sqlx::PgConnection;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use ulid::Ulid;
@@ -53,23 +58,23 @@ pub(super) async fn run(inner: Arc<Inner>, live: Arc<Live>) {
         }
     }
     live.shut().await;
-    close(&inner, &live).await;
+    close(&inner, &live.id).await;
 }
 
 /// Ships the capture of a recording that takes no more chunks, and writes its rows; again and again until it succeeds.
-pub(super) async fn close(inner: &Inner, live: &Live) {
+pub(super) async fn close(inner: &Inner, id: &RecordingId) {
     let mut backoff = Backoff::default();
-    while let Err(error) = seal(inner, live).await {
+    while let Err(error) = hand_over(inner, id).await {
         let wait = backoff.next();
-        warn!(recording.id = %live.id, "cannot seal {} yet, trying again in {wait:?}: {error:#}", live.id);
+        warn!(recording.id = %id, "cannot hand {id} over yet, trying again in {wait:?}: {error:#}");
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = inner.tasks.stop.cancelled() => return,
         }
     }
     // In this order: while the registry has the recording, the capture has its tracks; afterwards the rows do.
-    inner.forget(&live.id);
-    inner.log.forget(&live.id).await;
+    inner.forget(id);
+    inner.log.forget(id).await;
 }
 
 async fn wait(inner: &Inner, live: &Live) {
@@ -98,31 +103,68 @@ fn verdict(progress: Progress, tracks: &[Track], timeout: Duration, now: Instant
     if until <= now { Verdict::Seal } else { Verdict::WaitUntil(until) }
 }
 
-async fn seal(inner: &Inner, live: &Live) -> anyhow::Result<()> {
-    let tracks = inner.log.close(&live.id).await.context("cannot ship the capture")?;
-    let at = inner.clock.now();
+/// What a share that was shipped did to its recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HandedOver {
+    /// It was the last one: the workers go on.
+    Sealed,
+    /// The recording had been ended without it, and is processed again with it.
+    ProcessedAgain,
+    /// Nothing: other edges have not shipped theirs, or nothing was missing.
+    Noted,
+}
+
+/// Ships what this edge holds of a recording and says so in its rows. Safe to repeat.
+async fn hand_over(inner: &Inner, id: &RecordingId) -> anyhow::Result<()> {
+    let tracks = inner.log.close(id).await.context("cannot ship the capture")?;
+    if recordings::find(&inner.db, id).await?.is_none() {
+        info!(recording.id = %id, "shipped what was left of {id}, which is deleted or unknown");
+        return Ok(());
+    }
     let mut tx = inner.db.begin().await?;
     for track in &tracks {
         tracks::upsert(&mut *tx, track).await?;
     }
-    let others = recordings::flushed(&mut tx, &live.id, &inner.edge_id, at).await?;
-    let job = MuxRecording { recording: live.id.clone(), token: Ulid::generate().to_string() };
-    let first = recordings::Step { stage: Stage::Mux, token: job.token.clone() };
-    let sealed = others == 0
-        && recordings::begin_processing(&mut tx, &live.id, &first, at, at + STAGE_DEADLINE).await?.is_some();
-    if sealed {
-        jobs::enqueue(&mut tx, &job).await?;
-        let data = json!({ "stage": "mux", "tracks": tracks.len() });
-        events::about_recording(&mut tx, EventType::RecordingProcessing, &live.call, &live.id, data, at)
-            .await?;
-    }
+    let Some(recording) = recordings::lock(&mut tx, id).await? else { return Ok(()) };
+    let handed_over = enter(&mut tx, inner, &recording, &tracks).await?;
     tx.commit().await?;
-    if sealed {
-        info!(recording.id = %live.id, call.id = %live.call, "sealed recording {} with {} tracks", live.id, tracks.len());
-    } else {
-        info!(recording.id = %live.id, "shipped this edge's share of {}; it is not ours to seal", live.id);
+    let call = &recording.call;
+    match handed_over {
+        HandedOver::Sealed => {
+            info!(recording.id = %id, call.id = %call, "sealed recording {id} with {} tracks", tracks.len());
+        }
+        HandedOver::ProcessedAgain => {
+            info!(recording.id = %id, call.id = %call, "recording {id} was ended without this edge, and is processed again");
+        }
+        HandedOver::Noted => {
+            info!(recording.id = %id, "shipped this edge's share of {id}; it is not ours to seal");
+        }
     }
     Ok(())
+}
+
+/// Notes the share, and moves the recording on with its job when the share was what it waits for, or what it lacks.
+async fn enter(
+    tx: &mut PgConnection,
+    inner: &Inner,
+    recording: &Recording,
+    tracks: &[Track],
+) -> sqlx::Result<HandedOver> {
+    let (id, edge, at) = (&recording.id, &inner.edge_id, inner.clock.now());
+    let job = MuxRecording { recording: id.clone(), token: Ulid::generate().to_string() };
+    let first = recordings::Step { stage: Stage::Mux, token: job.token.clone() };
+    let deadline = at + STAGE_DEADLINE;
+    let again =
+        !tracks.is_empty() && recordings::process_again(tx, id, edge, &first, at, deadline).await?.is_some();
+    let others = recordings::flushed(tx, id, edge, at).await?;
+    let sealed = others == 0 && recordings::begin_processing(tx, id, &first, at, deadline).await?.is_some();
+    if !again && !sealed {
+        return Ok(HandedOver::Noted);
+    }
+    jobs::enqueue(tx, &job).await?;
+    let data = json!({ "stage": "mux", "tracks": tracks.len(), "again": again });
+    events::about_recording(tx, EventType::RecordingProcessing, &recording.call, id, data, at).await?;
+    Ok(if again { HandedOver::ProcessedAgain } else { HandedOver::Sealed })
 }
 
 #[cfg(test)]

@@ -45,8 +45,8 @@ async fn keep(inner: &Arc<Inner>, first: oneshot::Sender<()>) {
     }
 }
 
-/// The first reading after a start: adopts the live recordings, and begins to ship what is left of those that are no longer
-/// live. That goes on beside: a spool that is away must not keep this edge from its live recordings.
+/// The first reading after a start: adopts the live recordings, and begins to hand over what is left of those that are no longer
+/// live, some of which were ended because this edge was away. That goes on beside: a spool that is away must not keep this edge from its live recordings.
 async fn begin(inner: &Arc<Inner>) -> sqlx::Result<()> {
     for row in recordings::live_by_edge(&inner.db, &inner.edge_id).await? {
         adopt(inner, &row).await?;
@@ -54,24 +54,9 @@ async fn begin(inner: &Arc<Inner>) -> sqlx::Result<()> {
     let left = inner.log.recovered().filter(|recording| inner.registry.find(recording).is_none());
     for recording in left {
         let (inner, recording) = (Arc::clone(inner), recording.clone());
-        inner.tasks.clone().spawn(async move { ship_left(&inner, &recording).await });
+        inner.tasks.clone().spawn(async move { finish::close(&inner, &recording).await });
     }
     Ok(())
-}
-
-/// Ships what an earlier process left of a recording that is no longer live; again and again until it succeeds.
-async fn ship_left(inner: &Inner, recording: &RecordingId) {
-    let mut backoff = Backoff::default();
-    while let Err(error) = inner.log.close(recording).await {
-        let wait = backoff.next();
-        warn!(recording.id = %recording, "cannot ship what is left of {recording}, trying again in {wait:?}: {error}");
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = inner.tasks.stop.cancelled() => return,
-        }
-    }
-    inner.log.forget(recording).await;
-    info!(recording.id = %recording, "shipped what was left of {recording}, which is no longer live");
 }
 
 /// The time to the next pass: the usual one, or less when a recording's deadline comes first.
@@ -155,6 +140,6 @@ fn let_go(inner: &Arc<Inner>, live: &Arc<Live>) {
     let (inner, live) = (Arc::clone(inner), Arc::clone(live));
     inner.tasks.clone().spawn(async move {
         live.shut().await;
-        finish::close(&inner, &live).await;
+        finish::close(&inner, &live.id).await;
     });
 }

@@ -34,7 +34,7 @@ async fn finished(edge: &TestEdge) -> Finished {
     }
     let complete = "update recording set state = 'completed', stopped_at = now(), completed_at = now(), deadline_at = null,
         progress = 1, format = 'webm', duration_ms = 1000, file_size = 16, output_key = $2, storage_provider = 'local',
-        storage_bucket = 'local' where id = $1";
+        storage_bucket = 'local', output_revision = 0 where id = $1";
     sqlx::query(complete).bind(&id).bind(&key).execute(&edge.db).await.unwrap();
     Finished { path: format!("/video-calls/{call}/recording/{id}"), artifact }
 }

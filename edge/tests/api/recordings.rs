@@ -135,7 +135,7 @@ async fn a_dead_job_is_requeued_and_a_running_one_is_not() {
     set("update apalis.jobs set status = 'Killed', attempts = max_attempts").await.unwrap();
     assert_eq!(edge.get(&job, "root").await.is(200).data()["state"], "dead");
     let requeued = edge.post(&format!("{job}/requeue"), "root", Value::Null).await.is(200);
-    assert_eq!((&requeued.data()["state"], &requeued.data()["attempts"]), (&json!("pending"), &json!(0)));
+    assert_eq!((&requeued.data()["state"], &requeued.data()["attemptCount"]), (&json!("pending"), &json!(0)));
     set("insert into apalis.workers (id, worker_type, storage_name, layers, last_seen)
         values ('w', 'delete-recording', 'test', '', now())")
     .await

@@ -5,22 +5,32 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use edge::{Edge, Settings};
 use jsonwebtoken::{EncodingKey, Header, encode};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::clock::{Clock, SystemClock};
 use shared::env::Env;
 use shared::lifecycle::Tasks;
+use sqlx::postgres::PgListener;
 use sqlx::{Connection, PgConnection, PgPool};
 
 const SECRET: &str = "a secret of tests that is long enough";
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The channel on which a test's database tells that a recording's row has changed.
+const CHANGED: &str = "test_changed";
+const TELL_CHANGES: &str = "
+    create function tell_change() returns trigger language plpgsql as
+        $$ begin perform pg_notify('test_changed', ''); return null; end $$;
+    create trigger tell_change after insert or update on recording
+        for each statement execute function tell_change();";
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -154,6 +164,19 @@ impl TestEdge {
         Recording { edge: self, call: call.to_owned(), id: id.to_owned() }
     }
 
+    /// Waits until something holds that is seen in rows, looking anew whenever one changes.
+    pub(crate) async fn when(&self, holds: impl AsyncFn() -> bool) {
+        let mut changes = PgListener::connect(&self.database_url).await.unwrap();
+        changes.listen(CHANGED).await.unwrap();
+        let looking = async {
+            while !holds().await {
+                // `None`: the connection was cut; what changed meanwhile is seen now.
+                let _ = changes.try_recv().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("it comes to hold");
+    }
+
     pub(crate) fn spool(&self, recording: &str) -> PathBuf {
         self.folder.path().join("spool").join(recording)
     }
@@ -211,7 +234,7 @@ impl Recording<'_> {
 
     /// Waits until the row says so.
     pub(crate) async fn becomes(&self, state: &str) {
-        eventually(async || self.state().await == state).await;
+        self.edge.when(async || self.state().await == state).await;
     }
 
     /// How many jobs the seal has enqueued.
@@ -234,13 +257,20 @@ impl Recording<'_> {
     }
 }
 
-/// Asks again until it holds; there is no signal to wait for across processes.
-pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "it did not come to hold");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Waits until something holds that is seen in a folder, looking anew whenever an entry of it comes or goes.
+pub(crate) async fn when_in(folder: &Path, holds: impl Fn() -> bool + Send + 'static) {
+    let inotify = Inotify::init(InitFlags::empty()).unwrap();
+    let changes = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+    inotify.add_watch(folder, changes).unwrap();
+    let (held, seen) = tokio::sync::oneshot::channel();
+    // A thread of its own: one that waits for ever must not keep the runtime from ending.
+    std::thread::spawn(move || {
+        while !holds() {
+            inotify.read_events().unwrap();
+        }
+        let _ = held.send(());
+    });
+    tokio::time::timeout(PATIENCE, seen).await.expect("it comes to hold").unwrap();
 }
 
 pub(crate) fn connect(port: u16) -> TcpStream {
@@ -330,6 +360,7 @@ pub(crate) async fn database(server: &str) -> String {
     apalis_postgres::PostgresStorage::<()>::setup(&pool).await.unwrap();
     let mut ours = sqlx::migrate!("../migrations");
     ours.set_ignore_missing(true).run(&pool).await.unwrap();
+    sqlx::raw_sql(TELL_CHANGES).execute(&pool).await.unwrap();
     pool.close().await;
     url.to_string()
 }

@@ -3,51 +3,72 @@
 //! This file must not know how records look. While a sync runs, further chunks of the track gather for the next.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, TryLockError};
 use std::time::Instant;
 
+use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use super::index::Slot;
 use super::log::Log;
 use super::track::{AppendError, Committer, Entry, State, Track, TrackLog, What};
-use super::{CaptureFact, blocking};
+use super::{CaptureFact, Env, blocking};
 use crate::spool;
 
 /// How many records one sync makes durable at most: all that a track may have under way.
 const MAX_BATCH: usize = 64;
 
-/// What a commit did.
-enum Round {
-    Committed,
-    /// It closed a segment as well, which can move to the spool.
-    Rolled,
-    Nothing,
+/// Commits until nothing waits for the track. To be called when that begins, and on the runtime.
+pub(super) fn start(track: Arc<Track>) {
+    let env = track.env.clone();
+    if let Some(track) = env.turns.ask(track) {
+        drop(tokio::task::spawn_blocking(move || take_turns(&env, track)));
+    }
 }
 
-/// Commits until nothing waits.
-pub(super) async fn run(track: Arc<Track>) {
-    loop {
-        let turn = track.env.syncs.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let this = track.clone();
-        let round = tokio::task::spawn_blocking(move || this.commit()).await;
-        drop(turn);
-        match round {
-            Ok(Round::Committed) => {}
-            Ok(Round::Rolled) => {
-                // Left to itself: what it does not finish is found by the next tick, or by the next start.
-                let this = track.clone();
-                drop(tokio::task::spawn_blocking(move || this.ship_and_log()));
-            }
-            Ok(Round::Nothing) => return,
-            Err(panic) => {
-                error!(track.id = %track.id, "the commit of track {} stopped: {panic}", track.id);
-                track.abandon();
-                return;
-            }
-        }
+/// One commit for this track, then for those that wait.
+fn take_turns(env: &Env, track: Arc<Track>) {
+    let mut next = Some(track);
+    while let Some(track) = next {
+        next = env.turns.pass(match take_turn(&track) {
+            Left::More => Some(track),
+            Left::Nothing => None,
+        });
     }
+}
+
+fn take_turn(track: &Arc<Track>) -> Left {
+    let Ok(round) = catch_unwind(AssertUnwindSafe(|| track.commit())) else {
+        error!(track.id = %track.id, "the commit of track {} panicked", track.id);
+        track.abandon();
+        return Left::Nothing;
+    };
+    if round.segment == Segment::Closed {
+        // Left to itself: what it does not do or finish is found by the next tick, or by the next start.
+        drop(track.begin_shipping());
+    }
+    round.left
+}
+
+/// What a commit left.
+struct Round {
+    segment: Segment,
+    left: Left,
+}
+
+/// Whether it closed a segment, which can move to the spool.
+#[derive(PartialEq, Eq)]
+enum Segment {
+    Open,
+    Closed,
+}
+
+/// Whether something waits for the next commit. Otherwise the track is idle.
+enum Left {
+    More,
+    Nothing,
 }
 
 impl Track {
@@ -55,18 +76,24 @@ impl Track {
         let batch: Vec<Entry> = {
             let mut state = self.state();
             let many = state.pending.len().min(MAX_BATCH);
-            if many == 0 {
-                state.committer = Committer::Idle;
-                return Round::Nothing;
-            }
             state.pending.drain(..many).collect()
         };
+        let segment = self.write_and_answer(batch);
+        let mut state = self.state();
+        if state.pending.is_empty() {
+            state.committer = Committer::Idle;
+            return Round { segment, left: Left::Nothing };
+        }
+        Round { segment, left: Left::More }
+    }
+
+    fn write_and_answer(&self, batch: Vec<Entry>) -> Segment {
         let mut log = self.log.lock().expect("no code panics while it holds the log of a track");
-        let (mut written, mut round) = (Vec::with_capacity(batch.len()), Round::Committed);
+        let (mut written, mut segment) = (Vec::with_capacity(batch.len()), Segment::Open);
         for entry in batch {
             if log.is_due(self, entry.arrival_us) {
                 self.settle(&mut log, &mut written);
-                round = self.roll(&mut log);
+                segment = self.roll(&mut log);
             }
             match log.write(self, &entry.what, entry.arrival_us) {
                 Ok(()) => written.push(entry),
@@ -75,15 +102,15 @@ impl Track {
         }
         self.settle(&mut log, &mut written);
         if log.is_due(self, self.env.now_us()) {
-            round = self.roll(&mut log);
+            segment = self.roll(&mut log);
         }
-        round
+        segment
     }
 
-    fn roll(&self, log: &mut Log) -> Round {
+    fn roll(&self, log: &mut Log) -> Segment {
         log.close();
         self.to_ship.store(true, SeqCst);
-        Round::Rolled
+        Segment::Closed
     }
 
     /// Makes what was written durable, and answers.
@@ -149,6 +176,17 @@ impl Track {
         self.ship_alone()
     }
 
+    /// Moves closed segments to the spool on a thread for blocking work. `None`: as many moves as may be are under way, and
+    /// `to_ship` stays set for the next tick.
+    fn begin_shipping(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        let turn = self.env.ships.clone().try_acquire_owned().ok()?;
+        let this = self.clone();
+        Some(tokio::task::spawn_blocking(move || {
+            this.ship_and_log();
+            drop(turn);
+        }))
+    }
+
     /// Does so unless a move is under way: one that hangs must hold one thread, not one for each segment that follows.
     /// Then `to_ship` stays set for the next tick.
     fn ship_and_log(&self) {
@@ -202,9 +240,12 @@ impl TrackLog {
     /// Closes the open segment and moves all to the spool. The track must be closed.
     pub(super) async fn flush_and_ship(&self) -> io::Result<()> {
         let track = self.0.clone();
+        let turn = track.env.ships.clone().acquire_owned().await.expect("the semaphore is never closed");
         blocking(move || {
             track.log.lock().expect("no code panics while it holds the log of a track").close();
-            track.ship()
+            let shipped = track.ship();
+            drop(turn);
+            shipped
         })
         .await
     }
@@ -225,10 +266,13 @@ impl TrackLog {
             if log.is_due(&track, track.env.now_us()) {
                 track.roll(&mut log);
             }
-            drop(log);
-            track.ship_and_log();
         })
         .await;
+        if let Some(shipping) = self.0.begin_shipping()
+            && let Err(error) = shipping.await
+        {
+            error!(track.id = %self.0.id, "the moves of track {} stopped: {error}", self.0.id);
+        }
     }
 }
 

@@ -200,9 +200,12 @@ impl SegmentHeader {
             Err(version @ HeaderError::Version(_)) => Err(version),
             Err(HeaderError::Damaged) => (1..start.len().min(MAX_HEADER_COPY + 1))
                 .filter(|&at| start[at..].starts_with(MAGIC))
-                .find_map(|at| Self::decode_copy(&start[at..]).ok().filter(|&(_, len)| len == at))
-                .map(|(header, len)| (header, 2 * len))
-                .ok_or(HeaderError::Damaged),
+                .find_map(|at| match Self::decode_copy(&start[at..]) {
+                    Ok((header, len)) => (len == at).then_some(Ok((header, 2 * len))),
+                    Err(version @ HeaderError::Version(_)) => Some(Err(version)),
+                    Err(HeaderError::Damaged) => None,
+                })
+                .unwrap_or(Err(HeaderError::Damaged)),
         }
     }
 

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::file;
 use super::format::{CHUNK_PREFIX_BYTES, ChunkPrefix, FRAME_BYTES, Frame, Mark, RecordKind, SegmentHeader};
 use super::receive::{Body, ReceivedBody};
 use super::track::{Track, What};
+use super::{crc, file};
 use crate::spool;
 
 /// How much of a body is copied from its file at once.
@@ -122,7 +122,7 @@ impl Open {
             state: Health::Sound,
             mime: None,
         };
-        let begun = open.put(track, &bytes).and_then(|()| open.restate(track, base_us));
+        let begun = open.put(track, &[&bytes]).and_then(|()| open.restate(track, base_us));
         if let Err(error) = begun {
             // An empty segment is of no use; if it stays, recovery deletes it.
             let _ = std::fs::remove_file(&path);
@@ -167,7 +167,7 @@ impl Open {
         let body = mark.encode();
         let body_crc = crc32c::crc32c_append(self.seed, &body);
         let head = self.head(RecordKind::Mark, 0, arrival_us, body.len(), body_crc);
-        self.put(track, &[&head, body.as_slice()].concat())
+        self.put(track, &[&head, &body])
     }
 
     fn chunk(
@@ -179,14 +179,22 @@ impl Open {
         arrival_us: i64,
     ) -> io::Result<()> {
         let prefix = prefix.encode();
-        let len = usize::try_from(body.len).expect("a chunk's length was checked");
+        let len = u32::try_from(body.len).expect("a chunk's length was checked");
         let prefix_crc = crc32c::crc32c_append(self.seed, &prefix);
-        let body_crc = crc32c::crc32c_combine(prefix_crc, body.crc, len);
-        let head = self.head(RecordKind::Chunk, sequence, arrival_us, CHUNK_PREFIX_BYTES + len, body_crc);
-        self.put(track, &[head.as_slice(), &prefix].concat())?;
+        let body_crc = crc::combine(prefix_crc, body.crc, len);
+        let head =
+            self.head(RecordKind::Chunk, sequence, arrival_us, CHUNK_PREFIX_BYTES + len as usize, body_crc);
+        let begin: [&[u8]; 2] = [&head, &prefix];
         match &body.body {
-            Body::Memory { bytes, .. } => self.put(track, bytes),
-            Body::File { file, .. } => self.copy(track, file, body),
+            Body::Memory { blocks, .. } => {
+                let parts: Vec<&[u8]> =
+                    begin.into_iter().chain(blocks.iter().map(|block| &**block)).collect();
+                self.put(track, &parts)
+            }
+            Body::File { file, .. } => {
+                self.put(track, &begin)?;
+                self.copy(track, file, body)
+            }
         }
     }
 
@@ -199,7 +207,7 @@ impl Open {
             let part = &mut buffer[..part];
             from.read_exact_at(part, done)?;
             crc = crc32c::crc32c_append(crc, part);
-            self.put(track, part)?;
+            self.put(track, &[part])?;
             done += part.len() as u64;
         }
         if crc == body.crc { Ok(()) } else { Err(io::Error::other("the body changed while it waited")) }
@@ -219,9 +227,9 @@ impl Open {
         Frame { kind, sequence, arrival_us, len, body_crc }.encode(self.seed)
     }
 
-    fn put(&mut self, track: &Track, bytes: &[u8]) -> io::Result<()> {
-        file::write_all_at(&track.env, &self.file, bytes, self.end)?;
-        self.end += bytes.len() as u64;
+    fn put(&mut self, track: &Track, parts: &[&[u8]]) -> io::Result<()> {
+        file::write_all_at(&track.env, &self.file, parts, self.end)?;
+        self.end += parts.iter().map(|part| part.len() as u64).sum::<u64>();
         Ok(())
     }
 

@@ -44,8 +44,9 @@ pub enum ReceiveError {
     Io(#[from] io::Error),
 }
 
-/// A body in memory grows by this much: doubling would hold up to twice of what the budget counts.
-const GROWTH_BYTES: usize = 64 * 1024;
+/// A body in memory is a list of blocks of this size: one piece would be moved as it grows, and hold up to twice of what the
+/// budget counts.
+const BLOCK_BYTES: usize = 64 * 1024;
 
 /// A body on its way in.
 pub struct Receiving {
@@ -58,7 +59,7 @@ pub struct Receiving {
 }
 
 enum Place {
-    Memory { bytes: Vec<u8>, budget: Option<OwnedSemaphorePermit> },
+    Memory { blocks: Vec<Vec<u8>>, budget: Option<OwnedSemaphorePermit> },
     File { file: tokio::fs::File, path: TempPath },
 }
 
@@ -76,7 +77,7 @@ pub struct ReceivedBody {
 /// Where a whole body is.
 #[derive(Debug)]
 pub(super) enum Body {
-    Memory { bytes: Bytes, _budget: Option<OwnedSemaphorePermit> },
+    Memory { blocks: Vec<Bytes>, _budget: Option<OwnedSemaphorePermit> },
     File { file: File, _path: TempPath },
 }
 
@@ -88,14 +89,14 @@ impl ReceivedBody {
             len: bytes.len() as u64,
             sha256: Sha256::digest(&bytes).into(),
             crc: crc32c::crc32c(&bytes),
-            body: Body::Memory { bytes, _budget: None },
+            body: Body::Memory { blocks: vec![bytes], _budget: None },
         }
     }
 }
 
 impl Receiving {
     pub(super) fn new(env: Arc<Env>, max_bytes: u64) -> Self {
-        let place = Place::Memory { bytes: Vec::new(), budget: None };
+        let place = Place::Memory { blocks: Vec::new(), budget: None };
         Self { env, max_bytes, len: 0, crc: 0, sha256: Sha256::new(), place }
     }
 
@@ -114,12 +115,7 @@ impl Receiving {
             self.move_to_file().await?;
         }
         match &mut self.place {
-            Place::Memory { bytes, .. } => {
-                if bytes.capacity() - bytes.len() < part.len() {
-                    bytes.reserve_exact(part.len().max(GROWTH_BYTES));
-                }
-                bytes.extend_from_slice(part);
-            }
+            Place::Memory { blocks, .. } => append(blocks, part),
             Place::File { file, .. } => file.write_all(part).await.map_err(failure)?,
         }
         Ok(())
@@ -131,7 +127,9 @@ impl Receiving {
     /// When the file could not be written.
     pub async fn finish(self) -> Result<ReceivedBody, ReceiveError> {
         let body = match self.place {
-            Place::Memory { bytes, budget } => Body::Memory { bytes: bytes.into(), _budget: budget },
+            Place::Memory { blocks, budget } => {
+                Body::Memory { blocks: blocks.into_iter().map(Bytes::from).collect(), _budget: budget }
+            }
             Place::File { mut file, path } => {
                 file.flush().await.map_err(failure)?;
                 Body::File { file: file.into_std().await, _path: path }
@@ -165,11 +163,26 @@ impl Receiving {
         let (file, path) =
             blocking(move || tempfile::NamedTempFile::new_in(dir)).await.map_err(failure)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
-        if let Place::Memory { bytes, .. } = &self.place {
-            file.write_all(bytes).await.map_err(failure)?;
+        if let Place::Memory { blocks, .. } = &self.place {
+            for block in blocks {
+                file.write_all(block).await.map_err(failure)?;
+            }
         }
         self.place = Place::File { file, path };
         Ok(())
+    }
+}
+
+fn append(blocks: &mut Vec<Vec<u8>>, mut part: &[u8]) {
+    while !part.is_empty() {
+        let room = blocks.last_mut().filter(|block| block.len() < BLOCK_BYTES);
+        let block = match room {
+            Some(block) => block,
+            None => blocks.push_mut(Vec::with_capacity(BLOCK_BYTES)),
+        };
+        let (now, later) = part.split_at(part.len().min(BLOCK_BYTES - block.len()));
+        block.extend_from_slice(now);
+        part = later;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Takes up what an earlier process left: cuts torn ends, rebuilds what is known of each track, and goes on.
 //!
 //! This file must not know who asks. Segments in the capture folder are scanned whole and synced, because their last
-//! records may have been written but not acknowledged; those in the spool are in the index already.
+//! records may have been written but not acknowledged; those in the spool are in the index already. A segment of another
+//! format version stops the start: after a downgrade, what the later program has written must be there for its return.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::format::{CHUNK_PREFIX_BYTES, ChunkPrefix, Mark, RecordKind, SegmentHeader};
+use super::format::{CHUNK_PREFIX_BYTES, ChunkPrefix, HeaderError, Mark, RecordKind, SegmentHeader};
 use super::index::{Index, Slot};
 use super::log::Log;
 use super::segment::{Check, Item, Segment, SegmentError};
@@ -45,13 +46,15 @@ fn one(
     id: &TrackId,
     closed: Closed,
 ) -> io::Result<Option<RecoveredTrack>> {
+    let numbers = segment_numbers(dir)?;
+    // Before anything is cut: a folder that holds another version is not touched at all.
+    numbers.iter().try_for_each(|&number| is_known(&dir.join(segment_name(number))))?;
     let mut found = Found::default();
-    for number in segment_numbers(dir)? {
+    for number in numbers {
         cut_and_sync(dir, number, &mut found)?;
     }
     spool::sync_dir(dir)?;
-    let identity = fs::read(dir.join(TRACK)).ok().and_then(|bytes| SegmentHeader::decode(&bytes).ok());
-    let Some(header) = identity.map(|(header, _)| header).or(found.header.take()) else {
+    let Some(header) = identity(dir)?.or(found.header.take()) else {
         // It was being made when the process ended: nothing was acknowledged for it.
         warn!(track.id = %id, "a track's folder holds no track: {}", dir.display());
         return Ok(None);
@@ -66,6 +69,33 @@ fn one(
     let next = next_number(env, recording, id, found.next_number, &held)?;
     let log = TrackLog::assemble(env, id.clone(), &header.spec, index, held, Log::new(next), closed);
     Ok(Some(RecoveredTrack { log, closed, damaged_bytes: found.cut_bytes + found.damaged_bytes }))
+}
+
+/// What the folder's own file says of the track. `None`: it is not there, or not whole.
+fn identity(dir: &Path) -> io::Result<Option<SegmentHeader>> {
+    let path = dir.join(TRACK);
+    let Ok(bytes) = fs::read(&path) else { return Ok(None) };
+    match SegmentHeader::decode(&bytes) {
+        Ok((header, _)) => Ok(Some(header)),
+        Err(version @ HeaderError::Version(_)) => Err(spool::at(&path)(unsupported(version))),
+        Err(HeaderError::Damaged) => Ok(None),
+    }
+}
+
+/// Whether a segment is of a version that this program knows, as far as its header tells.
+fn is_known(path: &Path) -> io::Result<()> {
+    match Segment::open(File::open(path)?, Check::Heads) {
+        Err(SegmentError::Header(version @ HeaderError::Version(_))) => {
+            Err(spool::at(path)(unsupported(version)))
+        }
+        Err(SegmentError::Io(error)) => Err(spool::at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What another version has written is whole, and may be all that there is: it is left as it is, for a program that knows it.
+fn unsupported(version: HeaderError) -> io::Error {
+    io::Error::new(ErrorKind::Unsupported, version)
 }
 
 /// The number of the track's next segment: no other may have it, here or in the spool.
@@ -113,7 +143,8 @@ fn cut_and_sync(dir: &Path, number: u32, found: &mut Found) -> io::Result<()> {
             Item::Damaged { .. } => {}
         }
         found.chunks.extend(chunk);
-    })?;
+    })
+    .map_err(spool::at(&path))?;
     let found_header = scanned.is_some();
     found.header = scanned.or(found.header.take());
     if end == 0 {
@@ -208,6 +239,7 @@ fn scan(
     let mut segment = match Segment::open(file, check) {
         Ok(segment) => segment,
         Err(SegmentError::Io(error)) => return Err(error),
+        Err(SegmentError::Header(version @ HeaderError::Version(_))) => return Err(unsupported(version)),
         Err(SegmentError::Header(_) | SegmentError::Damaged(_)) => return Ok(None),
     };
     while let Some(item) = segment.next_item()? {

@@ -34,15 +34,21 @@ impl House {
 
     /// Ends this process' hold on the folder, does something to the files, and opens it again.
     pub(super) async fn restart(self, between: impl FnOnce(&Path)) -> Self {
+        let (dir, clock, spec) = self.end().await;
+        between(dir.path());
+        let (capture, recovered) = Capture::open(config(dir.path()), clock.clone()).unwrap();
+        Self { dir, clock, capture, recovered, spec }
+    }
+
+    /// Ends this process' hold on the folder.
+    pub(super) async fn end(self) -> (TempDir, Arc<ManualClock>, TrackSpec) {
         let Self { dir, clock, capture, recovered, spec } = self;
         drop((capture, recovered));
         // Tasks that have answered already may hold the folder a moment longer.
         while matches!(lock(&dir.path().join("capture")), Err(OpenError::Locked(_))) {
             tokio::task::yield_now().await;
         }
-        between(dir.path());
-        let (capture, recovered) = Capture::open(config(dir.path()), clock.clone()).unwrap();
-        Self { dir, clock, capture, recovered, spec }
+        (dir, clock, spec)
     }
 
     pub(super) async fn log(&self) -> TrackLog {

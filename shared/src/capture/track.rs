@@ -290,7 +290,7 @@ impl TrackLog {
         crate::spool::make_dir(&dir)?;
         let header = SegmentHeader { spec: spec.clone(), track: id.clone(), number: 0, base_us: 0, salt: 0 };
         let file = super::file::create(&dir.join(recover::TRACK))?;
-        super::file::write_all_at(env, &file, &header.encode(), 0)?;
+        super::file::write_all_at(env, &file, &[&header.encode()], 0)?;
         file.sync_all()?;
         let index = Index::create(&dir.join(recover::INDEX))?;
         crate::spool::sync_dir(&dir)?;
@@ -369,7 +369,7 @@ impl TrackLog {
         state.pending.push_back(Entry { what, arrival_us: self.0.env.now_us(), done, _room: room });
         if state.committer == Committer::Idle {
             state.committer = Committer::Running;
-            tokio::spawn(commit::run(self.0.clone()));
+            commit::start(self.0.clone());
         }
         fate
     }

@@ -27,6 +27,8 @@ pub struct Artifact {
     pub id: ArtifactId,
     /// The recording it was made from.
     pub recording: RecordingId,
+    /// Which processing of the recording made it.
+    pub revision: u32,
     /// What it is.
     pub kind: ArtifactKind,
     /// Whose it is, when it is one person's.
@@ -56,6 +58,7 @@ pub struct Artifact {
 struct ArtifactRow {
     id: ArtifactId,
     recording_id: RecordingId,
+    revision: i32,
     kind: ArtifactKind,
     participant_id: Option<UserId>,
     ordinal: i32,
@@ -76,6 +79,7 @@ impl From<ArtifactRow> for Artifact {
         Self {
             id: row.id,
             recording: row.recording_id,
+            revision: u32::try_from(row.revision).unwrap_or(0),
             kind: row.kind,
             participant: row.participant_id,
             ordinal: u32::try_from(row.ordinal).unwrap_or(0),
@@ -100,8 +104,8 @@ pub async fn stage(tx: &mut PgConnection, artifact: &Artifact, at: Timestamp) ->
     let pixels = |side: Option<u32>| side.and_then(|side| i32::try_from(side).ok());
     sqlx::query!(
         "insert into artifact (id, recording_id, kind, participant_id, ordinal, content_type, size, sha256, duration_ms,
-             width, height, state, staged_path, storage_key, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'staged', $12, $13, $14)",
+             width, height, state, staged_path, storage_key, created_at, revision)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'staged', $12, $13, $14, $15)",
         artifact.id.as_str(),
         artifact.recording.as_str(),
         artifact.kind as ArtifactKind,
@@ -116,6 +120,7 @@ pub async fn stage(tx: &mut PgConnection, artifact: &Artifact, at: Timestamp) ->
         artifact.staged_path,
         artifact.storage_key,
         at,
+        stored_revision(artifact.revision),
     )
     .execute(tx)
     .await?;
@@ -137,26 +142,29 @@ pub async fn stored(db: impl PgExecutor<'_>, id: &ArtifactId, at: Timestamp) -> 
     Ok(())
 }
 
-/// A recording's artifacts: the recording first, then participants' files, then thumbnails in order.
+macro_rules! select_artifact {
+    ($tail:literal $(, $arg:expr)* $(,)?) => {
+        sqlx::query_as!(
+            ArtifactRow,
+            r#"select a.id as "id: ArtifactId", a.recording_id as "recording_id: RecordingId", a.revision,
+                a.kind as "kind: ArtifactKind", a.participant_id as "participant_id: UserId", a.ordinal, a.content_type, a.size,
+                a.sha256, a.duration_ms, a.width, a.height, a.staged_path, a.storage_key, a.stored_at
+             from artifact a "# + $tail,
+            $($arg),*
+        )
+    };
+}
+
+/// The artifacts that a recording has to show: those of its last completed revision, or of the first while that is being made.
+/// The recording first, then participants' files, then thumbnails in order.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn of_recording(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<Vec<Artifact>> {
-    let rows = sqlx::query_as!(
-        ArtifactRow,
-        r#"select id as "id: ArtifactId", recording_id as "recording_id: RecordingId", kind as "kind: ArtifactKind",
-            participant_id as "participant_id: UserId", ordinal, content_type, size, sha256, duration_ms, width, height,
-            staged_path, storage_key, stored_at
-         from artifact where recording_id = $1
-         order by array_position(array['recording', 'participant', 'thumbnail'], kind), ordinal, id"#,
-        recording.as_str(),
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    of_recordings(db, std::slice::from_ref(recording)).await
 }
 
-/// The artifacts of several recordings, each recording's in the order of [`of_recording`].
+/// The artifacts of several recordings, each recording's as [`of_recording`] gives them.
 ///
 /// # Errors
 /// Those of the database.
@@ -165,18 +173,70 @@ pub async fn of_recordings(
     recordings: &[RecordingId],
 ) -> sqlx::Result<Vec<Artifact>> {
     let ids: Vec<String> = recordings.iter().map(ToString::to_string).collect();
-    let rows = sqlx::query_as!(
-        ArtifactRow,
-        r#"select id as "id: ArtifactId", recording_id as "recording_id: RecordingId", kind as "kind: ArtifactKind",
-            participant_id as "participant_id: UserId", ordinal, content_type, size, sha256, duration_ms, width, height,
-            staged_path, storage_key, stored_at
-         from artifact where recording_id = any($1)
-         order by recording_id, array_position(array['recording', 'participant', 'thumbnail'], kind), ordinal, id"#,
+    let rows = select_artifact!(
+        "join recording r on r.id = a.recording_id
+         where a.recording_id = any($1) and a.revision = coalesce(r.output_revision, r.revision)
+         order by a.recording_id, array_position(array['recording', 'participant', 'thumbnail'], a.kind), a.ordinal, a.id",
         &ids,
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
+}
+
+/// The artifacts of one revision, in the order of [`of_recording`].
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_revision(
+    db: impl PgExecutor<'_>,
+    recording: &RecordingId,
+    revision: u32,
+) -> sqlx::Result<Vec<Artifact>> {
+    let rows = select_artifact!(
+        "where a.recording_id = $1 and a.revision = $2
+         order by array_position(array['recording', 'participant', 'thumbnail'], a.kind), a.ordinal, a.id",
+        recording.as_str(),
+        stored_revision(revision),
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
+}
+
+/// Where the artifacts of a recording are in storage, of all revisions.
+///
+/// # Errors
+/// Those of the database.
+pub async fn keys(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!("select storage_key from artifact where recording_id = $1", recording.as_str())
+        .fetch_all(db)
+        .await
+}
+
+/// Where those artifacts are whose place a completed revision has taken.
+///
+/// # Errors
+/// Those of the database.
+pub async fn replaced_keys(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "select a.storage_key from artifact a join recording r on r.id = a.recording_id
+         where r.id = $1 and a.revision < r.output_revision",
+        recording.as_str(),
     )
     .fetch_all(db)
+    .await
+}
+
+/// Forgets an artifact whose object is gone.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget_key(db: impl PgExecutor<'_>, recording: &RecordingId, key: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from artifact where recording_id = $1 and storage_key = $2",
+        recording.as_str(),
+        key
+    )
+    .execute(db)
     .await?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    Ok(())
 }
 
 /// Forgets the artifacts of a recording whose objects are gone.
@@ -186,4 +246,9 @@ pub async fn of_recordings(
 pub async fn forget(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<()> {
     sqlx::query!("delete from artifact where recording_id = $1", recording.as_str()).execute(db).await?;
     Ok(())
+}
+
+/// Revisions are counted from 0 by ones.
+fn stored_revision(revision: u32) -> i32 {
+    i32::try_from(revision).unwrap_or(i32::MAX)
 }

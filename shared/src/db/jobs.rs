@@ -118,8 +118,9 @@ pub struct JobRow {
 }
 
 /// One run of a job.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = JobAttempt)]
 pub struct AttemptRow {
     /// Counted from 1, and again from 1 after a requeue.
     pub attempt: i32,

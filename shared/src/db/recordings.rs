@@ -8,7 +8,9 @@ use crate::clock::Timestamp;
 use crate::id::{CallId, EdgeId, RecordingId, UserId};
 use crate::recording::{Format, Recording, RecordingError, RecordingOptions, RecordingState, Stage};
 
-pub use processing::{Output, Step, advance, begin_processing, complete, fail, set_progress, take_up};
+pub use processing::{
+    Output, Step, advance, begin_processing, complete, fail, process_again, set_progress, take_up,
+};
 pub use upkeep::{
     Overdue, capture_deleted, expired, finished_captures, live_by_edge, lock_overdue, overdue, without_job,
     without_use_of_capture,
@@ -22,6 +24,7 @@ struct RecordingRow {
     stage: Option<Stage>,
     stage_token: Option<String>,
     progress: f32,
+    revision: i32,
     options: Json<RecordingOptions>,
     started_at: Timestamp,
     stopped_at: Option<Timestamp>,
@@ -50,6 +53,7 @@ impl From<RecordingRow> for Recording {
             stage: row.stage,
             stage_token: row.stage_token,
             progress: row.progress,
+            revision: u32::try_from(row.revision).unwrap_or(0),
             options: row.options.0,
             started_at: row.started_at,
             stopped_at: row.stopped_at,
@@ -74,7 +78,7 @@ macro_rules! select_recording {
             RecordingRow,
             r#"select r.id as "id: RecordingId", r.call_id as "call_id: CallId", r.started_by as "started_by: UserId",
                 r.state as "state: RecordingState", r.stage as "stage: Stage", r.stage_token, r.progress,
-                r.options as "options: Json<RecordingOptions>", r.started_at, r.stopped_at, r.sealed_at, r.completed_at,
+                r.revision, r.options as "options: Json<RecordingOptions>", r.started_at, r.stopped_at, r.sealed_at, r.completed_at,
                 r.deadline_at, r.expires_at, r.format as "format: Format", r.duration_ms, r.file_size, r.output_key,
                 r.storage_provider, r.storage_bucket, r.error_code, r.error_detail from recording r "# + $tail,
             $($arg),*
@@ -143,6 +147,16 @@ pub async fn start(tx: &mut PgConnection, new: &NewRecording<'_>) -> sqlx::Resul
 pub async fn find(db: impl PgExecutor<'_>, id: &RecordingId) -> sqlx::Result<Option<Recording>> {
     let row = select_recording!("where r.id = $1 and r.state <> 'deleted'", id.as_str());
     Ok(row.fetch_optional(db).await?.map(Into::into))
+}
+
+/// Finds a recording that has not been deleted, and keeps it from being changed until the transaction ends.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock(tx: &mut PgConnection, id: &RecordingId) -> sqlx::Result<Option<Recording>> {
+    // Not `for update`: rows of tracks refer to this one, and may be written meanwhile.
+    let row = select_recording!("where r.id = $1 and r.state <> 'deleted' for no key update", id.as_str());
+    Ok(row.fetch_optional(tx).await?.map(Into::into))
 }
 
 /// The recordings of a call that have not been deleted, newest first.

@@ -11,13 +11,15 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
+use ulid::Ulid;
 
 use super::{ByteStream, Fingerprint, Place, Storage, StorageError, StorageKey};
 
 /// Read and written at once: large enough for a disk, small beside everything else in memory.
 const BLOCK: usize = 256 * 1024;
 
-/// Beginning of a name that is not yet whole. Left behind only by a crash; the next put of the key replaces it.
+/// Beginning of a name that is not yet whole; what follows is the writer's own, as two may write the same key. Its writer holds
+/// a lock on it: one without is left by a crash, and the next put of the key deletes it.
 const PARTIAL: &str = ".partial-";
 
 /// A folder.
@@ -64,12 +66,16 @@ impl Storage for LocalStorage {
             return Err(StorageError::NotFound(key.to_string()));
         };
         tokio::fs::create_dir_all(folder).await?;
-        let partial = folder.join(format!("{PARTIAL}{}", name.to_string_lossy()));
-        let mut out = File::create(&partial).await?;
-        copy(&mut File::open(file).await?, &mut out, sent).await?;
-        out.sync_all().await?;
-        tokio::fs::rename(&partial, &target).await?;
-        sync_folders(folder, &self.root).await?;
+        let (folder, name) = (folder.to_owned(), name.to_string_lossy().into_owned());
+        delete_abandoned(folder.clone(), name.clone()).await;
+        let partial = folder.join(format!("{PARTIAL}{name}-{}", Ulid::generate()));
+        let written = write(file, &partial, &target, sent).await;
+        if written.is_err() {
+            // The error that matters is the first one; what stays is deleted by the next put.
+            let _ = tokio::fs::remove_file(&partial).await;
+        }
+        written?;
+        sync_folders(&folder, &self.root).await?;
         Ok(())
     }
 
@@ -135,6 +141,39 @@ impl Storage for LocalStorage {
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.path(key).ok()
     }
+}
+
+async fn write(
+    from: &Path,
+    partial: &Path,
+    target: &Path,
+    sent: &(dyn Fn(u64) + Send + Sync),
+) -> std::io::Result<()> {
+    let mut from = File::open(from).await?;
+    let out = std::fs::File::create_new(partial)?;
+    // A folder that knows no locks leaves the partial file to be taken for abandoned; then the rename fails, and the job is
+    // tried again.
+    let _ = out.try_lock();
+    let mut out = File::from_std(out);
+    copy(&mut from, &mut out, sent).await?;
+    out.sync_all().await?;
+    // Locked until it has its final name, under which nobody looks for it.
+    tokio::fs::rename(partial, target).await
+}
+
+/// Deletes what writers of a key have left that are gone. What cannot be deleted is in nobody's way.
+async fn delete_abandoned(folder: PathBuf, name: String) {
+    let left = move || {
+        let begin = format!("{PARTIAL}{name}-");
+        for entry in std::fs::read_dir(&folder)?.flatten() {
+            let of_key = entry.file_name().to_string_lossy().starts_with(&begin);
+            if of_key && std::fs::File::open(entry.path())?.try_lock().is_ok() {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::task::spawn_blocking(left).await;
 }
 
 async fn copy(from: &mut File, to: &mut File, sent: &(dyn Fn(u64) + Send + Sync)) -> std::io::Result<()> {
@@ -203,7 +242,7 @@ mod tests {
         let storage = LocalStorage::open(&dir.path().join("out")).unwrap();
         let source = dir.path().join("source");
         std::fs::write(&source, bytes).unwrap();
-        let key = StorageKey::Thumbnail(RecordingId::generate(), 0);
+        let key = StorageKey::Thumbnail(RecordingId::generate(), 0, 0);
         storage.put_file(&key, &source, "image/jpeg", &|_| {}).await.unwrap();
         (dir, storage, key)
     }
@@ -215,6 +254,46 @@ mod tests {
         let error = storage.verify(&key, &fingerprint(b"pictura")).await.unwrap_err();
         assert!(matches!(error, StorageError::Mismatch { .. }));
         assert_eq!(storage.head(&key.to_string()).await.unwrap(), Some(7));
+    }
+
+    /// Two writers that are in the middle of the same key at once: the second begins and ends while the first still copies.
+    #[tokio::test]
+    async fn two_writers_of_one_key_do_not_mix() {
+        let (dir, storage, key) = stored(b"old").await;
+        let (long, short) = (dir.path().join("long"), dir.path().join("short"));
+        std::fs::write(&long, vec![1; 3 * BLOCK]).unwrap();
+        std::fs::write(&short, b"short").unwrap();
+        let (begun, halfway) = std::sync::mpsc::channel();
+        let (go, may_go) = std::sync::mpsc::channel::<()>();
+        let may_go = std::sync::Mutex::new(may_go);
+        let (first, slow_key) = (storage.clone(), key.clone());
+        let slow = std::thread::spawn(move || {
+            let sent = move |bytes| {
+                if bytes == BLOCK as u64 {
+                    begun.send(()).unwrap();
+                    may_go.lock().unwrap().recv().unwrap();
+                }
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(first.put_file(&slow_key, &long, "video/webm", &sent))
+        });
+        halfway.recv().unwrap();
+        storage.put_file(&key, &short, "video/webm", &|_| {}).await.unwrap();
+        storage.verify(&key, &fingerprint(b"short")).await.unwrap();
+        go.send(()).unwrap();
+        slow.join().unwrap().unwrap();
+        storage.verify(&key, &fingerprint(&vec![1; 3 * BLOCK])).await.unwrap();
+        assert_eq!(storage.list("recordings/").await.unwrap(), [key.to_string()]);
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_writer_left_goes_with_the_next_put() {
+        let (dir, storage, key) = stored(b"picture").await;
+        let path = storage.root.join(key.to_string());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        std::fs::write(path.with_file_name(format!("{PARTIAL}{name}-01")), b"pic").unwrap();
+        storage.put_file(&key, &dir.path().join("source"), "image/jpeg", &|_| {}).await.unwrap();
+        assert_eq!(storage.list("recordings/").await.unwrap(), [key.to_string()]);
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ use uploader::{Uploaded, Uploader};
 /// The bytes of a chunk, as a browser sends them at 2 Mbit/s.
 const CHUNK: usize = 256 * 1024;
 /// How many upload at once.
-const UPLOADERS: [u64; 3] = [1, 20, 200];
+pub(crate) const UPLOADERS: [u64; 3] = [1, 20, 200];
 /// Pairs of rounds of which the median counts.
 const ROUNDS: usize = 3;
 /// The most bytes of a round: what the capture of one may take of the disk.
@@ -48,10 +48,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const RATIO_GOAL: f64 = 0.8;
 const MEMORY_GOAL_MIB: u64 = 150;
 
-/// Measures every number of uploaders.
-pub(crate) async fn run(seconds: u64) -> anyhow::Result<()> {
+/// Measures these numbers of uploaders, with rounds of about so many seconds.
+pub(crate) async fn run(seconds: u64, uploaders: &[u64]) -> anyhow::Result<()> {
     let chunk = noise(CHUNK);
-    for uploaders in UPLOADERS {
+    for &uploaders in uploaders {
         measure(uploaders, seconds, &chunk).await?;
     }
     Ok(())

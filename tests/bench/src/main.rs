@@ -21,9 +21,14 @@ const ROUND_SECONDS: u64 = 10;
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["ingest"] => ingest::run(ROUND_SECONDS).await,
-        ["ingest", seconds] => ingest::run(seconds.parse().context("a number of seconds")?).await,
+        ["ingest"] => ingest::run(ROUND_SECONDS, &ingest::UPLOADERS).await,
+        ["ingest", seconds] => ingest::run(number(seconds)?, &ingest::UPLOADERS).await,
+        ["ingest", seconds, uploaders] => ingest::run(number(seconds)?, &[number(uploaders)?]).await,
         ["latency", blobs] => latency::run(Path::new(blobs)).await,
-        _ => bail!("usage: bench ingest [SECONDS] | bench latency FOLDER_OF_BLOBS"),
+        _ => bail!("usage: bench ingest [SECONDS [UPLOADERS]] | bench latency FOLDER_OF_BLOBS"),
     }
+}
+
+fn number(text: &str) -> anyhow::Result<u64> {
+    text.parse().with_context(|| format!("{text:?} is not a number"))
 }

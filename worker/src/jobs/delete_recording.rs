@@ -26,10 +26,9 @@ pub async fn run(ctx: Ctx, job: DeleteRecording, _attempt: Attempt) -> Result<()
 }
 
 async fn delete(ctx: &Ctx, job: &DeleteRecording) -> anyhow::Result<()> {
-    let rows = artifacts::of_recording(&ctx.db, &job.recording).await?;
+    let known = artifacts::keys(&ctx.db, &job.recording).await?;
     let listed = ctx.storage.list(&StorageKey::prefix(&job.recording)).await?;
-    let known = rows.into_iter().map(|artifact| artifact.storage_key);
-    for key in known.chain(listed) {
+    for key in known.into_iter().chain(listed) {
         ctx.storage.delete(&key).await?;
     }
     let (spool, id) = (ctx.spool.clone(), job.recording.clone());

@@ -14,7 +14,6 @@ use shared::jobs::{MakeThumbnails, UploadRecording, enqueue};
 use shared::recording::{Format, Recording, Stage, THUMBNAILS_DEFAULT};
 use shared::storage::StorageKey;
 use tracing::warn;
-use ulid::Ulid;
 
 use super::stage::{self, StageError, hopeless};
 use crate::ctx::Ctx;
@@ -50,7 +49,7 @@ pub async fn run(ctx: Ctx, job: MakeThumbnails, attempt: Attempt) -> Result<(), 
 }
 
 async fn make(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -> Result<(), StageError> {
-    let files = artifacts::of_recording(&ctx.db, &recording.id).await?;
+    let files = artifacts::of_revision(&ctx.db, &recording.id, recording.revision).await?;
     let Some(main) = files.iter().find(|file| file.kind != ArtifactKind::Thumbnail) else {
         return Err(hopeless("no-media", "there is no file to take pictures from"));
     };
@@ -119,10 +118,11 @@ struct Pictures {
 }
 
 async fn stage_all(ctx: &Ctx, recording: &Recording, pictures: &[PathBuf]) -> anyhow::Result<Pictures> {
-    let folder = Ulid::generate().to_string();
+    let folder = stage::folder(recording);
     let mut staged = Vec::new();
     for (ordinal, picture) in (0..).zip(pictures) {
-        let key = StorageKey::Thumbnail(recording.id.clone(), ordinal);
+        let revision = recording.revision;
+        let key = StorageKey::Thumbnail(recording.id.clone(), revision, ordinal);
         let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), folder.clone());
         let picture = picture.clone();
         let artifact = ctx
@@ -135,6 +135,7 @@ async fn stage_all(ctx: &Ctx, recording: &Recording, pictures: &[PathBuf]) -> an
                 Ok(Artifact {
                     id: ArtifactId::generate(),
                     recording: id,
+                    revision,
                     kind: ArtifactKind::Thumbnail,
                     participant: None,
                     ordinal,

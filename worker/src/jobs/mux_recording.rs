@@ -16,7 +16,6 @@ use shared::jobs::{MakeThumbnails, MuxRecording, enqueue};
 use shared::recording::{Recording, Source, Stage};
 use shared::track::{Track, TrackSource};
 use tracing::{info, warn};
-use ulid::Ulid;
 
 use super::stage::{self, Progress, StageError, hopeless};
 use crate::ctx::Ctx;
@@ -129,7 +128,7 @@ async fn publish(
     files: Vec<Finished>,
 ) -> anyhow::Result<()> {
     // A folder of this attempt's own: a second attempt under the same stage must not replace what the first has published.
-    let folder = Ulid::generate().to_string();
+    let folder = stage::folder(recording);
     let staged = file::stage_all(ctx, recording, &folder, files).await?;
     let next = stage::next(Stage::Thumbnails);
     let (id, at) = (&recording.id, ctx.now());

@@ -49,6 +49,19 @@ pub(super) fn next(stage: Stage) -> Step {
     Step { stage, token: Ulid::generate().to_string() }
 }
 
+/// A folder in the spool for what an attempt stages. It names the revision, which tells whose it is when it was left behind.
+#[must_use]
+pub(super) fn folder(recording: &Recording) -> String {
+    format!("{}-{}", recording.revision, Ulid::generate())
+}
+
+/// Whether a folder of the spool was staged for a revision up to this one. A folder without a revision is older than those.
+#[must_use]
+pub(super) fn is_staged_up_to(revision: u32, folder: &str) -> bool {
+    let of = folder.split_once('-').and_then(|(of, _)| of.parse::<u32>().ok());
+    of.is_none_or(|of| of <= revision)
+}
+
 /// When the step that begins now is overdue.
 #[must_use]
 pub(super) fn deadline(ctx: &Ctx) -> Timestamp {

@@ -2,7 +2,7 @@
 //!
 //! Each file is put, read back (size and checksum), and only then noted as stored; an attempt that follows a crash skips what
 //! is noted. The staged files go only after the recording is completed, and by the next attempt when that one was killed
-//! before they had gone.
+//! before they had gone. The same holds for the files in storage that a new revision has replaced.
 
 use chrono::TimeDelta;
 use serde_json::json;
@@ -33,20 +33,31 @@ pub async fn run(ctx: Ctx, job: UploadRecording, attempt: Attempt) -> Result<(),
         return tidy_up(&ctx, &job.recording).await;
     };
     let result = upload(&ctx, &recording, &step, &attempt).await;
-    stage::settle(&ctx, &recording, &step, &attempt, result).await
+    stage::settle(&ctx, &recording, &step, &attempt, result).await?;
+    tidy_up(&ctx, &job.recording).await
 }
 
-/// What an attempt that was killed after it had completed the recording left.
+/// Deletes what a completed recording has no more use for, also when an earlier attempt was killed before it did.
 async fn tidy_up(ctx: &Ctx, id: &RecordingId) -> Result<(), Failure> {
     let found = recordings::find(&ctx.db, id).await.map_err(anyhow::Error::from)?;
-    if found.is_some_and(|recording| recording.state == RecordingState::Completed) {
-        delete_staged(ctx, id).await;
+    let Some(recording) = found.filter(|recording| recording.state == RecordingState::Completed) else {
+        return Ok(());
+    };
+    delete_staged(ctx, &recording).await;
+    Ok(delete_replaced(ctx, id).await?)
+}
+
+/// Deletes the files that the completed revision replaces. A row goes after its object, so that none is forgotten.
+async fn delete_replaced(ctx: &Ctx, id: &RecordingId) -> anyhow::Result<()> {
+    for key in artifacts::replaced_keys(&ctx.db, id).await? {
+        ctx.storage.delete(&key).await?;
+        artifacts::forget_key(&ctx.db, id, &key).await?;
     }
     Ok(())
 }
 
 async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -> Result<(), StageError> {
-    let files = artifacts::of_recording(&ctx.db, &recording.id).await?;
+    let files = artifacts::of_revision(&ctx.db, &recording.id, recording.revision).await?;
     let Some(main) = main_file(&files) else {
         return Err(hopeless("no-media", "there is no file to store"));
     };
@@ -68,7 +79,6 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
         info!(recording.id = %recording.id, "completed recording {}", recording.id);
         ctx.metrics.completed();
     }
-    delete_staged(ctx, &recording.id).await;
     Ok(())
 }
 
@@ -133,18 +143,19 @@ async fn complete(
     Ok(true)
 }
 
-/// What stays behind goes with the capture, after `CAPTURE_KEEP`.
-async fn delete_staged(ctx: &Ctx, recording: &RecordingId) {
-    let (spool, id) = (ctx.spool.clone(), recording.clone());
+/// What stays behind goes with the capture, after `CAPTURE_KEEP`. A later revision may have been begun meanwhile, and what it has
+/// staged stays.
+async fn delete_staged(ctx: &Ctx, recording: &Recording) {
+    let (spool, id, revision) = (ctx.spool.clone(), recording.id.clone(), recording.revision);
     let deleted = ctx
         .blocking(move || {
-            for token in spool.tokens(&id)? {
-                spool.delete_staged(&id, &token)?;
+            for token in spool.tokens(&id)?.iter().filter(|token| stage::is_staged_up_to(revision, token)) {
+                spool.delete_staged(&id, token)?;
             }
             Ok(())
         })
         .await;
     if let Err(error) = deleted {
-        warn!(recording.id = %recording, "staged files stay until the capture goes: {error:#}");
+        warn!(recording.id = %recording.id, "staged files stay until the capture goes: {error:#}");
     }
 }

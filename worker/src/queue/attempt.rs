@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use shared::jobs::JobId;
@@ -64,18 +64,28 @@ pub(super) struct Running {
     pub(super) worker: Arc<str>,
     pub(super) attempt: Attempt,
     stop: OnceLock<StopReason>,
+    /// Whether the handler is through and the outcome is on its way: what closes the attempt then is this process itself.
+    has_ended: AtomicBool,
 }
 
 impl Running {
     pub(super) fn new(worker: Arc<str>, job: JobId, number: u32, max: u32) -> Self {
-        Self { worker, attempt: Attempt::detached(job, number, max), stop: OnceLock::new() }
+        let attempt = Attempt::detached(job, number, max);
+        Self { worker, attempt, stop: OnceLock::new(), has_ended: AtomicBool::new(false) }
     }
 
+    /// Tells the handler to stop, unless it is through.
     pub(super) fn stop(&self, reason: StopReason) {
-        if self.stop.set(reason).is_ok() {
+        if !self.has_ended.load(Ordering::Acquire) && self.stop.set(reason).is_ok() {
             tracing::warn!(job.id = %self.attempt.job, ?reason, "stopping job {}", self.attempt.job);
             self.attempt.cancel.cancel();
         }
+    }
+
+    /// Notes that the handler is through. Called before the outcome is handed on, so that nobody takes the attempt for lost
+    /// when the database shows it closed by that outcome.
+    pub(super) fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
     }
 
     pub(super) fn stop_reason(&self) -> Option<StopReason> {
@@ -86,5 +96,32 @@ impl Running {
     pub(super) fn progress(&self) -> Option<i16> {
         let percent = self.attempt.progress.load(Ordering::Relaxed);
         (percent != NO_PROGRESS).then_some(i16::from(percent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running() -> Running {
+        Running::new("w".into(), "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), 1, 3)
+    }
+
+    #[test]
+    fn the_first_reason_to_stop_stays() {
+        let running = running();
+        running.stop(StopReason::Operator);
+        running.stop(StopReason::LeaseLost);
+        assert!(running.attempt.cancel.is_cancelled());
+        assert_eq!(running.stop_reason(), Some(StopReason::Operator));
+    }
+
+    #[test]
+    fn an_attempt_that_is_through_is_not_stopped() {
+        let running = running();
+        running.end();
+        running.stop(StopReason::LeaseLost);
+        assert!(!running.attempt.cancel.is_cancelled());
+        assert_eq!(running.stop_reason(), None);
     }
 }

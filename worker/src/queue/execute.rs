@@ -42,10 +42,12 @@ impl Executor {
         let started = Instant::now();
         let (id, running) = (claimed.id, Arc::clone(&claimed.running));
         let (outcome, error) = if self.shutdown.is_cancelled() {
+            running.end();
             (Outcome::Returned, None)
         } else {
             metrics::METRICS.started(self.queue, claimed.waited);
             let ended = self.run(&claimed.payload, &running).await;
+            running.end();
             metrics::METRICS.ended(self.queue, started.elapsed());
             judge(running.stop_reason(), ended, self.timeout)
         };

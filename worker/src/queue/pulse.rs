@@ -97,6 +97,7 @@ impl Pulse {
         let open: HashMap<AttemptId, OpenAttempt> = open.into_iter().map(|one| (one.id, one)).collect();
         for (id, running) in &known {
             match open.get(id) {
+                // Closed by a rescue; or by its own outcome since the snapshot, and then it does not heed this.
                 None => running.stop(StopReason::LeaseLost),
                 Some(attempt) if attempt.is_cancelled => running.stop(StopReason::Operator),
                 Some(_) => {}

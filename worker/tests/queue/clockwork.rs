@@ -9,9 +9,10 @@ use shared::{
     jobs::{self, Job},
 };
 use tokio::time::Instant;
+use tracing::Level;
 use worker::queue::{QueueSettings, migrate};
 
-use crate::support::{Bench, What, errand, quick, start};
+use crate::support::{Bench, Log, What, errand, quick, start};
 
 async fn database_now(bench: &Bench) -> DateTime<Utc> {
     sqlx::query_scalar("select now()").fetch_one(&bench.db).await.unwrap()
@@ -52,8 +53,7 @@ async fn two_workers_make_one_job_of_each_tick() {
         ))
     };
     let workers = [ticking("a"), ticking("b")];
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
+    let four_ticks = async || {
         let keys: Vec<String> =
             sqlx::query_scalar("select idempotency_key from apalis.jobs where job_type = 'tick' order by id")
                 .fetch_all(&bench.db)
@@ -61,12 +61,9 @@ async fn two_workers_make_one_job_of_each_tick() {
                 .unwrap();
         let ticks: Vec<i64> = keys.iter().map(|key| key["tick:".len()..].parse().unwrap()).collect();
         assert!(ticks.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ticks:?}");
-        if ticks.len() >= 4 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "too few ticks: {ticks:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        (ticks.len() >= 4).then_some(())
+    };
+    bench.when("four ticks", four_ticks).await;
     for worker in workers {
         worker.stop().await;
     }
@@ -92,6 +89,7 @@ async fn an_idle_worker_is_woken_by_every_single_enqueue() {
 #[tokio::test]
 async fn a_burst_is_run_completely_and_each_job_once() {
     let bench = Bench::new().await;
+    let mut log = Log::from(Level::WARN);
     let workers = [bench.start("a", quick(), 10), bench.start("b", quick(), 10)];
     sqlx::query(
         "insert into apalis.jobs (id, job_type, job, max_attempts)
@@ -100,20 +98,14 @@ async fn a_burst_is_run_completely_and_each_job_once() {
     .execute(&bench.db)
     .await
     .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(40);
-    loop {
-        let left: i64 = sqlx::query_scalar(
-            "select count(*) from apalis.jobs where job_type = 'errand' and status <> 'Done'",
-        )
-        .fetch_one(&bench.db)
-        .await
-        .unwrap();
-        if left == 0 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{left} jobs are left");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let all_done = async || {
+        let left = "select count(*) from apalis.jobs where job_type = 'errand' and status <> 'Done'";
+        let left: i64 = sqlx::query_scalar(left).fetch_one(&bench.db).await.unwrap();
+        (left == 0).then_some(())
+    };
+    bench.when("all jobs to be done", all_done).await;
+    let said = log.rest();
+    assert!(said.is_empty(), "there is nothing to warn of: {said:?}");
     let attempts: i64 = sqlx::query_scalar(
         "select count(*) from job_attempts a join apalis.jobs j on j.id = a.job_id where job_type = 'errand'",
     )
@@ -144,8 +136,7 @@ async fn old_done_jobs_and_forgotten_workers_are_purged() {
     .await
     .unwrap();
     let second = bench.start("b", quick(), 1);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
+    let purged = async || {
         let forgotten: i64 =
             sqlx::query_scalar("select count(*) from apalis.workers where id like 'a:errand:%'")
                 .fetch_one(&bench.db)
@@ -153,12 +144,9 @@ async fn old_done_jobs_and_forgotten_workers_are_purged() {
                 .unwrap();
         let mut connection = bench.db.acquire().await.unwrap();
         let is_gone = shared::db::jobs::get(&mut connection, &old).await.unwrap().is_none();
-        if forgotten == 0 && is_gone {
-            break;
-        }
-        assert!(Instant::now() < deadline, "not purged: workers {forgotten}, job gone {is_gone}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        (forgotten == 0 && is_gone).then_some(())
+    };
+    bench.when("the purge", purged).await;
     assert_eq!(bench.get(&dead).await.0.state, JobState::Dead);
     second.stop().await;
 }

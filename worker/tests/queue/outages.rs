@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use shared::db::jobs::JobState;
+use tracing::Level;
 use worker::queue::{QueueError, QueueSettings};
 
-use crate::support::{Bench, What, errand, outcomes, quick};
+use crate::support::{Bench, Log, What, errand, outcomes, quick};
 
-/// Longer than the lease of `quick`, so that every worker looks dead when it is over.
-const OUTAGE: Duration = Duration::from_secs(8);
+/// Heartbeats that fail in an outage. Between two of them are 0.1 s or 0.2 s: four leases of `quick` for each of two workers,
+/// so that all look dead when it is over.
+const BEATS_FAILED: usize = 2 * 21;
 
 #[tokio::test]
 async fn running_jobs_survive_an_outage_and_their_outcomes_are_written_after_it() {
     let mut bench = Bench::new().await;
+    let mut log = Log::from(Level::WARN);
     let workers = [bench.start("a", quick(), 2), bench.start("b", quick(), 2)];
     let mut ids = Vec::new();
     for _ in 0..4 {
@@ -21,7 +24,9 @@ async fn running_jobs_survive_an_outage_and_their_outcomes_are_written_after_it(
     }
     bench.database.cut_off().await;
     bench.go.add_permits(2); // two end while the database is away, two after it is back
-    tokio::time::sleep(OUTAGE).await;
+    for _ in 0..BEATS_FAILED {
+        log.line_with("heartbeat failed").await;
+    }
     bench.database.restore().await;
     let fresh = bench.start("c", quick(), 2);
     let late = bench.enqueue(&errand(What::Succeed)).await;
@@ -81,8 +86,18 @@ async fn a_live_worker_keeps_its_jobs_however_long_they_run() {
     for _ in &ids {
         assert_eq!(bench.next_start().await.1, 1);
     }
-    let several_leases = quick().lease * 4;
-    tokio::time::sleep(several_leases).await;
+    let several_leases_ago = (quick().lease * 4).as_secs_f64();
+    let have_lasted = async || {
+        let lasted =
+            "select true from job_attempts having min(now() - started_at) > make_interval(secs => $1)";
+        sqlx::query_scalar::<_, bool>(lasted)
+            .bind(several_leases_ago)
+            .fetch_optional(&bench.db)
+            .await
+            .unwrap()
+    };
+    // The heartbeats of their workers wake it.
+    bench.when("all jobs to last for several leases", have_lasted).await;
     bench.go.add_permits(ids.len());
     for id in &ids {
         let (_, attempts) = bench.reaches(id, JobState::Done).await;

@@ -8,11 +8,10 @@ use shared::{
     jobs::{self, Job, JobId},
     testing::TestDatabase,
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgListener};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use worker::{
@@ -22,6 +21,18 @@ use worker::{
 
 /// Nothing that these tests wait for may take longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The channel on which a test's database tells that a row of the queue has changed.
+const CHANGED: &str = "test_changed";
+const TELL_CHANGES: &str = "
+    create function tell_change() returns trigger language plpgsql as
+        $$ begin perform pg_notify('test_changed', ''); return null; end $$;
+    create trigger tell_change after insert or update or delete on apalis.jobs
+        for each statement execute function tell_change();
+    create trigger tell_change after insert or update or delete on apalis.workers
+        for each statement execute function tell_change();
+    create trigger tell_change after insert or update or delete on job_attempts
+        for each statement execute function tell_change();";
 
 /// What a job does when it runs.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -138,6 +149,7 @@ impl Bench {
         let database = TestDatabase::create().await;
         let db = database.pool(5).await;
         migrate(&db).await.unwrap();
+        sqlx::raw_sql(TELL_CHANGES).execute(&db).await.unwrap();
         let (send, events) = mpsc::unbounded_channel();
         Self { database, db, events, send, go: Arc::new(Semaphore::new(0)) }
     }
@@ -183,15 +195,72 @@ impl Bench {
 
     /// Waits until the job is in `state`.
     pub(crate) async fn reaches(&self, id: &JobId, state: JobState) -> (JobRow, Vec<AttemptRow>) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let (job, attempts) = self.get(id).await;
-            if job.state == state {
-                return (job, attempts);
+        let looking = async || Some(self.get(id).await).filter(|(job, _)| job.state == state);
+        self.when(&format!("job {id} to be {state}"), looking).await
+    }
+
+    /// What `look` finds in the rows, as soon as it finds it: it looks anew whenever one has changed.
+    pub(crate) async fn when<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let mut changes = PgListener::connect(&self.database.url).await.unwrap();
+        changes.listen(CHANGED).await.unwrap();
+        let looking = async {
+            loop {
+                if let Some(found) = look().await {
+                    return found;
+                }
+                // `None`: the connection was cut; what changed meanwhile is seen now.
+                let _ = changes.try_recv().await;
             }
-            assert!(Instant::now() < deadline, "job never became {state}: {job:?} {attempts:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("still waiting for {what}"))
+    }
+}
+
+/// What is logged on this thread, which is where a test's workers run, from `level` on.
+pub(crate) struct Log {
+    lines: mpsc::UnboundedReceiver<String>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Log {
+    pub(crate) fn from(level: tracing::Level) -> Self {
+        let (send, lines) = mpsc::unbounded_channel();
+        let writer = move || Lines(send.clone());
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(writer).finish();
+        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The next line that has these words.
+    pub(crate) async fn line_with(&mut self, words: &str) -> String {
+        let looking = async {
+            loop {
+                let line = self.lines.recv().await.expect("the subscriber is kept here");
+                if line.contains(words) {
+                    return line;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("nobody said: {words}"))
+    }
+
+    /// What was said and not yet read.
+    pub(crate) fn rest(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
+    }
+}
+
+/// Sends on what is written: one line for each event.
+struct Lines(mpsc::UnboundedSender<String>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(line).into_owned());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

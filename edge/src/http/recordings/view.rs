@@ -119,14 +119,14 @@ struct StorageView {
 
 impl RecordingView {
     pub(super) fn of(recording: Recording, files: &[Artifact], tracks: Vec<Track>, links: &Links) -> Self {
-        let completed = recording.state == RecordingState::Completed;
         let pictures = files.iter().filter(|file| file.kind == ArtifactKind::Thumbnail && is_read(file));
         let thumbnails =
             pictures.map(|file| links.thumbnail(&recording.call, &recording.id, file.ordinal)).collect();
         let artifacts = files.iter().map(|file| ArtifactView::of(file, &recording, links)).collect();
         let place = recording.storage_provider.zip(recording.storage_bucket);
         Self {
-            output_url: completed.then(|| links.download(&recording.call, &recording.id)),
+            // Also while it is processed anew: the files of before are there until the new ones are.
+            output_url: recording.output_key.as_ref().map(|_| links.download(&recording.call, &recording.id)),
             thumbnails,
             artifacts,
             id: recording.id.into(),

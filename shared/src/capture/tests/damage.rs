@@ -126,6 +126,32 @@ async fn a_lost_or_damaged_index_is_rebuilt() {
 }
 
 #[tokio::test]
+async fn a_segment_of_a_later_version_is_left_alone_and_stops_the_start() {
+    let (house, path, mut bytes) = with_a_segment().await;
+    let (dir, clock, _) = house.end().await;
+    // The header's two copies (see `format`): magic, version, the copy's length, …, CRC32C.
+    let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
+    for copy in bytes[..2 * len].chunks_exact_mut(len) {
+        copy[8..10].copy_from_slice(&(VERSION + 1).to_le_bytes());
+        let crc = crc32c::crc32c(&copy[..len - 4]).to_le_bytes();
+        copy[len - 4..].copy_from_slice(&crc);
+    }
+    bytes.truncate(bytes.len() - 5);
+    // With its first copy lost as well, the second tells.
+    for first_byte in [bytes[0], !bytes[0]] {
+        bytes[0] = first_byte;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = Capture::open(config(dir.path()), clock.clone()).err().unwrap();
+        let told = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            told.ends_with("the segment has version 2, known is 1") && told.contains("000000.seg"),
+            "{told}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_chunk_is_asked_for_again() {
     let (house, path, mut bytes) = with_a_segment().await;
     let at = bytes.len() - FRAME_BYTES - CHUNK_PREFIX_BYTES - media(2).len() - 1;

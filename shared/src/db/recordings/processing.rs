@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 use super::to_i64;
 use crate::clock::Timestamp;
-use crate::id::RecordingId;
+use crate::id::{EdgeId, RecordingId};
 use crate::recording::{Format, RecordingError, Stage};
 
 /// A stage and the token that fences it.
@@ -101,7 +101,7 @@ pub async fn complete(
     let completed = sqlx::query!(
         "update recording set state = 'completed', stage = null, stage_token = null, deadline_at = null, progress = 1,
              completed_at = $4, format = $5, duration_ms = $6, file_size = $7, output_key = $8, storage_provider = $9,
-             storage_bucket = $10, expires_at = $11
+             storage_bucket = $10, expires_at = $11, output_revision = revision
          where id = $1 and state = 'processing' and stage = $2 and stage_token = $3",
         id.as_str(),
         held.stage as Stage,
@@ -170,6 +170,42 @@ pub async fn take_up(
     .execute(tx)
     .await?;
     Ok((taken.rows_affected() == 1).then_some(()))
+}
+
+/// `processing | completed | failed → processing`, from the first stage and as a new revision, when it was ended without the share
+/// of an edge that has shipped it now. That the share is missing is what `recording_edge` says: only the sweeper ends a recording
+/// whose edge has not flushed. What the revision before has stored stays as it is. `None`: nothing was missing, or the rest of the
+/// capture is gone, of which the new share alone would make less than there is.
+///
+/// The caller holds [`super::lock`], and calls [`super::flushed`] afterwards in the same transaction.
+///
+/// # Errors
+/// Those of the database.
+pub async fn process_again(
+    tx: &mut PgConnection,
+    id: &RecordingId,
+    returned: &EdgeId,
+    first: &Step,
+    at: Timestamp,
+    deadline: Timestamp,
+) -> sqlx::Result<Option<()>> {
+    let again = sqlx::query!(
+        "update recording r set state = 'processing', stage = $3, stage_token = $4, progress = 0, revision = revision + 1,
+             stopped_at = coalesce(stopped_at, $5), sealed_at = coalesce(sealed_at, $5), deadline_at = $6,
+             completed_at = null, failed_at = null, error_code = null, error_detail = null
+         where id = $1 and state in ('processing', 'completed', 'failed') and capture_deleted_at is null
+           and exists (select from recording_edge re
+               where re.recording_id = r.id and re.edge_id = $2 and re.flushed_at is null)",
+        id.as_str(),
+        returned.as_str(),
+        first.stage as Stage,
+        first.token,
+        at,
+        deadline,
+    )
+    .execute(tx)
+    .await?;
+    Ok((again.rows_affected() == 1).then_some(()))
 }
 
 /// Notes how far a stage has come, 0 to 1 over all stages. Changes nothing when somebody else holds it.

@@ -96,7 +96,8 @@ pub async fn expired(
 }
 
 /// Recordings completed before `before` whose capture is still in the spool, `limit` at most. A failed recording keeps its
-/// capture until it is deleted: nothing else holds what was recorded.
+/// capture until it is deleted: nothing else holds what was recorded. So does one that was ended without the share of an edge: that
+/// edge may come back, and its share is of use only together with the rest.
 ///
 /// # Errors
 /// Those of the database.
@@ -107,7 +108,9 @@ pub async fn finished_captures(
 ) -> sqlx::Result<Vec<RecordingId>> {
     sqlx::query_scalar!(
         r#"select id as "id: RecordingId" from recording
-         where capture_deleted_at is null and state = 'completed' and completed_at < $1 limit $2"#,
+         where capture_deleted_at is null and state = 'completed' and completed_at < $1
+           and not exists (select from recording_edge re where re.recording_id = recording.id and re.flushed_at is null)
+         limit $2"#,
         before,
         limit,
     )

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use shared::db::artifacts::{Artifact, ArtifactKind};
-use shared::id::{ArtifactId, UserId};
+use shared::id::{ArtifactId, RecordingId, UserId};
 use shared::recording::{Format, Recording};
 use shared::storage::{Fingerprint, StorageKey};
 
@@ -60,9 +60,7 @@ pub(super) async fn finish(
     let streams: Vec<_> = tracks.iter().map(|track| track.streams.clone()).collect();
     let plan = media::plan(&streams, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
     let inputs = inputs(tracks);
-    let duration_ms =
-        tracks.iter().zip(&inputs).map(|(track, input)| input.offset_ms + track.duration_ms).max();
-    let duration_ms = duration_ms.unwrap_or(0);
+    let duration_ms = inputs.iter().map(MuxInput::end_ms).max().unwrap_or(0);
     let name = match place {
         Place::Recording => format!("recording.{}", plan.format.as_str()),
         Place::Participant(n) => format!("participant-{n}.{}", plan.format.as_str()),
@@ -93,6 +91,7 @@ fn inputs(tracks: &[&AssembledTrack]) -> Vec<MuxInput> {
     let input = |track: &&AssembledTrack| MuxInput {
         file: track.file.clone().unwrap_or_default(),
         offset_ms: u64::try_from(track.began_ms - first).unwrap_or(0),
+        duration_ms: track.duration_ms,
         delays_ms: track.delays_ms.clone(),
     };
     tracks.iter().map(input).collect()
@@ -134,23 +133,27 @@ pub(super) async fn stage_all(
     files: Vec<Finished>,
 ) -> anyhow::Result<Vec<Artifact>> {
     let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), token.to_owned());
+    let revision = recording.revision;
     ctx.blocking(move || {
         let mut staged = Vec::new();
         for file in files {
             let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             spool.stage(&id, &token, &name, &file.path)?;
-            staged.push(artifact(&id, format!("{token}/{name}"), file));
+            staged.push(artifact(&id, revision, format!("{token}/{name}"), file));
         }
         Ok(staged)
     })
     .await
 }
 
-fn artifact(recording: &shared::id::RecordingId, staged_path: String, file: Finished) -> Artifact {
+fn artifact(recording: &RecordingId, revision: u32, staged_path: String, file: Finished) -> Artifact {
     let (kind, ordinal, key) = match file.place {
-        Place::Recording => (ArtifactKind::Recording, 0, StorageKey::Media(recording.clone(), file.format)),
+        Place::Recording => {
+            (ArtifactKind::Recording, 0, StorageKey::Media(recording.clone(), revision, file.format))
+        }
         Place::Participant(n) => {
-            let key = StorageKey::Participant(recording.clone(), file.participant.clone(), file.format);
+            let person = file.participant.clone();
+            let key = StorageKey::Participant(recording.clone(), revision, person, file.format);
             (ArtifactKind::Participant, u32::try_from(n).unwrap_or(u32::MAX), key)
         }
     };
@@ -158,6 +161,7 @@ fn artifact(recording: &shared::id::RecordingId, staged_path: String, file: Fini
     Artifact {
         id: ArtifactId::generate(),
         recording: recording.clone(),
+        revision,
         kind,
         participant: Some(file.participant),
         ordinal,
