@@ -26,7 +26,6 @@ use self::clock::Stamp;
 pub use self::codec::{Codec, Kind};
 use self::matroska::Tail;
 use self::session::{Found, Reader, recognise, recognise_headless};
-pub use self::timeline::Role;
 use self::timeline::Timeline;
 
 /// The largest chunk accepted: the most that the edge's `CHUNK_MAX_BYTES` may say.
@@ -126,8 +125,6 @@ pub struct StreamInfo {
     pub kind: Kind,
     /// Its codec.
     pub codec: Codec,
-    /// Whether a player is to show it.
-    pub role: Role,
     /// How much of its beginning a decoder throws away, as the file's `CodecDelay` says, microseconds.
     pub codec_delay_us: u64,
     /// Packets written.

@@ -66,14 +66,11 @@ pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) ->
         }
         ffmpeg.args(["-protocol_whitelist", "file"]).format(Demuxer::Matroska.as_str()).input(&input.file);
     }
-    for (input, stream) in plan.streams.iter().chain(&plan.apart) {
+    for (input, stream) in &plan.streams {
         ffmpeg.map(format!("{input}:{stream}"));
     }
     video(&mut ffmpeg, &plan.video, threads);
     audio(&mut ffmpeg, &plan.audio);
-    for n in plan.streams.len()..plan.streams.len() + plan.apart.len() {
-        ffmpeg.args([&format!("-disposition:{n}"), "0", &format!("-metadata:s:{n}"), APART_TITLE]);
-    }
     restore_delays(&mut ffmpeg, inputs, plan);
     let exact = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"];
     ffmpeg.args(["-copyinkf", "-map_metadata", "-1"]).args(exact);
@@ -209,10 +206,10 @@ pub fn decode(file: &Path, demuxer: Demuxer, from_ms: Option<u64>, span: DecodeS
         ffmpeg.args(BY_TIMESTAMP).seek(seconds(from_ms));
     }
     ffmpeg.args(["-protocol_whitelist", "file"]).format(demuxer.as_str()).input(path(file));
-    if span.video_streams > 0 {
+    if span.pictures > 0 {
         ffmpeg.map("0:v:0").frames(span.pictures).args(["-f", "null"]).output("-");
     }
-    if span.audio_streams > 0 {
+    if span.sound_ms > 0 {
         ffmpeg.map("0:a").args(["-t", &seconds(span.sound_ms), "-f", "null"]).output("-");
     }
     ffmpeg.into()
@@ -221,13 +218,9 @@ pub fn decode(file: &Path, demuxer: Demuxer, from_ms: Option<u64>, span: DecodeS
 /// What is decoded at either end of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeSpan {
-    /// Its video streams, of which the first is shown.
-    pub video_streams: usize,
-    /// Its audio streams.
-    pub audio_streams: usize,
-    /// So many pictures at most.
+    /// So many pictures of the first video stream at most; 0 for none.
     pub pictures: u32,
-    /// So much sound at most, in milliseconds.
+    /// So much of all sound at most, in milliseconds; 0 for none.
     pub sound_ms: u64,
 }
 

@@ -1,13 +1,14 @@
 //! What becomes of a participant's tracks: which container, which streams are copied, which must be encoded. Pure rules.
 //!
 //! A stream is copied whenever the container holds it, because remuxing an hour costs a second and encoding it costs half an
-//! hour. Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no container, the one that holds what was captured wins over the environment's default.
+//! hour. Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no
+//! container, the one that holds what was captured wins over the environment's default.
 
 use shared::recording::{AudioCodec, Format, RecordingOptions, Resolution, VideoCodec};
 use shared::settings::MediaDefaults;
 use thiserror::Error;
 
-use crate::assemble::{Codec, Kind, Role};
+use crate::assemble::{Codec, Kind};
 use crate::ffprobe::Encoded;
 
 /// A demuxer that is named before an input, never guessed.
@@ -158,8 +159,6 @@ pub struct MuxPlan {
     pub format: Format,
     /// Its streams, as (input, stream of that input), video first.
     pub streams: Vec<(usize, usize)>,
-    /// Undecodable pictures, after all of them, copied and not shown.
-    pub apart: Vec<(usize, usize)>,
     /// What becomes of video.
     pub video: VideoPlan,
     /// What becomes of audio.
@@ -194,24 +193,18 @@ pub enum NoPlan {
     },
 }
 
-/// Plans the file of one participant from its inputs' streams, in their order. Undecodable pictures go along where video is
-/// copied: they cannot be encoded, and without video to be shown a player would take them for it.
+/// Plans the file of one participant from its inputs' streams that hold anything: which of the input's it is, and its codec.
 ///
 /// # Errors
 /// When nothing is left to put into it, or copying was asked for where it cannot be.
 pub fn plan(
-    inputs: &[Vec<(Codec, Role)>],
+    inputs: &[Vec<(usize, Codec)>],
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<MuxPlan, NoPlan> {
-    let (mut found, mut apart) = (Vec::new(), Vec::new());
+    let mut found: Vec<(usize, usize, Codec)> = Vec::new();
     for (input, streams) in inputs.iter().enumerate() {
-        for (stream, (codec, role)) in streams.iter().enumerate() {
-            match role {
-                Role::Shown => found.push((input, stream, *codec)),
-                Role::Apart => apart.push((input, stream)),
-            }
-        }
+        found.extend(streams.iter().map(|(stream, codec)| (input, *stream, *codec)));
     }
     found.retain(|(_, _, codec)| !(options.audio_only && is_video(codec)));
     found.sort_by_key(|(_, _, codec)| !is_video(codec));
@@ -220,15 +213,10 @@ pub fn plan(
         return Err(NoPlan::NoStreams);
     }
     let format = options.format.unwrap_or_else(|| holding(&codecs, options, defaults));
-    let video = video(format, &codecs, options, defaults)?;
-    if video != VideoPlan::Copy || !codecs.iter().any(is_video) {
-        apart.clear();
-    }
     Ok(MuxPlan {
         format,
-        apart,
         streams: found.into_iter().map(|(input, stream, _)| (input, stream)).collect(),
-        video,
+        video: video(format, &codecs, options, defaults)?,
         audio: audio(format, &codecs, options, defaults)?,
     })
 }
@@ -322,7 +310,7 @@ mod tests {
     };
 
     fn planned(codecs: &[Codec], options: &str) -> Result<MuxPlan, NoPlan> {
-        let streams = codecs.iter().map(|codec| (*codec, Role::Shown)).collect();
+        let streams = codecs.iter().copied().enumerate().collect();
         plan(&[streams], &serde_json::from_str(options).unwrap(), &DEFAULTS)
     }
 
@@ -361,7 +349,7 @@ mod tests {
     fn the_environments_codecs_choose_the_format_and_give_way_to_an_asked_one() {
         let defaults =
             MediaDefaults { video_codec: VideoCodec::H264, audio_codec: AudioCodec::Aac, ..DEFAULTS };
-        let streams = [vec![(Codec::Vp8, Role::Shown), (Codec::Opus, Role::Shown)]];
+        let streams = [vec![(0, Codec::Vp8), (1, Codec::Opus)]];
         let made =
             |options: &str| plan(&streams, &serde_json::from_str(options).unwrap(), &defaults).unwrap();
         let unasked = made("{}");
@@ -374,18 +362,9 @@ mod tests {
     }
 
     #[test]
-    fn undecodable_pictures_go_along_where_video_is_copied() {
-        let streams = vec![(Codec::Vp8, Role::Shown), (Codec::Opus, Role::Shown), (Codec::Vp8, Role::Apart)];
-        let made = |streams: &[(Codec, Role)], options: &str| {
-            plan(&[streams.to_vec()], &serde_json::from_str(options).unwrap(), &DEFAULTS).unwrap()
-        };
-        let copied = made(&streams, "{}");
-        assert_eq!((copied.streams, copied.apart), (vec![(0, 0), (0, 1)], vec![(0, 2)]));
-        for options in [r#"{"format":"mp4"}"#, r#"{"audioOnly":true}"#] {
-            assert_eq!(made(&streams, options).apart, [], "{options}");
-        }
-        let sound = made(&streams[1..], "{}");
-        assert_eq!((sound.streams, sound.apart), (vec![(0, 0)], vec![]), "no player takes them for video");
+    fn a_stream_that_never_came_is_left_out() {
+        let plan = plan(&[vec![(1, Codec::Opus)]], &RecordingOptions::default(), &DEFAULTS).unwrap();
+        assert_eq!(plan.streams, [(0, 1)]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
 
+#[path = "jobs/packets.rs"]
+mod packets;
 #[path = "jobs/support.rs"]
 mod support;
 
@@ -84,20 +86,35 @@ async fn a_recording_without_a_single_chunk_fails_and_says_so() {
     assert_eq!(done.error.unwrap().code, "no-media");
 }
 
+/// How far a gap that is told may be from what is missing, milliseconds.
+const GAP_MS: f64 = 50.0;
+
 #[tokio::test]
-async fn with_a_blob_lost_the_file_plays_and_tells_the_gap() {
+async fn with_a_blob_lost_every_other_packet_is_there_at_its_time_and_the_gap_is_told() {
     let house = House::new().await;
-    for fixture in ["chrome-webm-vp8", "chrome-webm-vp9", "chrome-webm-av1"] {
+    let mut recordings = Vec::new();
+    for fixture in
+        ["chrome-webm-vp8", "chrome-webm-vp9", "chrome-webm-av1", "chrome-webm-h264", "ff-webm-vp8"]
+    {
+        let whole = house.whole(fixture);
+        let wanted = packets::as_remuxed(&whole);
         for lost in [0, 4] {
-            let recording = house.record_without(fixture, lost).await;
-            let done = house.process(&recording).await;
-            assert_eq!(done.state, RecordingState::Completed, "{fixture} without {lost}: {:?}", done.error);
-            let file = &house.artifacts(&recording).await[0];
-            let complaints = house.complaints(&file.storage_key);
-            assert_eq!(complaints, "", "{fixture} without {lost}");
-            let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
-            assert_eq!(gaps.len(), 1, "{fixture} without {lost}: {gaps:?}");
+            recordings.push((fixture, lost, wanted.clone(), house.record_without(fixture, lost).await));
         }
+    }
+    for (fixture, lost, wanted, recording) in recordings {
+        let what = format!("{fixture} without {lost}");
+        let done = house.process(&recording).await;
+        assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
+        let files = house.artifacts(&recording).await;
+        assert_eq!(files.len(), 1 + 5, "{what}: five pictures");
+        let found = packets::of(&house.stored_path(&files[0].storage_key));
+        let (from, to) =
+            packets::assert_only_lost(&what, &wanted, found, &house.bytes_of_blob(fixture, lost));
+        let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
+        assert_eq!(gaps.len(), 1, "{what}: {gaps:?}");
+        let told = |ms: u64, real: f64| (f64::from(u32::try_from(ms).unwrap()) - real).abs() <= GAP_MS;
+        assert!(told(gaps[0].from, from) && told(gaps[0].to, to), "{what}: {from} to {to}, told {gaps:?}");
     }
 }
 

@@ -48,12 +48,6 @@ impl Codec {
         }
     }
 
-    /// Whether a decoder fails on pictures whose references are lost. Measured in Chromium 156: VP9, AV1 and Firefox's VP8 end
-    /// playback with `PIPELINE_ERROR_DECODE` at the first picture behind a hole; H.264 is concealed and plays on.
-    pub(super) fn fails_behind_a_hole(self) -> bool {
-        matches!(self, Self::Vp8 | Self::Vp9 | Self::Av1)
-    }
-
     /// The Matroska codec id (RFC 9559, Matroska codec registry).
     #[must_use]
     pub fn matroska_id(self) -> &'static str {

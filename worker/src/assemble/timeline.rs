@@ -3,12 +3,10 @@
 //! Readers hand frames over with times of their own session; this adds the session's offset, so that nothing overlaps
 //! what is already written. It knows no container's syntax on the way in, and leaves the way out to the writer.
 
-mod apart;
 mod stream;
 
 use std::io::{self, Seek, Write};
 
-pub use self::apart::Role;
 use self::stream::{Stream, repack};
 
 use super::codec::{Codec, Kind, Marked, h264};
@@ -134,10 +132,7 @@ impl<W: Write + Seek> Timeline<W> {
             0
         };
         let same_kind = |stream: &Stream| stream.header.codec.kind() == header.codec.kind();
-        let found = self
-            .streams
-            .iter()
-            .position(|stream| stream.header.codec == header.codec && stream.info.role == Role::Shown);
+        let found = self.streams.iter().position(|stream| stream.header.codec == header.codec);
         let mut inject = Vec::new();
         let to = if let Some(index) = found {
             self.adopt(index, &header, &mut inject);
@@ -145,9 +140,7 @@ impl<W: Write + Seek> Timeline<W> {
         } else if self.streams.iter().any(same_kind) || self.streams.len() >= MAX_TRACKS {
             Destination::LeftOut(i64::MAX, i64::MIN)
         } else {
-            let mut stream = Stream::new(header);
-            stream.is_behind_hole = self.has_lost();
-            self.streams.push(stream);
+            self.streams.push(Stream::new(header));
             Destination::Stream(self.streams.len() - 1)
         };
         self.routes.push(Route { number, to, length_size, inject });
@@ -182,13 +175,9 @@ impl<W: Write + Seek> Timeline<W> {
         } else {
             (frame.data, stream.header.codec.is_keyframe(frame.data, frame.marked))
         };
-        stream.is_behind_hole &= !key;
-        let apart = stream.is_behind_hole && stream.header.codec.fails_behind_a_hole();
-        let track = if apart { apart::of(&mut self.streams, index) } else { index };
-        let Some(stream) = self.streams.get_mut(track) else { return Ok(()) };
         stream.note(time_us, frame.duration_us, data, key);
         let kind = if key { BlockKind::Key } else { BlockKind::Delta };
-        self.writer.write(&Block { track, time_us, kind, data, additions: frame.additions })?;
+        self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
         self.end_hole(index, time_us);
         Ok(())
     }
@@ -220,9 +209,7 @@ impl<W: Write + Seek> Timeline<W> {
         self.at_chunk_start = false;
         let covered = self.open.is_some() || self.closing.is_some() || stream.info.packets == 0;
         if !covered && time_us - stream.end_us > MAX_SKIP_US {
-            let from_us = stream.end_us;
-            self.push_gap(from_us, time_us, GapReason::Corrupt);
-            self.lose_references();
+            self.push_gap(stream.end_us, time_us, GapReason::Corrupt);
         }
     }
 
@@ -256,16 +243,13 @@ impl<W: Write + Seek> Timeline<W> {
         self.routes.iter().filter_map(move |route| {
             let Destination::Stream(index) = route.to else { return None };
             let stream = self.streams.get(index)?;
-            let apart = stream.apart.and_then(|apart| self.streams.get(apart));
-            let last_us = stream.last_us.max(apart.map_or(0, |apart| apart.last_us));
-            (stream.info.packets == 0 || last_us >= newest - ACTIVE_US).then_some(index)
+            (stream.info.packets == 0 || stream.last_us >= newest - ACTIVE_US).then_some(index)
         })
     }
 
     /// Something is missing from here on, until the next frame. A hole inside a hole keeps the first one's reason.
     pub(super) fn hole(&mut self, reason: GapReason) {
         self.close();
-        self.lose_references();
         if self.open.is_none() {
             self.open = Some((self.expected_us(), reason));
         }
@@ -274,20 +258,9 @@ impl<W: Write + Seek> Timeline<W> {
     /// Something is missing from a time of the current session on, although frames after it were kept.
     pub(super) fn hole_from(&mut self, session_us: i64, reason: GapReason) {
         self.close();
-        self.lose_references();
         if self.open.is_none() {
             self.open = Some((session_us.saturating_add(self.offset_us).min(self.end_us()), reason));
         }
-    }
-
-    /// Pictures that follow refer to what is lost, up to the next keyframe.
-    fn lose_references(&mut self) {
-        self.streams.iter_mut().for_each(|stream| stream.is_behind_hole = true);
-    }
-
-    /// Whether anything was lost so far.
-    fn has_lost(&self) -> bool {
-        self.open.is_some() || self.closing.is_some() || !self.gaps.is_empty()
     }
 
     /// What follows was lost up to `to_us`, the end of the track as far as it can be told.
@@ -325,12 +298,7 @@ impl<W: Write + Seek> Timeline<W> {
     /// When the next frame is due: the middle of the ends of those streams that are not silent.
     fn expected_us(&self) -> i64 {
         let end = self.end_us();
-        let shown = self.streams.iter().filter(|stream| stream.info.role == Role::Shown);
-        let ends = shown.map(|stream| {
-            let apart = stream.apart.and_then(|apart| self.streams.get(apart));
-            stream.end_us.max(apart.map_or(0, |apart| apart.end_us))
-        });
-        let ends = ends.filter(|us| *us > 0);
+        let ends = self.streams.iter().filter(|stream| stream.info.packets > 0).map(|stream| stream.end_us);
         let earliest = ends.filter(|us| *us >= end - SILENT_US).min().unwrap_or(end);
         i64::midpoint(earliest, end)
     }
@@ -360,7 +328,6 @@ impl<W: Write + Seek> Timeline<W> {
         self.close_routes();
         self.gaps.sort_by_key(|gap| gap.from_us);
         let duration_us = self.end_us();
-        apart::complete(&mut self.streams);
         let headers: Vec<TrackHeader> = self.streams.iter().map(|stream| stream.header.clone()).collect();
         let bytes = self.writer.finish(&headers, duration_us)?;
         let streams = self.streams.into_iter().map(Stream::into_info).collect();

@@ -1,5 +1,6 @@
 //! A recording that some edge has captured and sealed, and a worker that runs until it is finished.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,10 +54,7 @@ impl House {
     pub(crate) async fn record(&self, fixtures: &[(&str, TrackKind, &str)], options: &str) -> RecordingId {
         let id = self.start(options).await;
         for (user, kind, fixture) in fixtures {
-            let mut blobs = Vec::new();
-            while let Ok(blob) = std::fs::read(self.fixture(fixture, blobs.len())) {
-                blobs.push(blob);
-            }
+            let blobs = self.blobs(fixture);
             assert!(!blobs.is_empty(), "no such fixture");
             self.upload(&id, user, *kind, &blobs, &[]).await;
         }
@@ -67,7 +65,7 @@ impl House {
     /// Records a fixture of which one blob never arrives.
     pub(crate) async fn record_without(&self, fixture: &str, lost: u64) -> RecordingId {
         let id = self.start("{}").await;
-        let blobs: Vec<_> = (0..).map_while(|n| std::fs::read(self.fixture(fixture, n)).ok()).collect();
+        let blobs = self.blobs(fixture);
         self.upload(&id, "ann", TrackKind::Video, &blobs, &[lost]).await;
         self.seal(&id).await;
         id
@@ -187,21 +185,36 @@ impl House {
     }
 
     pub(crate) fn stored(&self, key: &str) -> Vec<u8> {
-        std::fs::read(self.dir.path().join("out").join(key)).unwrap()
+        std::fs::read(self.stored_path(key)).unwrap()
+    }
+
+    pub(crate) fn stored_path(&self, key: &str) -> PathBuf {
+        self.dir.path().join("out").join(key)
+    }
+
+    /// A fixture's blobs one behind the other, as the browser would have saved them.
+    pub(crate) fn whole(&self, fixture: &str) -> PathBuf {
+        let path = self.dir.path().join(format!("{fixture}.webm"));
+        std::fs::write(&path, self.blobs(fixture).concat()).unwrap();
+        path
+    }
+
+    /// Where a blob is in [`Self::whole`].
+    pub(crate) fn bytes_of_blob(&self, fixture: &str, blob: u64) -> Range<usize> {
+        let (mut at, blobs) = (0, self.blobs(fixture));
+        let mut ranges = blobs.iter().map(|blob| {
+            let from = at;
+            at += blob.len();
+            from..at
+        });
+        ranges.nth(usize::try_from(blob).unwrap()).unwrap()
+    }
+
+    fn blobs(&self, fixture: &str) -> Vec<Vec<u8>> {
+        (0..).map_while(|n| std::fs::read(self.fixture(fixture, n)).ok()).collect()
     }
 
     /// Flips one byte in the middle of the only track's first segment.
-    /// What FFmpeg complains of when it decodes what a player shows of a stored file.
-    #[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
-    pub(crate) fn complaints(&self, key: &str) -> String {
-        let path = self.dir.path().join("out").join(key);
-        let mut ffmpeg = std::process::Command::new("ffmpeg");
-        ffmpeg.args(["-v", "error", "-f", "matroska", "-i"]).arg(path).args(["-f", "null", "-"]);
-        let told = String::from_utf8(ffmpeg.output().unwrap().stderr).unwrap();
-        let told = told.lines().filter(|line| line.contains("Error while decoding"));
-        told.collect::<Vec<_>>().join("\n")
-    }
-
     pub(crate) fn flip_a_byte_in_the_spool(&self, id: &RecordingId) {
         let track = self.spool.tracks(id).unwrap().remove(0);
         let folder = self.dir.path().join("spool").join(id.as_str()).join(track.as_str());

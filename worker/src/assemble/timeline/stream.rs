@@ -5,8 +5,6 @@ use crate::assemble::codec::{Codec, Kind, av1, h264};
 use crate::assemble::writer::{MAX_CODEC_PRIVATE, TrackHeader};
 use crate::assemble::{PictureSize, StreamInfo};
 
-use super::Role;
-
 /// Changes of resolution kept per stream: one a minute for a day.
 const MAX_SIZES: usize = 1_440;
 
@@ -22,10 +20,6 @@ pub(super) struct Stream {
     pub(super) info: StreamInfo,
     pub(super) last_us: i64,
     pub(super) end_us: i64,
-    /// No keyframe has come since something was lost.
-    pub(super) is_behind_hole: bool,
-    /// The stream that its undecodable pictures go to.
-    pub(super) apart: Option<usize>,
     /// The step to the last frame from the one before.
     frame_us: i64,
 }
@@ -37,7 +31,6 @@ impl Stream {
         let info = StreamInfo {
             kind: codec.kind(),
             codec,
-            role: Role::Shown,
             codec_delay_us: header.codec_delay_ns / 1_000,
             packets: 0,
             keyframes: 0,
@@ -46,15 +39,7 @@ impl Stream {
             end_us: 0,
             sizes: Vec::new(),
         };
-        Self {
-            header,
-            info,
-            last_us: 0,
-            end_us: 0,
-            is_behind_hole: false,
-            apart: None,
-            frame_us: DEFAULT_FRAME_US,
-        }
+        Self { header, info, last_us: 0, end_us: 0, frame_us: DEFAULT_FRAME_US }
     }
 
     /// Counts a frame and learns from it.
