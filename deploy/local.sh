@@ -25,13 +25,15 @@ Installs what is missing (PostgreSQL, FFmpeg), builds Callreel, and runs it on t
   --demo        records ten seconds through the running stack, prints the result, and ends
   --help        this
 
-Prints `ready http://127.0.0.1:PORT` when calls can be made. Leaves in DIR: edge.pid, worker-N.pid, database-url, logs/.
+Prints `ready http://127.0.0.1:PORT` when edge and workers are up. Leaves in DIR: edge.pid, worker-N.pid, database-url, logs/.
 The variables of deploy/env.example pass through to edge and workers. Two more, for this script:
   DATABASE_URL       use that PostgreSQL instead of a private one
   CALLREEL_BIN_DIR   run the `edge` and `worker` of that folder instead of building
 END
 }
 
+# The exit code of edge and worker when a setting is missing or wrong.
+WRONG_SETTINGS=78
 # The edge answers within a second or so; a database that recovers, or a very slow disk, may need the rest.
 READY_SECONDS=90
 # Dying so often before it was ever ready is not a crash but a mistake, in a setting for instance.
@@ -47,6 +49,7 @@ main() {
   take_folder
   clear_earlier_run
   check_port
+  check_metrics_port
   build
   settings
   [[ -n ${EXTERNAL_DATABASE:-} ]] || start_postgres
@@ -132,6 +135,18 @@ check_port() {
   fi
 }
 
+# Each worker has a port of its own, counted from this one; what is no port must not reach the arithmetic.
+check_metrics_port() {
+  FIRST_METRICS_PORT=${METRICS_PORT:-}
+  [[ -n $FIRST_METRICS_PORT ]] || return 0
+  if [[ ! $FIRST_METRICS_PORT =~ ^[0-9]{1,5}$ ]] || ((10#$FIRST_METRICS_PORT + WORKERS - 1 > 65535)); then
+    die "METRICS_PORT wants a port number, with room for $WORKERS workers"
+  fi
+  FIRST_METRICS_PORT=$((10#$FIRST_METRICS_PORT))
+  # Any free one, as with --port 0.
+  ((FIRST_METRICS_PORT)) || FIRST_METRICS_PORT=""
+}
+
 # --- build and settings ----------------------------------------------------------------------------------------
 
 build() {
@@ -164,11 +179,9 @@ settings() {
   SCRATCH_DIR=$(realpath -m -- "${SCRATCH_DIR:-$DATA/scratch}")
   SPOOL_URL=${SPOOL_URL:-$DATA/spool}
   [[ $SPOOL_URL == *://* ]] || SPOOL_URL=$(realpath -m -- "$SPOOL_URL")
-  mkdir -p -- "$CAPTURE_DIR" "$RECORDING_OUTPUT_DIR" "$SCRATCH_DIR"
-  [[ $SPOOL_URL == *://* ]] || mkdir -p -- "$SPOOL_URL"
+  mkdir -p -- "$SCRATCH_DIR" # the programs make the others, and say which variable names one that they cannot use
   export RECORDING_STORAGE_PROVIDER=${RECORDING_STORAGE_PROVIDER:-local} LOG_FORMAT=${LOG_FORMAT:-text}
   export PUBLIC_URL=${PUBLIC_URL:-http://127.0.0.1:$PORT}
-  FIRST_METRICS_PORT=${METRICS_PORT:-}
   EXTERNAL_DATABASE=${DATABASE_URL:-}
   sign_in_settings
 }
@@ -229,10 +242,12 @@ migrate() {
   (printf '%s\n' "$DATABASE_URL" >"$DATA/database-url")
   say "migrating the database"
   rotate "$LOGS/migrate.log"
-  if ! attend env -C / "CALLREEL_DATA=$DATA" "$BIN/worker" migrate >>"$LOGS/migrate.log" 2>&1; then
-    show_tail "$LOGS/migrate.log"
-    die "the migration failed"
-  fi
+  local code=0
+  attend env -C / "CALLREEL_DATA=$DATA" "$BIN/worker" migrate >>"$LOGS/migrate.log" 2>&1 || code=$?
+  ((code)) || return 0
+  ((code != WRONG_SETTINGS)) || die_of_settings migrate
+  show_tail "$LOGS/migrate.log"
+  die "the migration failed"
 }
 
 start_services() {
@@ -244,10 +259,40 @@ start_services() {
     start_service "$n"
   done
   IS_READY=no
-  help_with ready wait_until "$READY_SECONDS" answers "http://127.0.0.1:$PORT/readyz"
+  help_with ready wait_until "$READY_SECONDS" all_up
+}
+
+# Calls can be made, and what is recorded becomes a file. Below the disk's reserve only the first is not so; but then
+# people must be able to download and to delete, and an operator to see why.
+all_up() {
+  local n
+  [[ $(why_not_ready) == "" || $(why_not_ready) == "$DISK_FULL" ]] || return 1
+  for ((n = 1; n <= WORKERS; n++)); do worker_is_up "$n" || return 1; done
+}
+
+# A worker serves its metrics from when it takes jobs until it ends. Its process is looked at as well, because somebody
+# else's program may answer on its port.
+worker_is_up() {
+  ! is_gone "$(<"$DATA/worker-$1.pid")" && answers "http://127.0.0.1:$(<"$DATA/worker-$1.metrics-port")/healthz"
+}
+
+# What keeps the edge from work, in its own words; nothing when it is ready.
+DISK_FULL="disk: below its reserve"
+why_not_ready() {
+  local told
+  told=$(curl -sS -m 5 -w '\n%{http_code}' -- "http://127.0.0.1:$PORT/readyz" 2>/dev/null) || { echo "no answer" && return; }
+  [[ ${told##*$'\n'} != 200 ]] || return 0
+  sed -n 's/.*"detail":"\([^"]*\)".*/\1/p' <<<"$told"
 }
 
 answers() { curl -fsS -m 2 -o /dev/null -- "$1" 2>/dev/null; }
+
+# Tells the supervisor not to start a service again: its settings are wrong, and it has said which.
+is_final() { (($2 == WRONG_SETTINGS)) && [[ $1 != postgres ]]; }
+on_final() { die_of_settings "$1"; }
+
+# die_of_settings NAME: with the line that the program ended with.
+die_of_settings() { die "$(tail -n 1 -- "$LOGS/$1.log")"; }
 
 # start_service NAME: what the supervisor calls, for the first time and after each death.
 start_service() {
@@ -290,6 +335,7 @@ on_helper() {
 
 tell_ready() {
   IS_READY=yes
+  [[ $(why_not_ready) != "$DISK_FULL" ]] || say "warning: the disk of $CAPTURE_DIR is below its reserve (DISK_RESERVE): nothing new is recorded until there is room"
   local url=http://127.0.0.1:$PORT
   echo "ready $url"
   if [[ $DEV_LOGIN == 1 ]]; then
@@ -310,6 +356,7 @@ demo() {
 
 give_up() {
   local name
+  say "the edge says: $(why_not_ready)"
   for name in "${SERVICES[@]}"; do show_tail "$LOGS/$name.log"; done
   die "not ready within $READY_SECONDS s"
 }

@@ -2,7 +2,9 @@
 # A small supervisor: starts services, starts them again with backoff when they die, ends them in order.
 # Sourced after common.sh. The script that sources it gives
 #   start_service NAME   starts it through `spawn` (the only thing that knows commands), and
-#   on_helper NAME CODE  is told when a helper (`help_with`) has ended.
+#   on_helper NAME CODE  is told when a helper (`help_with`) has ended,
+#   is_final NAME CODE   says whether a service that ended so is not to be started again, and
+#   on_final NAME        is told then; it leaves the script.
 # Everything is driven by `wait -n`: a service, a timer and a helper are all children, and nothing polls.
 
 # The first pause is short, because most crashes are not repeated; the last one is a bound on load and on log.
@@ -74,6 +76,7 @@ service_ended() {
   for name in "${!PID_OF[@]}"; do
     [[ ${PID_OF[$name]} == "$pid" ]] || continue
     unset "PID_OF[$name]"
+    ! is_final "$name" "$code" || on_final "$name"
     restart_later "$name" "$code"
     return
   done

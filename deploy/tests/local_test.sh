@@ -13,6 +13,8 @@ TESTS=(
   it_gets_ready_leaves_its_files_and_ends_everything_on_term
   it_refuses_to_start_twice_on_one_folder
   a_port_in_use_is_a_clear_message
+  a_wrong_setting_is_one_line
+  a_disk_below_its_reserve_is_a_warning
   what_dies_is_started_again
   a_crashed_run_is_survived_and_data_stays
   the_demo_ends_with_the_result
@@ -151,6 +153,27 @@ a_port_in_use_is_a_clear_message() {
   "$ROOT/deploy/local.sh" --port "$port" --data "$DATA other" >"$OUT.2" 2>"$ERR.2" || second=$?
   check "the second start failed" [ "$second" -ne 0 ]
   check "it names the port" grep -q "port $port is in use" "$ERR.2"
+  stop
+}
+
+a_wrong_setting_is_one_line() {
+  local setting
+  mkdir -p -- "$DATA"
+  : >"$DATA/file"
+  for setting in METRICS_PORT=x WORKER_CONCURRENCY=0 WORKER_QUEUES=odd RUST_LOG=nolevel RECORDING_MAX_DURATION=0 \
+    "CAPTURE_DIR=$DATA/file" "SPOOL_URL=$DATA/file" "RECORDING_OUTPUT_DIR=$DATA/file" PUBLIC_URL=$'\xff'; do
+    (export "${setting?}" && exec "$ROOT/deploy/local.sh" --port 0 --data "$DATA" >"$OUT" 2>"$ERR") && exit 1
+    check "$setting is named once" [ "$(grep -c "error: ${setting%%=*} wants " "$ERR")" = 1 ]
+    check "$setting did not get ready" [ ! -s "$OUT" ]
+    check "nothing is left running" nothing_runs
+  done
+}
+
+a_disk_below_its_reserve_is_a_warning() {
+  DISK_RESERVE=999999GiB start_and_wait
+  check "it says so" [ "$(grep -c 'warning: the disk of .* is below its reserve' "$ERR")" = 1 ]
+  check "its log says so" grep -q 'readyz answered 503.*disk: below its reserve' "$DATA/logs/edge.log"
+  check "it serves" curl -fsS -o /dev/null "$URL/healthz"
   stop
 }
 

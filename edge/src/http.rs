@@ -44,8 +44,6 @@ pub use success::Success;
 /// The largest body of a control request: the longest list of people (1,000 ids of 128 bytes would be more, but nobody sends
 /// that) and 16 KiB of metadata fit several times.
 pub const CONTROL_BODY_MAX: usize = 64 * 1024;
-/// How long a control request may take: the wait for a database connection (5 s) and a few statements.
-pub const CONTROL_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// All routes.
 pub fn router(app: App) -> Router {
@@ -58,34 +56,45 @@ pub fn router(app: App) -> Router {
 pub fn api(app: &App) -> OpenApiRouter<App> {
     let control =
         OpenApiRouter::new().merge(calls::router()).merge(recordings::router()).merge(admin::router());
-    let control = within_limits(control.route_layer(from_fn_with_state(gate::control(app), gate::pass)));
+    let control = control.route_layer(from_fn_with_state(gate::control(app), gate::pass));
+    let control = within_limits(control, app);
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
     let chunks = chunks::router().route_layer(from_fn_with_state(gate::chunks(app), gate::pass));
     // Outermost: what the gate refuses may have a body on its way, too.
     let chunks = chunks.layer(map_request(chunks::linger));
     let open = OpenApiRouter::with_openapi(docs::openapi()).merge(health::router());
     let open = match app.settings.dev_login {
-        DevLogin::On => open.merge(within_limits(dev::router())),
+        DevLogin::On => open.merge(within_limits(dev::router(), app)),
         DevLogin::Off => open,
     };
     open.merge(control).merge(media).merge(chunks)
 }
 
-/// The paths under `/api/video-calls` are other names of those under `/video-calls`: one route, one template in the logs, one
-/// entry in the OpenAPI document.
+/// The paths under `/api/video-calls` are other names of those under `/video-calls`, and a slash at the end changes nothing: one
+/// route, one template in the logs, one entry in the OpenAPI document.
 pub fn canonical(mut request: Request) -> Request {
-    let alias = request.uri().path_and_query().and_then(|all| all.as_str().strip_prefix("/api/video-calls"));
-    let rest = alias.filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
-    if let Some(uri) = rest.and_then(|rest| format!("/video-calls{rest}").parse::<Uri>().ok()) {
+    if let Some(uri) = canonical_uri(request.uri()) {
         *request.uri_mut() = uri;
     }
     request
 }
 
-fn within_limits(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+fn canonical_uri(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    let rest = path.strip_prefix("/api/video-calls").or_else(|| path.strip_prefix("/video-calls"))?;
+    if !(rest.is_empty() || rest.starts_with('/')) {
+        return None;
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/video-calls{rest}{query}").parse().ok()
+}
+
+fn within_limits(mut router: OpenApiRouter<App>, app: &App) -> OpenApiRouter<App> {
+    docs::tell_limits(router.get_openapi_mut());
     router
         .layer(RequestBodyLimitLayer::new(CONTROL_BODY_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, CONTROL_TIME_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, app.settings.patience.control))
 }
 
 fn everywhere(router: Router<App>, app: &App) -> Router<App> {
@@ -127,8 +136,16 @@ mod tests {
     }
 
     #[test]
+    fn a_slash_at_the_end_changes_nothing() {
+        for path in ["/video-calls/", "/api/video-calls/"] {
+            assert_eq!(path_of(path), "/video-calls");
+        }
+        assert_eq!(path_of("/video-calls/a/?limit=1"), "/video-calls/a?limit=1");
+    }
+
+    #[test]
     fn other_paths_stay_as_they_are() {
-        for path in ["/video-calls/a", "/api/video-callsx", "/api", "/"] {
+        for path in ["/video-calls/a", "/video-calls/a?b=c/", "/api/video-callsx", "/docs/", "/api", "/"] {
             assert_eq!(path_of(path), path);
         }
     }

@@ -55,6 +55,10 @@ const CHUNK_MAX_BYTES_LIMIT: u64 = 32 << 20;
 const FINISH_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest recording unless `RECORDING_MAX_DURATION` says otherwise.
 const MAX_DURATION: Duration = Duration::from_secs(12 * 3600);
+/// The least that `RECORDING_MAX_DURATION` may say: with nothing, every recording would end as it begins.
+const MAX_DURATION_LEAST: Duration = Duration::from_secs(1);
+/// The most that it may say: chunks are counted to 2^20, and a client sends one a second, so that 12 days can be counted.
+const MAX_DURATION_MOST: Duration = Duration::from_secs(12 * 24 * 3600);
 /// How often the live recordings are compared with the database: a stop by somebody else is noticed within this.
 const WATCH_EVERY: Duration = Duration::from_secs(3);
 /// How long [`Ingest::open`] waits for the database: a process that starts together with its Postgres finds it within this,
@@ -87,12 +91,12 @@ impl IngestSettings {
     /// The first variable that is wrong.
     pub fn from_env(env: &Env, spool_dir: PathBuf, public_url: String) -> Result<Self, EnvError> {
         Ok(Self {
-            capture_dir: env.optional("CAPTURE_DIR").unwrap_or("data/capture").into(),
+            capture_dir: env.optional("CAPTURE_DIR")?.unwrap_or("data/capture").into(),
             spool_dir,
             chunk_max_bytes: chunk_max_bytes(env)?,
             disk_reserve: disk_reserve(env)?,
             finish_timeout: env.duration("RECORDING_FINISH_TIMEOUT", FINISH_TIMEOUT)?,
-            max_duration: env.duration("RECORDING_MAX_DURATION", MAX_DURATION)?,
+            max_duration: max_duration(env)?,
             public_url,
         })
     }
@@ -104,10 +108,16 @@ fn chunk_max_bytes(env: &Env) -> Result<u64, EnvError> {
     fits.then_some(bytes).ok_or_else(|| EnvError::wants("CHUNK_MAX_BYTES", "a size from 1 to 32MiB"))
 }
 
+fn max_duration(env: &Env) -> Result<Duration, EnvError> {
+    let max = env.duration("RECORDING_MAX_DURATION", MAX_DURATION)?;
+    let fits = (MAX_DURATION_LEAST..=MAX_DURATION_MOST).contains(&max);
+    fits.then_some(max).ok_or_else(|| EnvError::wants("RECORDING_MAX_DURATION", "a duration from 1s to 12d"))
+}
+
 /// `DISK_RESERVE`: `5%`, or a size, which then is the whole reserve.
 fn disk_reserve(env: &Env) -> Result<DiskReserve, EnvError> {
     let wants = || EnvError::wants("DISK_RESERVE", "a share of the disk such as 5%, or a size such as 2GiB");
-    let Some(raw) = env.optional("DISK_RESERVE") else { return Ok(DiskReserve::default()) };
+    let Some(raw) = env.optional("DISK_RESERVE")? else { return Ok(DiskReserve::default()) };
     if let Some(percent) = raw.strip_suffix('%') {
         let percent = percent.trim().parse().ok().filter(|percent| *percent < 100).ok_or_else(wants)?;
         return Ok(DiskReserve { percent, ..DiskReserve::default() });

@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use edge::{Edge, Settings};
 use shared::clock::SystemClock;
-use shared::env::Env;
+use shared::env::{Env, EnvError, WRONG_SETTINGS};
 use shared::lifecycle::{self, Tasks};
 use shared::telemetry;
 use tracing::error;
-
-/// Exit code for settings that are missing or wrong: starting again changes nothing.
-const WRONG_SETTINGS: u8 = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -24,6 +21,10 @@ async fn main() -> ExitCode {
     };
     telemetry::init(&settings.shared.log);
     run(settings).await.unwrap_or_else(|error| {
+        if let Some(wrong) = error.downcast_ref::<EnvError>() {
+            complain(wrong);
+            return ExitCode::from(WRONG_SETTINGS);
+        }
         error!("the edge cannot run: {error:#}");
         ExitCode::FAILURE
     })
@@ -40,7 +41,7 @@ async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(tasks.run_until(signals, grace).await)
 }
 
-#[expect(clippy::print_stderr, reason = "logging is configured by the very settings that are wrong")]
+#[expect(clippy::print_stderr, reason = "one line that is no log line: logging is a setting, too")]
 fn complain(wrong: &impl std::fmt::Display) {
     eprintln!("{wrong}");
 }

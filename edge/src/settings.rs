@@ -7,6 +7,7 @@ use axum::http::HeaderValue;
 use reqwest::Url;
 use shared::call::DEFAULT_MAX_PARTICIPANTS;
 use shared::env::{Env, EnvError, Secret};
+use shared::settings::database_max_connections;
 
 use crate::ingest::IngestSettings;
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// `TRUST_PROXY`.
     pub client_address: ClientAddress,
+    /// How long requests may take; no variable.
+    pub patience: Patience,
     /// What the capture of chunks reads.
     pub ingest: IngestSettings,
     /// What edge and worker share.
@@ -63,6 +66,27 @@ pub struct RateSettings {
     pub per_minute: Option<NonZeroU32>,
     /// Chunks, and parts of media read, of a user.
     pub chunks_per_second: Option<NonZeroU32>,
+}
+
+/// How long requests may take. No variables, as no network or disk needs others; tests have less time.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A control request in all: the wait for a database connection (5 s) and a few statements.
+    pub control: Duration,
+    /// The longest pause within a chunk's body: a mobile network that hands over is silent for less.
+    pub pause: Duration,
+    /// The longest that a chunk's body may take in all: 10 MiB pass in it at 140 kbit/s.
+    pub body: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            control: Duration::from_secs(15),
+            pause: Duration::from_secs(30),
+            body: Duration::from_secs(600),
+        }
+    }
 }
 
 /// Where a client's address is read from.
@@ -93,12 +117,13 @@ impl Settings {
             auth,
             max_participants: max_participants(env)?,
             rates: RateSettings::from_env(env)?,
-            database_max_connections: at_least_one(env, "DATABASE_MAX_CONNECTIONS", DATABASE_CONNECTIONS)?,
+            database_max_connections: database_max_connections(env, DATABASE_CONNECTIONS)?,
             shutdown_grace: env.duration("SHUTDOWN_GRACE", SHUTDOWN_GRACE)?,
             client_address: match env.flag("TRUST_PROXY")? {
                 true => ClientAddress::Forwarded,
                 false => ClientAddress::Peer,
             },
+            patience: Patience::default(),
             ingest: IngestSettings::from_env(env, shared.spool_dir.clone(), address)?,
             shared,
         })
@@ -124,7 +149,7 @@ impl RateSettings {
 }
 
 fn public_url(env: &Env) -> Result<Option<String>, EnvError> {
-    let Some(raw) = env.optional("PUBLIC_URL") else { return Ok(None) };
+    let Some(raw) = env.optional("PUBLIC_URL")? else { return Ok(None) };
     let wrong = || EnvError::wants("PUBLIC_URL", "an http:// or https:// URL without query");
     let url = Url::parse(raw).map_err(|_| wrong())?;
     let plain = url.query().is_none() && url.fragment().is_none() && url.host().is_some();
@@ -145,20 +170,11 @@ fn allowed_origins(env: &Env) -> Result<Vec<HeaderValue>, EnvError> {
         }
         HeaderValue::from_str(&raw).map_err(|_| wrong())
     };
-    env.list("ALLOWED_ORIGINS").into_iter().map(origin).collect()
+    env.list("ALLOWED_ORIGINS")?.into_iter().map(origin).collect()
 }
 
 fn max_participants(env: &Env) -> Result<u32, EnvError> {
-    let max = env.parsed("MAX_PARTICIPANTS_PER_ROOM", DEFAULT_MAX_PARTICIPANTS, "1 to 1000")?;
-    let fits = (1..=MAX_PARTICIPANTS_LIMIT).contains(&max);
-    fits.then_some(max).ok_or_else(|| EnvError::wants("MAX_PARTICIPANTS_PER_ROOM", "1 to 1000"))
-}
-
-fn at_least_one(env: &Env, name: &str, default: u32) -> Result<u32, EnvError> {
-    match env.parsed(name, default, "a number from 1")? {
-        0 => Err(EnvError::wants(name, "a number from 1")),
-        number => Ok(number),
-    }
+    env.within("MAX_PARTICIPANTS_PER_ROOM", DEFAULT_MAX_PARTICIPANTS, 1..=MAX_PARTICIPANTS_LIMIT)
 }
 
 #[cfg(test)]

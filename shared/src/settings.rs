@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
+
 use crate::env::{Env, EnvError, Secret};
 use crate::recording::{AUDIO_BITRATE, AudioCodec, Format, VIDEO_BITRATE, VideoCodec};
 use crate::storage::StorageSettings;
@@ -11,6 +13,10 @@ use crate::telemetry::LogSettings;
 
 /// A recording's age in days after which it is deleted, unless `RECORDING_RETENTION_DAYS` says otherwise.
 const RETENTION_DAYS: u32 = 30;
+/// The most days that `RECORDING_RETENTION_DAYS` may say: a hundred years, which no clock of ours overflows.
+const RETENTION_DAYS_MAX: u32 = 36_500;
+/// The most connections that one process may be told to open: Postgres has a process for each, and ten times fewer by default.
+const DATABASE_CONNECTIONS_MAX: u32 = 1_000;
 /// How long a capture is kept after completion for re-processing, unless `CAPTURE_KEEP` says otherwise.
 const CAPTURE_KEEP: Duration = Duration::from_secs(24 * 3600);
 
@@ -58,8 +64,7 @@ impl Settings {
     /// # Errors
     /// The first variable that is missing or wrong.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        let retention =
-            env.parsed("RECORDING_RETENTION_DAYS", RETENTION_DAYS, "a number of days, 0 for ever")?;
+        let retention = env.within("RECORDING_RETENTION_DAYS", RETENTION_DAYS, 0..=RETENTION_DAYS_MAX)?;
         Ok(Self {
             database_url: database_url(env)?,
             spool_dir: spool_dir(env)?,
@@ -78,14 +83,23 @@ impl Settings {
 /// When it is missing or no `postgres://` URL.
 pub fn database_url(env: &Env) -> Result<Secret, EnvError> {
     let url = env.required("DATABASE_URL", "a postgres:// URL")?;
-    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err(EnvError::wants("DATABASE_URL", "a postgres:// URL"));
+    let ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    match url.parse::<PgConnectOptions>() {
+        Ok(_) if ours => Ok(Secret::new(url.to_owned())),
+        _ => Err(EnvError::wants("DATABASE_URL", "a postgres:// URL")),
     }
-    Ok(Secret::new(url.to_owned()))
+}
+
+/// `DATABASE_MAX_CONNECTIONS`.
+///
+/// # Errors
+/// When it is not 1 to 1000.
+pub fn database_max_connections(env: &Env, default: u32) -> Result<u32, EnvError> {
+    env.within("DATABASE_MAX_CONNECTIONS", default, 1..=DATABASE_CONNECTIONS_MAX)
 }
 
 fn spool_dir(env: &Env) -> Result<PathBuf, EnvError> {
-    let url = env.optional("SPOOL_URL").unwrap_or("data/spool");
+    let url = env.optional("SPOOL_URL")?.unwrap_or("data/spool");
     let path = url.strip_prefix("file://").unwrap_or(url);
     if path.is_empty() || path.contains("://") {
         return Err(EnvError::wants("SPOOL_URL", "a folder, as file:///path or a path"));
@@ -165,7 +179,10 @@ mod tests {
 
     #[test]
     fn a_database_is_postgres() {
-        let env = Env::from_pairs([("DATABASE_URL", "mysql://localhost")]);
-        assert_eq!(database_url(&env).unwrap_err().to_string(), "DATABASE_URL wants a postgres:// URL");
+        for bad in ["mysql://localhost", "postgres://u@h:badport/x", "postgres://u@h/x?sslmode=odd"] {
+            let env = Env::from_pairs([("DATABASE_URL", bad)]);
+            assert_eq!(database_url(&env).unwrap_err().to_string(), "DATABASE_URL wants a postgres:// URL");
+        }
+        assert!(database_url(&Env::from_pairs([("DATABASE_URL", "postgres://u@h:1/x")])).is_ok());
     }
 }

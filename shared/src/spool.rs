@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::id::{RecordingId, TrackId};
 
+use nix::unistd::{AccessFlags, access};
 use publish::Other;
 pub(crate) use publish::make_dir;
 pub use publish::{Moved, sync_dir};
@@ -46,10 +47,11 @@ impl Spool {
     /// Opens the spool, making its folder when it is not there.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be made or written to.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         make_dir(&root).map_err(at(&root))?;
+        access(&root, AccessFlags::W_OK | AccessFlags::X_OK)?;
         Ok(Self { root })
     }
 

@@ -121,9 +121,9 @@ impl StorageSettings {
     /// # Errors
     /// When the provider is not one of those built in, or something that it needs is missing.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        match env.optional("RECORDING_STORAGE_PROVIDER").unwrap_or("local") {
+        match env.optional("RECORDING_STORAGE_PROVIDER")?.unwrap_or("local") {
             "local" => Ok(Self::Local {
-                dir: env.optional("RECORDING_OUTPUT_DIR").unwrap_or("data/recordings").into(),
+                dir: env.optional("RECORDING_OUTPUT_DIR")?.unwrap_or("data/recordings").into(),
             }),
             _ => Err(EnvError::wants("RECORDING_STORAGE_PROVIDER", "local")),
         }

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use prometheus::{Encoder, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::env::{Env, EnvError};
 
@@ -30,16 +31,24 @@ impl LogSettings {
     /// # Errors
     /// When `LOG_FORMAT` is neither of its two values or `RUST_LOG` is no filter.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        let format = match env.optional("LOG_FORMAT").unwrap_or("text") {
+        let format = match env.optional("LOG_FORMAT")?.unwrap_or("text") {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
             _ => return Err(EnvError::wants("LOG_FORMAT", "text or json")),
         };
-        let filter = env.optional("RUST_LOG").unwrap_or("info,sqlx=warn").to_owned();
-        EnvFilter::try_new(&filter)
-            .map_err(|_| EnvError::wants("RUST_LOG", "a filter such as info or edge=debug"))?;
+        let filter = env.optional("RUST_LOG")?.unwrap_or("info,sqlx=warn").to_owned();
+        let known = EnvFilter::try_new(&filter).is_ok() && filter.split(',').all(has_a_level);
+        if !known {
+            return Err(EnvError::wants("RUST_LOG", "a filter such as info or edge=debug"));
+        }
         Ok(Self { format, filter })
     }
+}
+
+/// The library takes a word that is no level for a module of which everything is logged: a mistyped level would silence the
+/// rest.
+fn has_a_level(directive: &str) -> bool {
+    directive.contains(['=', '[', ']']) || directive.trim().parse::<LevelFilter>().is_ok()
 }
 
 /// Starts logging to standard output. A second call in one process changes nothing.
@@ -64,4 +73,22 @@ pub fn render(registry: &Registry) -> String {
     // Encoding into memory fails only for a family without a name, which the registry refuses to hold.
     let _ = TextEncoder::new().encode(&registry.gather(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_says_levels() {
+        let read = |filter| LogSettings::from_env(&Env::from_pairs([("RUST_LOG", filter)]));
+        for good in
+            ["", "info", "WARN", "off", "info,sqlx=warn", "edge::http=debug", "[request{user.id=ann}]=debug"]
+        {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in ["nolevel", "info,nolevel", "edge=nolevel", "infoo", "="] {
+            assert!(read(bad).unwrap_err().to_string().starts_with("RUST_LOG wants"), "{bad}");
+        }
+    }
 }

@@ -64,7 +64,8 @@ impl Drop for Postgres {
 
 async fn drop_database(name: &str) -> sqlx::Result<()> {
     let env = Env::from_process();
-    let mut cluster = PgConnection::connect(env.optional(CLUSTER_VARIABLE).unwrap_or_default()).await?;
+    let mut cluster =
+        PgConnection::connect(env.optional(CLUSTER_VARIABLE).ok().flatten().unwrap_or_default()).await?;
     let statement = sqlx::AssertSqlSafe(format!("drop database if exists {name} with (force)"));
     cluster.execute(sqlx::raw_sql(statement)).await?;
     cluster.close().await

@@ -51,7 +51,7 @@ impl Log {
 pub fn command(program: impl Into<PathBuf>) -> Command {
     let mut command = Command::new(program.into());
     command.env_clear();
-    if let Some(path) = Env::from_process().optional("PATH") {
+    if let Ok(Some(path)) = Env::from_process().optional("PATH") {
         command.env("PATH", path);
     }
     command

@@ -281,7 +281,7 @@ fn port_of(text: &str) -> Option<u16> {
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     let env = Env::from_process();
-    let folder = env.optional("CALLREEL_BIN_DIR").map(PathBuf::from).or_else(beside_the_test);
+    let folder = env.optional("CALLREEL_BIN_DIR").ok().flatten().map(PathBuf::from).or_else(beside_the_test);
     let path = folder.expect("a test runs from target/<profile>/deps").join(name);
     assert!(path.is_file(), "{} is not there: cargo build -p edge -p worker", path.display());
     path

@@ -7,6 +7,10 @@ HERE=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 FOLDER=$1
 # How far a file may be from what the recorder says it recorded, in milliseconds.
 TOLERANCE_MS=200
+# What is left of 30 on a loaded machine whose browser encodes on the CPU.
+FRAMES_PER_SECOND=5
+# The browsers' false microphones beep at some -10 dB.
+SILENCE_DB=-40
 
 main() {
   "$HERE/../../deploy/local.sh" --port 0 --data "$FOLDER/data" >"$FOLDER/out" 2>&1 &
@@ -42,6 +46,17 @@ ready() {
 # first_place BYTES FILE: how many bytes are before the first such bytes
 first_place() { LC_ALL=C grep -obUaP "$1" "$2" | LC_ALL=C cut -d: -f1 | sed -n 1p; }
 
+# moves_and_sounds RECORDING FILE SECONDS: a picture whose frames decode from the beginning to the end, and a sound that is not silence.
+moves_and_sounds() {
+  local kinds frames loudest
+  kinds=$(ffprobe -v error -f matroska -show_entries stream=codec_type -of csv=p=0 "$2" | sort | xargs)
+  [[ $kinds == "audio video" ]] || fail "$1 has these streams: $kinds"
+  frames=$(ffprobe -v error -f matroska -count_frames -select_streams v -show_entries stream=nb_read_frames -of csv=p=0 "$2")
+  (($(jq -n "$frames / $3 >= $FRAMES_PER_SECOND | if . then 1 else 0 end"))) || fail "$1 has $frames frames in $3 s"
+  loudest=$(ffmpeg -nostdin -hide_banner -f matroska -i "$2" -map 0:a -af volumedetect -f null - 2>&1 | sed -n 's/.*max_volume: \(.*\) dB/\1/p')
+  (($(jq -n "$loudest > $SILENCE_DB | if . then 1 else 0 end"))) || fail "$1 is silent: $loudest dB at most"
+}
+
 # look_at JSON: the file is seekable, as long as what was recorded, decodes, and has five pictures 320 wide.
 look_at() {
   local recording recorded folder file length off picture
@@ -61,6 +76,7 @@ look_at() {
   local complaints
   complaints=$(ffmpeg -nostdin -v error -f matroska -i "$file" -map 0 -fps_mode passthrough -enc_time_base -1 -f null - 2>&1)
   [[ -z $complaints ]] || fail "$recording does not decode: $complaints"
+  moves_and_sounds "$recording" "$file" "$length"
   local pictures=("$folder"/thumbnail-*.jpg)
   ((${#pictures[@]} == 5)) || fail "$recording has ${#pictures[@]} thumbnails"
   for picture in "${pictures[@]}"; do

@@ -63,6 +63,22 @@ async function recordThroughPage(page, url, browser) {
   return { callId, recordingId, recordedMs: Number(told.recordedMs) };
 }
 
+test("a call that does not exist is all that the page says", { timeout: 120_000 }, async () => {
+  const driver = await launchForPage("chromium");
+  try {
+    const page = await driver.newPage();
+    page.setDefaultTimeout(STEP_WITHIN_MS);
+    await page.goto(`${process.env.CALLREEL_URL}/#/calls/nowhere`, { waitUntil: "load" });
+    await page.locator(byId("user-id")).fill("stranger");
+    await page.locator(byId("sign-in")).click();
+    await page.waitForSelector(byId("no-call"));
+    assert.equal(await page.$(byId("record")), null);
+    assert.equal(await page.$(byId("recordings")), null);
+  } finally {
+    await driver.close();
+  }
+});
+
 /**
  * Five thumbnails that load, and a player that knows how long the file is and can seek into it.
  * @param {import("puppeteer-core").Page} page
@@ -73,7 +89,7 @@ async function seesThePlayer(page, row) {
   await page.waitForSelector(byId("player"));
   await page.waitForFunction(() => {
     const pictures = /** @type {HTMLImageElement[]} */ ([...document.querySelectorAll('[data-testid="thumbnail"]')]);
-    return pictures.length === 5 && pictures.every((picture) => picture.complete && picture.naturalWidth === 320);
+    return pictures.length === 5 && pictures.every((picture) => picture.complete && picture.naturalWidth === 320 && picture.alt !== "");
   });
   await page.waitForFunction(() => {
     const player = /** @type {HTMLVideoElement} */ (document.querySelector('[data-testid="player"]'));

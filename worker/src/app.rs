@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use prometheus::Registry;
 use shared::clock::{Clock, SystemClock};
+use shared::env::{EnvError, unusable_folder};
 use shared::lifecycle::Signals;
 use shared::spool::Spool;
 use shared::telemetry;
@@ -19,8 +20,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::ctx::Ctx;
+use crate::ffmpeg::FFMPEG;
+use crate::ffprobe::FFPROBE;
 use crate::jobs;
 use crate::metrics::Metrics;
+use crate::process;
 use crate::queue::{QueueError, Runner};
 use crate::scratch::Scratch;
 use crate::settings::Settings;
@@ -36,16 +40,25 @@ impl Worker {
     /// Opens what the worker needs. The database may still be away.
     ///
     /// # Errors
-    /// When a folder cannot be made or the port cannot be bound.
+    /// When FFmpeg is not installed, a folder cannot be made or the port cannot be bound.
     pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
+        [FFMPEG, FFPROBE].into_iter().try_for_each(must_be_installed)?;
         let registry = Registry::new();
         let db = shared::db::pool(&settings.shared.database_url, settings.max_connections)?;
         let ctx = Ctx {
             db: db.clone(),
             clock: Arc::new(SystemClock),
-            spool: Spool::open(&settings.shared.spool_dir).context("SPOOL_URL cannot be used")?,
-            storage: settings.shared.storage.open().context("RECORDING_OUTPUT_DIR cannot be used")?,
-            scratch: Arc::new(Scratch::open(&settings.scratch_dir).context("SCRATCH_DIR cannot be used")?),
+            spool: Spool::open(&settings.shared.spool_dir)
+                .map_err(|error| unusable_folder("SPOOL_URL", error))?,
+            storage: settings
+                .shared
+                .storage
+                .open()
+                .map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error))?,
+            scratch: Arc::new(
+                Scratch::open(&settings.scratch_dir)
+                    .map_err(|error| unusable_folder("SCRATCH_DIR", error))?,
+            ),
             media: settings.shared.media,
             retention_days: settings.shared.retention_days,
             capture_keep: settings.shared.capture_keep,
@@ -110,6 +123,14 @@ impl Worker {
     }
 }
 
+/// A worker without FFmpeg must not take jobs that it can only fail.
+fn must_be_installed(program: &str) -> Result<(), EnvError> {
+    if process::is_installed(program) {
+        return Ok(());
+    }
+    Err(EnvError::not_installed(program, process::PATH))
+}
+
 async fn serve_metrics(listener: TcpListener, registry: Registry) {
     let text = move || {
         let text = telemetry::render(&registry);
@@ -118,5 +139,17 @@ async fn serve_metrics(listener: TcpListener, registry: Registry) {
     let routes = Router::new().route("/metrics", get(text)).route("/healthz", get(async || "ok\n"));
     if let Err(error) = axum::serve(listener, routes).await {
         warn!("metrics are no longer served: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_missing_is_named() {
+        assert_eq!(must_be_installed("sh"), Ok(()));
+        let missing = must_be_installed("no-such-program").unwrap_err().to_string();
+        assert!(missing.starts_with("no-such-program is not installed"), "{missing}");
     }
 }

@@ -17,6 +17,9 @@ use crate::ffmpeg::{self, DecodeSpan};
 use crate::media::Demuxer;
 use crate::process::{self, Limits};
 
+/// The program; found on the fixed `PATH` that [`crate::process`] gives.
+pub const FFPROBE: &str = "ffprobe";
+
 /// Reading a file's header and its cues; a file on a slow volume gets a minute.
 const PROBE: Limits = Limits { wall: Duration::from_secs(60), stall: None };
 /// Decoding two short spans.
@@ -254,7 +257,7 @@ async fn ask(
     args: &[&str],
     cancel: &CancellationToken,
 ) -> anyhow::Result<String> {
-    let mut ffprobe = FfmpegCommand::new_with_path("ffprobe");
+    let mut ffprobe = FfmpegCommand::new_with_path(FFPROBE);
     ffprobe.hide_banner().args(["-loglevel", "error", "-protocol_whitelist", "file"]);
     ffprobe.args(args).format(demuxer.as_str()).input(file.to_str().context("a path that is no UTF-8")?);
     let folder = file.parent().unwrap_or(Path::new("/"));

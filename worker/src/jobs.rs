@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use shared::jobs::{ExpireRecordings, Sweep};
+use shared::jobs::{
+    DeleteRecording, ExpireRecordings, Job, MakeThumbnails, MuxRecording, Sweep, UploadRecording,
+};
 
 use crate::ctx::Ctx;
-use crate::queue::Runner;
+use crate::queue::{PURGE_QUEUE, Runner};
 
 pub mod delete_recording;
 pub mod expire_recordings;
@@ -30,6 +32,17 @@ const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How often ages are looked at; they are days.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// Every queue that a worker can serve.
+pub const QUEUES: [&str; 7] = [
+    MuxRecording::QUEUE,
+    MakeThumbnails::QUEUE,
+    UploadRecording::QUEUE,
+    DeleteRecording::QUEUE,
+    ExpireRecordings::QUEUE,
+    Sweep::QUEUE,
+    PURGE_QUEUE,
+];
 
 /// Registers every job. `concurrency` is how many FFmpeg processes may run at once.
 #[must_use]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use shared::env::{Env, EnvError};
+use shared::env::{Env, EnvError, WRONG_SETTINGS};
 use shared::lifecycle;
 use shared::telemetry::{self, LogSettings};
 use worker::{Settings, Worker};
@@ -23,9 +23,6 @@ enum Command {
     Run,
 }
 
-/// What sysexits.h calls a configuration error: starting again does not help.
-const EX_CONFIG: u8 = 78;
-
 #[tokio::main]
 #[expect(
     clippy::print_stderr,
@@ -37,9 +34,15 @@ async fn main() -> ExitCode {
         Command::Migrate => migrate(&env).await,
         Command::Run => run(&env).await,
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("worker: {error:#}");
-        ExitCode::from(if error.is::<EnvError>() { EX_CONFIG } else { 1 })
+    done.unwrap_or_else(|error| match error.downcast_ref::<EnvError>() {
+        Some(wrong) => {
+            eprintln!("{wrong}");
+            ExitCode::from(WRONG_SETTINGS)
+        }
+        None => {
+            eprintln!("the worker cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
     })
 }
 

@@ -20,6 +20,8 @@ use tokio::process::Child;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Where programs are looked for, whatever this process's own `PATH` says.
+pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// How many lines of stderr are kept for the error message.
 const STDERR_LINES: usize = 64;
 /// The longest line that is kept; the rest of it is skipped.
@@ -95,6 +97,12 @@ pub enum ProcessError {
         /// Why.
         error: std::io::Error,
     },
+}
+
+/// Whether [`run`] would find a program.
+#[must_use]
+pub fn is_installed(program: &str) -> bool {
+    PATH.split(':').any(|folder| Path::new(folder).join(program).is_file())
 }
 
 /// Runs a program in `folder` until it ends, and hands each line of its stdout to `on_line`.
@@ -189,7 +197,7 @@ fn spawn(mut command: std::process::Command, folder: &Path) -> std::io::Result<G
     use std::os::unix::process::CommandExt;
     command
         .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("PATH", PATH)
         .env("LC_ALL", "C.UTF-8")
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -347,5 +355,10 @@ mod tests {
     #[tokio::test]
     async fn no_core_is_dumped_and_the_program_steps_back() {
         assert_eq!(sh_output("ulimit -c; nice", SOON).await.unwrap(), format!("0\n{NICE}\n"));
+    }
+
+    #[test]
+    fn a_program_is_installed_or_not() {
+        assert!(is_installed("sh") && !is_installed("no-such-program"));
     }
 }

@@ -57,6 +57,9 @@ pub enum QueueError {
     Task(String),
 }
 
+/// The queue of the queue's own cleaning. Some process must serve it.
+pub const PURGE_QUEUE: &str = "purge-jobs";
+
 /// One queue that this process serves.
 struct Registered {
     queue: &'static str,

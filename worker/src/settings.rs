@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::env::{Env, EnvError};
-use shared::settings::Settings as Shared;
+use shared::settings::{Settings as Shared, database_max_connections};
 
+use crate::jobs::QUEUES;
 use crate::queue::{QueueFilter, QueueSettings};
 
 /// Connections that jobs may use, beside the queue's own few.
 const DATABASE_MAX_CONNECTIONS: u32 = 10;
+/// The most jobs of a kind at once: the queue was measured with up to 200.
+const CONCURRENCY_MAX: usize = 200;
+/// The most threads of one FFmpeg: its encoders take no more than 64.
+const FFMPEG_THREADS_MAX: usize = 64;
 /// How long an edge is left to act itself: it may be restarting, or waiting for its database.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// Where metrics are served unless `METRICS_PORT` says otherwise.
@@ -45,11 +50,11 @@ impl Settings {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             shared: Shared::from_env(env)?,
-            concurrency: at_least_one(env, "WORKER_CONCURRENCY", cores)?,
-            ffmpeg_threads: at_least_one(env, "FFMPEG_THREADS", 1)?,
-            scratch_dir: env.optional("SCRATCH_DIR").unwrap_or("data/scratch").into(),
+            concurrency: env.within("WORKER_CONCURRENCY", cores.min(CONCURRENCY_MAX), 1..=CONCURRENCY_MAX)?,
+            ffmpeg_threads: env.within("FFMPEG_THREADS", 1, 1..=FFMPEG_THREADS_MAX)?,
+            scratch_dir: env.optional("SCRATCH_DIR")?.unwrap_or("data/scratch").into(),
             metrics_port: env.parsed("METRICS_PORT", METRICS_PORT, "a port number")?,
-            max_connections: env.parsed("DATABASE_MAX_CONNECTIONS", DATABASE_MAX_CONNECTIONS, "a number")?,
+            max_connections: database_max_connections(env, DATABASE_MAX_CONNECTIONS)?,
             sweep_patience: env.duration("SWEEP_PATIENCE", SWEEP_PATIENCE)?,
             queue: queue(env)?,
         })
@@ -58,10 +63,13 @@ impl Settings {
 
 fn queue(env: &Env) -> Result<QueueSettings, EnvError> {
     let default = QueueSettings::default();
-    let names = env.list("WORKER_QUEUES");
+    let names = env.list("WORKER_QUEUES")?;
+    if names.iter().any(|name| !QUEUES.contains(&name.as_str())) {
+        return Err(EnvError::wants("WORKER_QUEUES", &format!("a comma list of {}", QUEUES.join(", "))));
+    }
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     Ok(QueueSettings {
-        worker_name: env.optional("WORKER_NAME").map(str::to_owned).or(host).unwrap_or(default.worker_name),
+        worker_name: env.optional("WORKER_NAME")?.map(str::to_owned).or(host).unwrap_or(default.worker_name),
         queues: if names.is_empty() {
             QueueFilter::All
         } else {
@@ -73,9 +81,37 @@ fn queue(env: &Env) -> Result<QueueSettings, EnvError> {
     })
 }
 
-fn at_least_one(env: &Env, name: &str, default: usize) -> Result<usize, EnvError> {
-    match env.parsed(name, default, "a number from 1")? {
-        0 => Err(EnvError::wants(name, "a number from 1")),
-        number => Ok(number),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(name: &str, value: &str) -> Result<Settings, String> {
+        let env = Env::from_pairs([("DATABASE_URL", "postgres://localhost/x"), (name, value)]);
+        Settings::from_env(&env).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_and_never_shown() {
+        for (name, value) in [
+            ("WORKER_CONCURRENCY", "0"),
+            ("WORKER_CONCURRENCY", "99999999"),
+            ("FFMPEG_THREADS", "0"),
+            ("METRICS_PORT", "hunter2"),
+            ("DATABASE_MAX_CONNECTIONS", "0"),
+            ("DATABASE_URL", "postgres://u@h:hunter2/x"),
+            ("WORKER_QUEUES", "mux-recording,hunter2"),
+            ("WORKER_QUEUES", "hunter2"),
+            ("SHUTDOWN_GRACE", "hunter2"),
+        ] {
+            let line = settings(name, value).unwrap_err();
+            assert!(line.starts_with(name) && !line.contains("hunter2") && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn some_queues_may_be_named() {
+        let read = settings("WORKER_QUEUES", "mux-recording, purge-jobs").unwrap();
+        let named = ["mux-recording", "purge-jobs"].map(str::to_owned);
+        assert_eq!(read.queue.queues, QueueFilter::Only(named.into()));
     }
 }

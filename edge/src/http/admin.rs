@@ -114,9 +114,8 @@ async fn list(
     };
     let limit = page.limit()?;
     let before = page.after()?.map(|after| JobId::stored(after.id));
-    let rows = jobs::list(&app.db, &filter, before.as_ref(), limit).await?;
-    let full = rows.len() == limit as usize;
-    let next = rows.last().filter(|_| full).map(cursor::of);
+    let rows = jobs::list(&app.db, &filter, before.as_ref(), limit + 1).await?;
+    let (rows, next) = cursor::page(rows, limit);
     Ok(Success::ok(rows.into_iter().map(Into::into).collect()).next_cursor(next))
 }
 

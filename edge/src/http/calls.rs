@@ -45,7 +45,7 @@ struct Which {
     post,
     path = "/video-calls",
     tag = "calls",
-    request_body = CreateCall,
+    request_body = Option<CreateCall>,
     responses(
         (status = 201, description = "Created", body = Success<CallDetail>),
         (status = 403, description = "`not-granted`: the token is narrowed to something else"),
@@ -56,9 +56,11 @@ struct Which {
 async fn create(
     State(app): State<App>,
     caller: Caller,
-    Json(body): Json<CreateCall>,
+    body: Option<Json<CreateCall>>,
 ) -> Result<Success<CallDetail>, ApiError> {
+    let Json(body) = body.unwrap_or_default();
     let new = body.parse(&caller, app.settings.max_participants)?;
+    tracing::Span::current().record("call.id", new.id.as_str());
     caller.may(Right::Manage, &new.id)?;
     steps::create(&app, &new).await?;
     let call = calls::find(&app.db, &new.id).await?.ok_or_else(ApiError::no_such_call)?;
@@ -80,11 +82,12 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Success<Vec<CallView>>, ApiError> {
     let (limit, after) = (query.limit()?, query.after()?);
-    let rows =
-        calls::of_user(&app.db, &caller.user, which.status, after.as_ref(), i64::from(limit) + 1).await?;
-    let (mut rows, next) = cursor::page(rows, limit);
     // A token for one call does not tell of the others.
-    rows.retain(|call| caller.only_call().is_none_or(|only| *only == call.id));
+    let only = caller.only_call();
+    let rows =
+        calls::of_user(&app.db, &caller.user, which.status, only, after.as_ref(), i64::from(limit) + 1)
+            .await?;
+    let (rows, next) = cursor::page(rows, limit);
     Ok(Success::ok(rows.iter().map(CallView::of).collect()).next_cursor(next))
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use shared::capture::ReceivedBody;
 use shared::id::{RecordingId, UserId};
 use shared::track::TrackKind;
+use tracing::Span;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -24,6 +25,7 @@ use crate::ingest::{Admission, ChunkResult, NewChunk, Outcome, Stored};
 
 mod body;
 mod digest;
+mod full;
 mod head;
 mod json;
 mod problem;
@@ -119,7 +121,7 @@ pub struct CompleteTrack {
         ("kind" = TrackKind, Path),
         ("sequence" = u64, Path, description = "From 0; order does not matter"),
         ("content-digest" = Option<String>, Header, description = "RFC 9530; `sha-256=:…:` is verified"),
-        ("x-chunk-timestamp" = Option<i64>, Header, description = "The client's time, milliseconds since 1970"),
+        ("x-chunk-timestamp" = Option<f64>, Header, description = "The client's time, milliseconds since 1970"),
     ),
     request_body(content_type = "video/webm", description = "The blob; the content type is MediaRecorder's `mimeType`"),
     responses(
@@ -142,11 +144,11 @@ async fn put_chunk(
         refuse_length(&headers, app.ingest.chunk_max_bytes())?;
         let head = Head::parse(&headers)?;
         let admission = admit(&app, &caller, &medium).await?;
-        refuse_full_disk(&app)?;
-        let received = receive(&app, body).await?;
-        if head.sha256.is_some_and(|digest| digest != received.sha256) {
-            return Err(Problem::DigestMismatch);
+        if !app.ingest.has_disk() {
+            return full::put(&app, &admission, medium, sequence, &head, body).await;
         }
+        let received = receive(&app, body).await?;
+        head.verify(&received.sha256)?;
         let chunk = NewChunk {
             kind: medium.kind,
             sequence,
@@ -180,17 +182,14 @@ async fn upload_chunk(
     let stored = async {
         let max = json::max_bytes(app.ingest.chunk_max_bytes());
         refuse_length(&headers, max)?;
-        refuse_full_disk(&app)?;
-        let body = json::collect(Arriving::new(body), max, app.ingest.scratch_dir()).await?;
+        let full = if app.ingest.has_disk() { None } else { Some(full::body_turn()?) };
+        let arriving = Arriving::new(body, app.settings.patience);
+        let body = json::collect(arriving, max, app.ingest.scratch_dir()).await?;
+        if full.is_some() {
+            return full::post(&app, &caller, body).await;
+        }
         let (said, received) = json::parse(&app.ingest, body).await?;
-        let medium = Medium::parse(&said.recording_id, &said.participant_id, &said.kind)?;
-        let sequence = said.sequence()?;
-        let chunk = NewChunk {
-            kind: medium.kind,
-            sequence,
-            mime: head::mime_type(said.mime_type.as_deref())?,
-            client_timestamp_ms: said.timestamp,
-        };
+        let (medium, chunk) = said.parts()?;
         let admission = admit(&app, &caller, &medium).await?;
         store(&app, &admission, medium, chunk, received).await
     };
@@ -225,7 +224,8 @@ async fn complete_track(
         let medium = Medium::parse(&recording, &participant, &kind)?;
         refuse_too_long(&headers, COMPLETE_MAX_BYTES)?;
         let admission = admit(&app, &caller, &medium).await?;
-        let said: CompleteTrack = json::small(Arriving::new(body), COMPLETE_MAX_BYTES).await?;
+        let arriving = Arriving::new(body, app.settings.patience);
+        let said: CompleteTrack = json::small(arriving, COMPLETE_MAX_BYTES).await?;
         let track = app.ingest.complete(&admission, medium.kind, said.last_sequence).await?;
         Ok::<_, Problem>(Success::ok(status::TrackUpload::from(&track)))
     };
@@ -241,6 +241,7 @@ async fn admit(app: &App, caller: &Caller, medium: &Medium) -> Result<Admission,
         return Err(Problem::NotThisParticipant);
     }
     let admission = app.ingest.admit(&medium.recording, &caller.user).await?;
+    Span::current().record("call.id", admission.call().as_str());
     caller.may(Right::Publish, admission.call())?;
     Ok(admission)
 }
@@ -259,12 +260,8 @@ fn refuse_too_long(headers: &HeaderMap, max: u64) -> Result<(), Problem> {
     }
 }
 
-fn refuse_full_disk(app: &App) -> Result<(), Problem> {
-    if app.ingest.has_disk() { Ok(()) } else { Err(crate::ingest::Refused::DiskFull.into()) }
-}
-
 async fn receive(app: &App, body: Body) -> Result<ReceivedBody, Problem> {
-    let mut arriving = Arriving::new(body);
+    let mut arriving = Arriving::new(body, app.settings.patience);
     let mut receiving = app.ingest.receive();
     while let Some(bytes) = arriving.next().await? {
         receiving.push(&bytes).await?;
@@ -284,15 +281,19 @@ async fn store(
     }
     let sequence = chunk.sequence;
     let stored = app.ingest.store(admission, chunk, body).await?;
-    let told = ChunkStored {
+    let told = told(medium, sequence, &stored);
+    Ok((stored, told))
+}
+
+fn told(medium: Medium, sequence: u64, stored: &Stored) -> ChunkStored {
+    ChunkStored {
         recording_id: medium.recording,
         participant_id: medium.participant,
         kind: medium.kind,
         sequence,
         size: stored.size,
         sha256: hex::encode(stored.sha256),
-    };
-    Ok((stored, told))
+    }
 }
 
 /// Counts the upload, and tells its client.

@@ -57,11 +57,6 @@ pub(super) fn page<T: Placed>(mut rows: Vec<T>, limit: u32) -> (Vec<T>, Option<S
     (rows, next)
 }
 
-/// The cursor that leads on after a row.
-pub(super) fn of(row: &impl Placed) -> String {
-    encode(row.place())
-}
-
 fn encode((at, id): (Timestamp, &str)) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{}:{id}", at.timestamp_micros()))
 }

@@ -24,6 +24,13 @@ const ALWAYS: [(&str, &str); 3] = [
     ("429", "Too many requests: `retry-after` says how long to wait"),
     ("503", "The database does not answer: `retry-after` says how long to wait"),
 ];
+/// What a route with limits may answer in addition.
+const TOO_LONG: (&str, &str) = ("504", "`timeout`: the request took longer than it may");
+/// What it may answer when it takes a body.
+const OF_BODIES: [(&str, &str); 2] = [
+    ("413", "`body-too-large`: more than 64 KiB"),
+    ("415", "`unsupported-media-type`: the body is not JSON"),
+];
 /// What every route answers to somebody without a valid token.
 const NOT_RECOGNISED: (&str, &str) = ("401", "No token, or one that is not valid");
 
@@ -53,6 +60,16 @@ pub(super) fn router(openapi: utoipa::openapi::OpenApi) -> Router<App> {
     );
     let viewer = Router::<App>::from(viewer).layer(policy);
     viewer.route("/openapi.json", get(move || async move { axum::Json(document) }))
+}
+
+/// Adds what the limits of control routes answer.
+pub(super) fn tell_limits(openapi: &mut utoipa::openapi::OpenApi) {
+    for operation in openapi.paths.paths.values_mut().flat_map(operations) {
+        add_problem(operation, TOO_LONG);
+        if operation.request_body.is_some() {
+            OF_BODIES.into_iter().for_each(|problem| add_problem(operation, problem));
+        }
+    }
 }
 
 /// Adds what all routes have in common.

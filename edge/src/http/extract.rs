@@ -12,7 +12,7 @@ use tracing::Span;
 use crate::error::{ApiError, Code};
 
 /// A JSON body.
-#[derive(Debug, FromRequest)]
+#[derive(Debug, Default, FromRequest)]
 #[from_request(via(axum::Json), rejection(ApiError))]
 pub struct Json<T>(pub T);
 

@@ -50,6 +50,9 @@ fn log(method: &str, route: &str, response: &Response, took: Duration) {
     let raised = response.extensions().get::<Raised>().map(|raised| &raised.0);
     let code = raised.map(|error| error.code().as_str());
     let cause = raised.and_then(|error| error.cause()).map(|cause| format!("{cause:#}"));
+    // What the caller was told is all there is to know when nothing lies behind it.
+    let cause =
+        cause.or_else(|| raised.filter(|_| status.is_server_error()).map(|error| error.detail().to_owned()));
     // A level belongs to the place of a line, so each has its own; a field that is `None` is left out.
     macro_rules! line {
         ($level:ident, $($sentence:tt)+) => {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::db::{artifacts, recordings, tracks};
 use shared::recording::{Recording, RecordingOptions, RecordingState};
+use tracing::Span;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -92,6 +93,7 @@ async fn start(
     access::must_host(&app.db, &caller, Right::Record, &call).await?;
     let options = body.map(|Json(body)| options::parse(body)).transpose()?.unwrap_or_default();
     let live = app.to_the_end(steps::start(app.clone(), caller.user, call, options)).await?;
+    Span::current().record("recording.id", live.id.as_str());
     Ok(Success::created(Started {
         id: live.id.to_string(),
         recording_id: live.id.to_string(),
@@ -122,6 +124,7 @@ async fn stop(
 ) -> Result<Success<Stopped>, ApiError> {
     access::must_host(&app.db, &caller, Right::Record, &call).await?;
     let stopped = app.to_the_end(steps::stop(app.clone(), call)).await?;
+    Span::current().record("recording.id", stopped.id.as_str());
     let view = Stopped {
         id: stopped.id.to_string(),
         recording_id: stopped.id.to_string(),

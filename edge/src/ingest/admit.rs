@@ -8,7 +8,7 @@ use shared::db::{calls, edges, is_unavailable, recordings};
 use shared::id::{CallId, RecordingId, UserId};
 use shared::track::{Track, TrackKind};
 
-use super::log::{LogError, NewChunk, Stored};
+use super::log::{self, LogError, NewChunk, Stored};
 use super::registry::{InFlight, Live};
 use super::{Ingest, Inner, watch};
 use shared::capture::{ReceivedBody, Receiving};
@@ -81,6 +81,25 @@ impl Ingest {
     /// Begins to take in a chunk's bytes, of which there may be as many as the settings allow.
     pub(crate) fn receive(&self) -> Receiving {
         self.inner.log.receive(self.inner.settings.chunk_max_bytes)
+    }
+
+    /// Whether a chunk of the user's is held already.
+    pub(crate) fn holds(&self, admission: &Admission, kind: TrackKind, sequence: u64) -> bool {
+        let spec = log::spec(&admission.live.id, &admission.user, kind);
+        self.inner.log.holds(&spec, sequence)
+    }
+
+    /// Compares a chunk with what is held under its sequence, and stores nothing. `None`: nothing is held.
+    pub(crate) async fn compare(
+        &self,
+        admission: &Admission,
+        kind: TrackKind,
+        sequence: u64,
+        size: u64,
+        sha256: [u8; 32],
+    ) -> Result<Option<Stored>, Refused> {
+        let spec = log::spec(&admission.live.id, &admission.user, kind);
+        Ok(self.inner.log.compare(&spec, sequence, size, sha256).await?)
     }
 
     /// Puts a chunk on stable storage.

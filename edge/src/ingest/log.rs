@@ -5,12 +5,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
 use shared::capture::{
-    AppendError, Capture, CaptureConfig, CaptureFact, ChunkHeader, Closed, ReceivedBody, Receiving,
-    TrackError, TrackFacts, TrackLog, TrackSpec,
+    AppendError, Capture, CaptureConfig, CaptureFact, ChunkHeader, Closed, OpenError, ReceivedBody,
+    Receiving, TrackError, TrackFacts, TrackLog, TrackSpec,
 };
 use shared::clock::SharedClock;
+use shared::env::unusable_folder;
 use shared::id::{RecordingId, UserId};
 use shared::lifecycle::Tasks;
 use shared::spool::Spool;
@@ -92,16 +92,20 @@ impl Log {
         let (capture_dir, spool_dir) = (settings.capture_dir.clone(), settings.spool_dir.clone());
         let (reserve, capture_clock) = (settings.disk_reserve, clock.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let mut config = CaptureConfig::new(capture_dir, Spool::open(spool_dir)?);
+            let spool = Spool::open(spool_dir).map_err(|error| unusable_folder("SPOOL_URL", error))?;
+            let mut config = CaptureConfig::new(capture_dir, spool);
             config.reserve = reserve;
             config.observe = Arc::new(move |fact| {
                 if let CaptureFact::Synced { took, .. } = fact {
                     sync_seconds.observe(took.as_secs_f64());
                 }
             });
-            anyhow::Ok(Capture::open(config, capture_clock)?)
+            Capture::open(config, capture_clock).map_err(|error| match error {
+                OpenError::Io(error) => unusable_folder("CAPTURE_DIR", error),
+                locked @ OpenError::Locked(_) => locked.into(),
+            })
         });
-        let (capture, recovered) = opened.await?.context("cannot open the capture")?;
+        let (capture, recovered) = opened.await??;
         for track in recovered.iter().filter(|track| track.damaged_bytes > 0) {
             let (id, bytes) = (track.log.id(), track.damaged_bytes);
             warn!(track.id = %id, "{bytes} bytes of track {id} were torn or damaged; none of a torn end was acknowledged");
@@ -163,6 +167,24 @@ impl Log {
         Ok(Stored { outcome, size: appended.size, sha256: appended.sha256, new_track })
     }
 
+    /// Whether a chunk is held under a sequence.
+    pub(super) fn holds(&self, spec: &TrackSpec, sequence: u64) -> bool {
+        self.capture.find(spec).is_some_and(|track| track.holds(sequence))
+    }
+
+    /// Compares a chunk with what is held under its sequence. `None`: nothing is held.
+    pub(super) async fn compare(
+        &self,
+        spec: &TrackSpec,
+        sequence: u64,
+        size: u64,
+        sha256: [u8; 32],
+    ) -> Result<Option<Stored>, LogError> {
+        let Some(track) = self.capture.find(spec) else { return Ok(None) };
+        let held = track.compare_chunk(sequence, size, sha256).await?;
+        Ok(held.map(|_| Stored { outcome: Outcome::Duplicate, size, sha256, new_track: None }))
+    }
+
     /// Notes durably which sequence is a track's last.
     pub(super) async fn complete(
         &self,
@@ -222,7 +244,7 @@ impl Log {
     }
 }
 
-fn spec(recording: &RecordingId, participant: &UserId, kind: TrackKind) -> TrackSpec {
+pub(super) fn spec(recording: &RecordingId, participant: &UserId, kind: TrackKind) -> TrackSpec {
     TrackSpec {
         recording: recording.clone(),
         participant: participant.clone(),

@@ -21,12 +21,12 @@ pub struct AuthSettings {
 impl AuthSettings {
     pub(super) fn from_env(env: &Env) -> Result<Self, EnvError> {
         let settings = Self {
-            secret: env.secret("JWT_SECRET"),
+            secret: env.secret("JWT_SECRET")?,
             // Platforms' dashboards keep a PEM on one line with \n in it.
-            public_key: env.optional("JWT_PUBLIC_KEY").map(|pem| pem.replace("\\n", "\n")),
+            public_key: env.optional("JWT_PUBLIC_KEY")?.map(|pem| pem.replace("\\n", "\n")),
             jwks_url: jwks_url(env)?,
-            issuer: env.optional("JWT_ISSUER").map(str::to_owned),
-            audience: env.optional("JWT_AUDIENCE").map(str::to_owned),
+            issuer: env.optional("JWT_ISSUER")?.map(str::to_owned),
+            audience: env.optional("JWT_AUDIENCE")?.map(str::to_owned),
         };
         if let Some(pem) = &settings.public_key {
             crate::auth::keys::public_key(pem).map_err(|_| {
@@ -42,7 +42,7 @@ impl AuthSettings {
 
 fn jwks_url(env: &Env) -> Result<Option<Url>, EnvError> {
     let wrong = || EnvError::wants("JWT_JWKS_URL", "an http:// or https:// URL");
-    let Some(raw) = env.optional("JWT_JWKS_URL") else { return Ok(None) };
+    let Some(raw) = env.optional("JWT_JWKS_URL")? else { return Ok(None) };
     let url = Url::parse(raw).map_err(|_| wrong())?;
     ["http", "https"].contains(&url.scheme()).then_some(Some(url)).ok_or_else(wrong)
 }

@@ -58,9 +58,12 @@ async fn what_does_not_have_its_form_is_refused() {
         json!({ "maxParticipants": 0 }),
         json!({ "title": 5 }),
         json!([]),
+        json!({ "maxParticipant": 3 }),
     ] {
         edge.post("/video-calls", "ann", body).await.is_problem(400, "invalid-request");
     }
+    let unknown = edge.post("/video-calls", "ann", json!({ "colour": "red" })).await;
+    assert!(unknown.body["detail"].as_str().unwrap().contains("colour"), "{unknown:?}");
     edge.get("/video-calls/a%20b", "ann").await.is_problem(400, "invalid-request");
     let bad = json!({ "record": { "format": "webm", "videoCodec": "h264" } });
     edge.post("/video-calls", "ann", bad).await.is_problem(422, "invalid-options");
@@ -133,6 +136,16 @@ async fn both_base_paths_answer() {
     edge.get(&format!("/api/video-calls/{id}"), "ann").await.is(200);
     edge.get("/api/video-calls?limit=1", "ann").await.is(200);
     edge.post("/api/video-calls", "ann", json!({})).await.is(201);
+    edge.get("/video-calls/?limit=1", "ann").await.is(200);
+    edge.get(&format!("/video-calls/{id}/"), "ann").await.is(200);
+    edge.post("/video-calls/", "ann", json!({})).await.is(201);
+}
+
+#[tokio::test]
+async fn a_call_needs_no_body() {
+    let edge = edge().await;
+    let call = edge.post("/video-calls", "ann", Value::Null).await.is(201);
+    assert_eq!((&call.data()["hostId"], &call.data()["title"]), (&json!("ann"), &Value::Null));
 }
 
 #[tokio::test]
@@ -147,6 +160,9 @@ async fn grants_narrow_a_token_to_one_call_and_to_what_may_be_done_there() {
     edge.with_token("POST", &start(&other), &for_one).await.is_problem(403, "not-granted");
     let listed = edge.with_token("GET", "/video-calls", &for_one).await.is(200);
     assert_eq!(listed.data().as_array().unwrap().len(), 1);
+    // The other is newer and would fill the page.
+    let paged = edge.with_token("GET", "/video-calls?limit=1", &for_one).await.is(200);
+    assert_eq!((&paged.data()[0]["id"], &paged.body["nextCursor"]), (&json!(one), &Value::Null));
     let publisher = narrowed(json!({ "call": one, "publish": true }));
     edge.with_token("POST", &start(&one), &publisher).await.is_problem(403, "not-granted");
     edge.with_token("DELETE", &format!("/video-calls/{one}"), &publisher)

@@ -1,8 +1,11 @@
 //! What all routes have in common: ids of requests, problems, CORS, rates, health, documents, the page, the end.
 
+use std::time::Duration;
+
+use edge::settings::Patience;
 use serde_json::{Value, json};
 
-use crate::support::{answer, edge, edge_over, edge_with, token};
+use crate::support::{answer, database, edge, edge_over, edge_that_waits, edge_with, token};
 
 #[tokio::test]
 async fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
@@ -115,6 +118,48 @@ async fn a_database_that_is_away_is_told_without_a_word_of_sql() {
 }
 
 #[tokio::test]
+async fn a_request_that_takes_too_long_is_ended() {
+    let patience = Patience { control: Duration::from_millis(200), ..Patience::default() };
+    let edge = edge_that_waits(&database().await, &[], patience).await;
+    let id = edge.call().await;
+    let mut tx = edge.db.begin().await.unwrap();
+    sqlx::query("select from call where id = $1 for update").bind(&id).execute(&mut *tx).await.unwrap();
+    let path = format!("/video-calls/{id}");
+    edge.send("PUT", &path, "ann", json!({ "title": "late" })).await.is_problem(504, "timeout");
+    tx.rollback().await.unwrap();
+    edge.get(&path, "ann").await.is(200);
+}
+
+#[tokio::test]
+async fn a_probe_that_runs_when_the_process_is_asked_to_end_is_told_so() {
+    let line = crate::support::line().await;
+    let edge = edge_over(&line.url, &[]).await;
+    line.hold();
+    let probe = tokio::spawn(answer(edge.request("GET", "/readyz")));
+    let in_flight = async || {
+        let metrics = answer(edge.request("GET", "/metrics")).await.is(200);
+        let text = String::from_utf8(metrics.bytes).unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("callreel_http_requests_in_flight "));
+        count.unwrap().parse::<u32>().unwrap()
+    };
+    // The probe and this question; the probe waits for the database for two seconds.
+    while in_flight().await < 2 {}
+    edge.tasks.stop.cancel();
+    probe.await.unwrap().is_problem(503, "draining");
+}
+
+#[tokio::test]
+async fn the_paths_own_words_are_no_ids() {
+    let edge = edge().await;
+    for id in ["stats", "ws", "ice-servers", "chunks", "recording", ".", ".."] {
+        let refused = edge.post("/video-calls", "ann", json!({ "id": id })).await;
+        refused.is_problem(400, "invalid-request");
+        assert!(refused.body["detail"].as_str().unwrap().contains("reserved"), "{refused:?}");
+    }
+    edge.post("/video-calls", "ann", json!({ "id": "status" })).await.is(201);
+}
+
+#[tokio::test]
 async fn an_edge_registers_itself() {
     let edge = edge().await;
     let url: String = sqlx::query_scalar("select url from edge").fetch_one(&edge.db).await.unwrap();
@@ -165,6 +210,18 @@ async fn the_openapi_document_tells_every_route_and_code() {
     assert_eq!(start["security"], json!([{ "bearer": [] }]));
     let problem = &start["responses"]["422"]["content"]["application/problem+json"]["schema"]["$ref"];
     assert_eq!(*problem, json!("#/components/schemas/Problem"));
+    for (path, method, statuses) in [
+        ("/video-calls", "post", &["413", "415", "429", "503", "504"][..]),
+        ("/video-calls", "get", &["504"]),
+        ("/video-calls/{callId}", "put", &["413", "415", "504"]),
+        ("/video-calls/{callId}/recording/start", "post", &["413", "415", "504", "507"]),
+        ("/dev/token", "post", &["413", "415", "504"]),
+    ] {
+        for status in statuses {
+            let told = &document["paths"][path][method]["responses"][status];
+            assert!(told["content"]["application/problem+json"].is_object(), "{method} {path} {status}");
+        }
+    }
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
 }
 

@@ -80,6 +80,11 @@ async fn a_part_is_served_and_resumed_only_of_the_same_file() {
     let beyond = fetch(&edge, &path, &[("range", "bytes=99-")]).await;
     beyond.is_problem(416, "range-not-satisfiable");
     assert_eq!(beyond.header("content-range"), "bytes */16");
+    let longer = fetch(&edge, &path, &[("range", "bytes=-99")]).await.is(206);
+    assert_eq!((longer.bytes.as_slice(), longer.header("content-range")), (MOVIE, "bytes 0-15/16"));
+    for ignored in ["items=0-5", "bytes=5-2", "bytes=a-b", "bytes=0-0,10-12"] {
+        assert_eq!(fetch(&edge, &path, &[("range", ignored)]).await.is(200).bytes, MOVIE, "{ignored}");
+    }
     fetch(&edge, &path, &[("if-match", "\"other\"")]).await.is_problem(412, "precondition-failed");
     let head = answer(edge.request("HEAD", &path).bearer_auth(token("bob"))).await.is(200);
     assert_eq!(head.header("content-length"), "16");

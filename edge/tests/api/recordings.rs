@@ -37,6 +37,10 @@ async fn a_recording_is_started_seen_and_stopped() {
     edge.post(&format!("{base}/start"), "ann", Value::Null).await.is_problem(409, "recording-already-live");
     let stopped = edge.post(&format!("{base}/stop"), "ann", Value::Null).await.is(202);
     assert_eq!(stopped.data()["recordingId"], id);
+    let seen = edge.get(&format!("{base}/{id}"), "bob").await.is(200);
+    for (time, told) in [("startedAt", started), ("stoppedAt", stopped.data())] {
+        assert_eq!(seen.data()[time], told[time], "{time}");
+    }
     edge.post(&format!("{base}/stop"), "ann", Value::Null).await.is_problem(409, "recording-not-live");
     for kind in ["call.started", "recording.started", "recording.stopping"] {
         assert_eq!(edge.events(kind).await, 1, "{kind}");
@@ -122,6 +126,18 @@ async fn jobs_are_for_operators() {
 }
 
 #[tokio::test]
+async fn the_last_page_of_jobs_has_no_cursor_also_when_it_is_full() {
+    let edge = edge().await;
+    let insert = "insert into apalis.jobs (id, job_type, job, max_attempts)
+        select apalis.generate_ulid(), 'sweep', convert_to('{}', 'UTF8'), 1 from generate_series(1, 4)";
+    sqlx::query(insert).execute(&edge.db).await.unwrap();
+    let first = edge.get("/admin/jobs?limit=2", "root").await.is(200);
+    let cursor = first.body["nextCursor"].as_str().unwrap();
+    let last = edge.get(&format!("/admin/jobs?limit=2&cursor={cursor}"), "root").await.is(200);
+    assert_eq!((last.data().as_array().unwrap().len(), &last.body["nextCursor"]), (2, &Value::Null));
+}
+
+#[tokio::test]
 async fn a_dead_job_is_requeued_and_a_running_one_is_not() {
     let edge = edge().await;
     let call = edge.call().await;
@@ -133,7 +149,16 @@ async fn a_dead_job_is_requeued_and_a_running_one_is_not() {
     let job = format!("/admin/jobs/{}", jobs.data()[0]["id"].as_str().unwrap());
     let set = |sql: &'static str| sqlx::query(sql).execute(&edge.db);
     set("update apalis.jobs set status = 'Killed', attempts = max_attempts").await.unwrap();
-    assert_eq!(edge.get(&job, "root").await.is(200).data()["state"], "dead");
+    set("insert into job_attempts (job_id, attempt, worker, started_at, ended_at, outcome, error)
+        select id, n, 'w', now(), now(), 'failed', 'reason ' || n from apalis.jobs, generate_series(1, 2) as n")
+    .await
+    .unwrap();
+    let dead = edge.get(&job, "root").await.is(200);
+    assert_eq!(dead.data()["state"], "dead");
+    let attempts = dead.data()["attempts"].as_array().unwrap();
+    let told: Vec<_> = attempts.iter().map(|one| (&one["attempt"], &one["outcome"], &one["error"])).collect();
+    let failed = json!("failed");
+    assert_eq!(told, [(&json!(1), &failed, &json!("reason 1")), (&json!(2), &failed, &json!("reason 2"))]);
     let requeued = edge.post(&format!("{job}/requeue"), "root", Value::Null).await.is(200);
     assert_eq!((&requeued.data()["state"], &requeued.data()["attemptCount"]), (&json!("pending"), &json!(0)));
     set("insert into apalis.workers (id, worker_type, storage_name, layers, last_seen)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use edge::settings::Patience;
 use edge::{Edge, Settings};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -11,6 +12,9 @@ use shared::clock::{Clock, SystemClock};
 use shared::env::Env;
 use shared::lifecycle::Tasks;
 use sqlx::{Connection, PgConnection, PgPool};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 
 pub(crate) const SECRET: &str = "a secret of tests that is long enough";
 
@@ -74,6 +78,14 @@ pub(crate) async fn edge_with(extra: &[(&str, &str)]) -> TestEdge {
 }
 
 pub(crate) async fn edge_over(database_url: &str, extra: &[(&str, &str)]) -> TestEdge {
+    edge_that_waits(database_url, extra, Patience::default()).await
+}
+
+pub(crate) async fn edge_that_waits(
+    database_url: &str,
+    extra: &[(&str, &str)],
+    patience: Patience,
+) -> TestEdge {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let base = [
@@ -88,7 +100,7 @@ pub(crate) async fn edge_over(database_url: &str, extra: &[(&str, &str)]) -> Tes
     ];
     let mut pairs = std::collections::BTreeMap::from(base);
     pairs.extend(extra.iter().map(|(name, value)| (*name, (*value).to_owned())));
-    let settings = Settings::from_env(&Env::from_pairs(pairs)).unwrap();
+    let settings = Settings { patience, ..Settings::from_env(&Env::from_pairs(pairs)).unwrap() };
     let tasks = Tasks::default();
     let edge = Edge::bind(settings, Arc::new(SystemClock), tasks.clone()).await.unwrap();
     let base = format!("http://127.0.0.1:{}", edge.address().port());
@@ -171,16 +183,31 @@ pub(crate) fn signed(claims: &Value) -> String {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
-/// A way to a database that a test can cut.
+/// A way to a database that a test can cut or hold.
 pub(crate) struct Line {
     pub(crate) url: String,
     cut: tokio_util::sync::CancellationToken,
+    held: watch::Sender<bool>,
 }
 
 impl Line {
     /// Cuts what is connected, and refuses what comes.
     pub(crate) fn cut(&self) {
         self.cut.cancel();
+    }
+
+    /// Keeps back from now on what is asked.
+    pub(crate) fn hold(&self) {
+        self.held.send_replace(true);
+    }
+}
+
+async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) {
+    let mut part = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = from.read(&mut part).await {
+        if held.wait_for(|held| !held).await.is_err() || to.write_all(&part[..length]).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -192,15 +219,18 @@ pub(crate) async fn line() -> Line {
     url.set_host(Some("127.0.0.1")).unwrap();
     url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
     let cut = tokio_util::sync::CancellationToken::new();
+    let (held, holding) = watch::channel(false);
     tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
         let mut open = tokio::task::JoinSet::new();
         loop {
-            let (mut near, _) = listener.accept().await.unwrap();
-            let mut far = tokio::net::TcpStream::connect(&server).await.unwrap();
-            open.spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+            let (near, _) = listener.accept().await.unwrap();
+            let (asked, answers) = near.into_split();
+            let (answered, asks) = tokio::net::TcpStream::connect(&server).await.unwrap().into_split();
+            open.spawn(pass_on(asked, asks, holding.clone()));
+            open.spawn(pass_on(answered, answers, holding.clone()));
         }
     }));
-    Line { url: url.to_string(), cut }
+    Line { url: url.to_string(), cut, held }
 }
 
 /// A database of its own with everything migrated.

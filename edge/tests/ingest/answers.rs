@@ -67,6 +67,9 @@ async fn what_is_malformed_is_refused_with_its_code() {
     recording.post_with("bob", &json!({ "sequence": -1 })).await.is_problem(400, "invalid-sequence");
     recording.post_with("bob", &json!({ "sequence": 1.5 })).await.is_problem(400, "invalid-sequence");
     recording.post_with("bob", &json!({ "type": "smell" })).await.is_problem(400, "invalid-request");
+    recording.post_with("bob", &json!({ "timestamp": "now" })).await.is_problem(400, "invalid-request");
+    recording.post_with("bob", &json!({ "timestamp": 1e300 })).await.is_problem(400, "invalid-request");
+    recording.post_with("bob", &json!({ "timestamp": 1_700_000_000_000.25, "sequence": 9 })).await.is(201);
     recording
         .post_with("bob", &json!({ "mimeType": "text/html" }))
         .await
@@ -140,11 +143,21 @@ async fn what_is_too_large_is_refused() {
 async fn a_full_disk_refuses_chunks_and_the_client_keeps_them() {
     let edge = edge().await;
     let recording = edge.recording().await;
+    let large = vec![7; 3 << 20];
+    let held = recording.put("bob", 1, b"held").await.is(201);
+    recording.put("bob", 2, &large).await.is(201);
     let (call, id) = (recording.call.clone(), recording.id.clone());
     let edge = edge.restart(&[("DISK_RESERVE", "1000TiB")]).await;
     let recording = edge.again(&call, &id);
     recording.put("bob", 0, b"x").await.is_problem(507, "disk-full");
     recording.post("bob", 0, b"x").await.is_problem(507, "disk-full");
+    assert_eq!(recording.put("bob", 1, b"held").await.is(200).body, held.body, "its client may let go of it");
+    assert_eq!(recording.post("bob", 1, b"held").await.is(200).body, held.body);
+    recording.put("bob", 2, &large).await.is(200);
+    recording.post("bob", 2, &large).await.is(200);
+    recording.put("bob", 1, b"other").await.is_problem(409, "chunk-conflict");
+    recording.post("bob", 1, b"other").await.is_problem(409, "chunk-conflict");
+    recording.complete("bob", 2).await.is(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +193,7 @@ async fn the_status_tells_what_is_held_and_missing() {
         recording.put("bob", sequence, b"abc").await.is(201);
     }
     assert_eq!(recording.status("root").await.is(200).body["data"]["tracks"][0]["complete"], true);
-    recording.status("eve").await.is_problem(403, "forbidden");
+    recording.status("eve").await.is_problem(404, "no-such-recording");
     recording.stop().await;
     recording.becomes("processing").await;
     let sealed = recording.status("bob").await.is(200);

@@ -1,8 +1,11 @@
 //! Clients that wait, stall, or go away.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
-use crate::support::{connect, edge, edge_with, read_answer, request, token, when_in};
+use edge::settings::Patience;
+
+use crate::support::{connect, edge, edge_that_waits, edge_with, read_answer, request, token, when_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_asks_first_never_sends_what_is_refused() {
@@ -31,6 +34,46 @@ async fn an_early_answer_reaches_a_client_that_goes_on_sending() {
     let body = vec![0; 8 << 20];
     recording.put("bob", 0, &body).await.is_problem(413, "body-too-large");
     edge.send("PUT", &recording.path("bob", 0), "nonsense", &[], body).await.is_problem(401, "invalid-token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stalls_or_trickles_is_ended() {
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(60));
+    let stalls = Patience { pause: short, ..Patience::default() };
+    let trickles = Patience { pause: long, body: short, ..Patience::default() };
+    for patience in [stalls, trickles] {
+        let edge = edge_that_waits(patience).await;
+        let recording = edge.recording().await;
+        for (method, path) in
+            [("PUT", recording.path("bob", 0)), ("POST", "/video-calls/chunks/upload".to_owned())]
+        {
+            let mut stream = connect(edge.port);
+            let head = request(method, &path, &token("bob"), &[("content-type", "video/webm")], Some(100));
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(b"{ and no more").unwrap();
+            read_answer(&mut stream).is_problem(408, "request-timeout");
+        }
+        recording.put("bob", 0, b"whole").await.is(201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_uploads_too_often_is_told_to_wait_and_others_are_not() {
+    let edge = edge_with(&[("RATE_LIMIT_CHUNKS_PER_SECOND", "1")]).await;
+    let recording = edge.recording().await;
+    let mut refused = None;
+    // Half a minute's chunks may come at once; one more is given back with each second that this takes.
+    for sequence in 0..1_000 {
+        let answer = recording.put("bob", sequence, b"x").await;
+        if answer.status != 201 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    refused.is_problem(429, "rate-limited");
+    assert!(refused.head.to_ascii_lowercase().contains("retry-after: 1"), "{refused:?}");
+    recording.put("ann", 0, b"x").await.is(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]

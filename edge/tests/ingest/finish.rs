@@ -42,6 +42,22 @@ async fn complete_tracks_end_the_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_beyond_the_declared_last_is_taken_and_becomes_the_last() {
+    let edge = edge().await;
+    let recording = edge.recording().await;
+    recording.put("bob", 0, b"first").await.is(201);
+    recording.complete("bob", 0).await.is(200);
+    recording.put("bob", 2, b"third").await.is(201);
+    let status = recording.status("bob").await.is(200).body["data"]["tracks"][0].clone();
+    assert_eq!((&status["lastSequence"], &status["complete"]), (&2.into(), &false.into()));
+    recording.put("bob", 1, b"second").await.is(201);
+    let status = recording.status("bob").await.is(200).body["data"]["tracks"][0].clone();
+    assert_eq!((&status["lastSequence"], &status["complete"]), (&2.into(), &true.into()));
+    recording.stop().await;
+    recording.becomes("processing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_ends_the_wait_for_an_incomplete_track() {
     let edge = edge_with(&[("RECORDING_FINISH_TIMEOUT", "1s")]).await;
     let recording = edge.recording().await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use edge::settings::Patience;
 use edge::{Edge, Settings};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -79,6 +80,21 @@ pub(crate) async fn start(
     folder: Arc<tempfile::TempDir>,
     extra: &[(&str, &str)],
 ) -> TestEdge {
+    start_that_waits(database_url, folder, extra, Patience::default()).await
+}
+
+/// An edge with less patience for slow clients.
+pub(crate) async fn edge_that_waits(patience: Patience) -> TestEdge {
+    let url = database(&server()).await;
+    start_that_waits(url, Arc::new(tempfile::tempdir().unwrap()), &[], patience).await
+}
+
+async fn start_that_waits(
+    database_url: String,
+    folder: Arc<tempfile::TempDir>,
+    extra: &[(&str, &str)],
+    patience: Patience,
+) -> TestEdge {
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let base = [
         ("PORT", "0".to_owned()),
@@ -94,6 +110,7 @@ pub(crate) async fn start(
     ];
     let extra = extra.iter().map(|(name, value)| (*name, (*value).to_owned()));
     let settings = Settings::from_env(&Env::from_pairs(base.into_iter().chain(extra))).unwrap();
+    let settings = Settings { patience, ..settings };
     let tasks = Tasks::default();
     let edge = Edge::bind(settings, Arc::new(SystemClock), tasks.clone()).await.unwrap();
     let port = edge.address().port();

@@ -28,6 +28,7 @@ export function callView(app, callId, signal) {
       known.call = await app.api.call(callId);
       setText(title, known.call.title || "Untitled call");
       document.title = `${title.textContent} · Callreel`;
+      if (head.parentNode !== page) fill(page, ...parts);
     }
     known.recordings = await app.api.recordings(callId);
     setText(error, "");
@@ -35,14 +36,26 @@ export function callView(app, callId, signal) {
     stage.update();
     return pauseFor(known.recordings);
   };
-  const failed = (/** @type {unknown} */ cause) => setText(error, cause instanceof ApiError ? cause.detail : "The call could not be read.");
+  const failed = (/** @type {unknown} */ cause) => {
+    const unknown = cause instanceof ApiError && cause.status === 404;
+    if (unknown && known.call === undefined) fill(page, nowhere());
+    else setText(error, cause instanceof ApiError ? cause.detail : "The call could not be read.");
+  };
   const askNow = poll(ask, failed, signal);
   let before = app.studio.state;
   app.studio.addEventListener("change", () => (before !== (before = app.studio.state) ? askNow() : undefined), { signal });
 
   const head = h("div", { class: "head" }, h("div", {}, crumb("#/", "Calls"), title), copyLink());
   const recordings = h("section", { "aria-labelledby": "recordings-title" }, h("h2", { id: "recordings-title", text: "Recordings" }), list.element);
-  return { title: "Call", element: h("div", { class: "page" }, head, error, stage.element, recordings) };
+  const parts = [head, error, stage.element, recordings];
+  const page = h("div", { class: "page" }, ...parts);
+  return { title: "Call", element: page };
+}
+
+/** Instead of everything: a call that does not exist has no camera and no recordings. */
+function nowhere() {
+  const words = h("p", { class: "muted", text: "It does not exist, or you are not invited to it." });
+  return h("div", { class: "stack" }, crumb("#/", "Calls"), h("div", { class: "card empty", role: "alert", "data-testid": "no-call" }, icon("reel"), h("h1", { text: "There is no such call" }), words));
 }
 
 /** @param {string} href @param {string} text */

@@ -48,7 +48,7 @@ function spans(recording) {
 async function thumbnail(api, recording, video, n, count) {
   // Pictures are spread from the first frame to the last, as the worker takes them.
   const atMs = ((recording.duration ?? 0) * n) / Math.max(1, count - 1);
-  const img = h("img", { src: await api.thumbnailUrl(recording.callId, recording.id, n), alt: "", width: 320, height: 180, "data-testid": "thumbnail" });
+  const img = h("img", { src: await api.thumbnailUrl(recording.callId, recording.id, n), alt: `The recording at ${clock(atMs)}`, width: 320, height: 180, "data-testid": "thumbnail" });
   const onclick = () => {
     video.currentTime = atMs / 1000;
     video.focus();

@@ -60,10 +60,10 @@ async function recordingRow(api, callId, recording) {
  * @param {string} callId
  * @param {Recording} recording
  */
-async function picture(api, callId, { id, status, thumbnails }) {
+async function picture(api, callId, { id, status, startedAt, thumbnails }) {
   const frame = h("span", { class: "thumb" });
   if (status !== "completed" || thumbnails?.length === 0) return (frame.append(icon("camera")), frame);
-  const img = h("img", { src: await api.thumbnailUrl(callId, id, 1), alt: "", width: 160, height: 90, loading: "lazy" });
+  const img = h("img", { src: await api.thumbnailUrl(callId, id, 1), alt: `Picture from the recording of ${when(startedAt)}`, width: 160, height: 90, loading: "lazy" });
   img.addEventListener("error", () => fill(frame, icon("camera")));
   frame.append(img);
   return frame;

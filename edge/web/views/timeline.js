@@ -29,8 +29,8 @@ const LAST_MARK = 0.95;
  */
 export function timelineView(recording, video) {
   const tracks = placed(recording);
-  if (tracks.length === 0) return null;
-  const totalMs = Math.max(1, recording.duration ?? 0, ...tracks.map(({ fromMs, track }) => fromMs + (track.duration ?? 0)));
+  const totalMs = Math.max(recording.duration ?? 0, ...tracks.map(({ fromMs, track }) => (track.duration ? fromMs + track.duration : 0)));
+  if (tracks.length === 0 || totalMs <= 0) return null; // failed before anything was placed, or not processed yet
   const lanes = tracks.map((place) => lane(place, totalMs));
   const lines = h("div", { class: "lanes" }, scale(totalMs), ...lanes);
   if (video !== undefined) lines.append(playhead(video, totalMs));

@@ -95,7 +95,7 @@ pub struct TrackStatus {
     pub chunks: u64,
     /// Bytes of media held.
     pub bytes: u64,
-    /// The last sequence, when the client declared it.
+    /// The last sequence, when the client declared it; the highest held when that is beyond what was declared.
     pub last_sequence: Option<u64>,
     /// Whether the last is declared and nothing up to it is missing.
     pub complete: bool,
@@ -243,15 +243,40 @@ impl TrackLog {
         Ok(self.status())
     }
 
+    /// Whether a chunk is held under the sequence.
+    #[must_use]
+    pub fn holds(&self, sequence: u64) -> bool {
+        checked_sequence(sequence).is_ok_and(|sequence| self.0.state().held.ranges.contains(sequence))
+    }
+
+    /// Compares a chunk with what is held under its sequence, and stores nothing. `None`: nothing is held.
+    ///
+    /// # Errors
+    /// [`AppendError::Conflict`] when other bytes are held.
+    pub async fn compare_chunk(
+        &self,
+        sequence: u64,
+        size: u64,
+        sha256: [u8; 32],
+    ) -> Result<Option<Appended>, AppendError> {
+        let number = checked_sequence(sequence)?;
+        if !self.holds(sequence) {
+            return Ok(None);
+        }
+        self.compare(number, size, sha256).await.map(Some)
+    }
+
     /// What is held.
     #[must_use]
     pub fn status(&self) -> TrackStatus {
         let held = self.0.state().held.clone();
-        let last_sequence = held.last_sequence.map(u64::from);
+        let received = held.ranges.pairs();
+        let highest = received.last().map_or(0, |(_, last)| *last);
+        let last_sequence = held.last_sequence.map(|last| u64::from(last).max(highest));
         let missing = held.ranges.missing(last_sequence);
         TrackStatus {
             complete: last_sequence.is_some() && missing.is_empty(),
-            received: held.ranges.pairs(),
+            received,
             missing,
             chunks: held.ranges.count(),
             bytes: held.bytes,

@@ -112,7 +112,7 @@ pub async fn lock(tx: &mut PgConnection, id: &CallId) -> sqlx::Result<Option<Cal
     Ok(select_call!("where id = $1 for update", id.as_str()).fetch_optional(tx).await?.map(Into::into))
 }
 
-/// The calls that a user hosts or takes part in, newest first.
+/// The calls that a user hosts or takes part in, newest first; with `only`, that one alone.
 ///
 /// # Errors
 /// Those of the database.
@@ -120,6 +120,7 @@ pub async fn of_user(
     db: impl PgExecutor<'_>,
     user: &UserId,
     state: Option<CallState>,
+    only: Option<&CallId>,
     after: Option<&After>,
     limit: i64,
 ) -> sqlx::Result<Vec<Call>> {
@@ -127,12 +128,14 @@ pub async fn of_user(
         "where (host_id = $1 or exists (select from participant p where p.call_id = c.id and p.user_id = $1))
            and ($2::text is null or state = $2)
            and ($3::timestamptz is null or (created_at, id) < ($3, $4))
+           and ($6::text is null or id = $6)
          order by created_at desc, id desc limit $5",
         user.as_str(),
         state as Option<CallState>,
         after.map(|after| after.at),
         after.map(|after| after.id.as_str()),
         limit,
+        only.map(CallId::as_str),
     );
     Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
 }

@@ -10,8 +10,8 @@ use sqlx::{PgConnection, PgExecutor};
 
 use crate::jobs::JobId;
 
-/// Jobs on one page at most.
-pub const LIST_MAX: u32 = 200;
+/// Jobs on one page at most, and the one that tells that there is a next page.
+pub const LIST_MAX: u32 = 201;
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

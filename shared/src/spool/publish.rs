@@ -49,7 +49,8 @@ pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
     let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_dir(above)?;
     match fs::create_dir(dir) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(at(dir)(error)),
+        // Somebody else may have made it at the same moment; a file in its place is no folder.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !dir.is_dir() => Err(at(dir)(error)),
         _ => sync_dir(above),
     }
 }

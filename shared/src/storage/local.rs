@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use nix::unistd::{AccessFlags, access};
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -35,6 +36,7 @@ impl LocalStorage {
     /// When it cannot be made.
     pub fn open(root: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(root)?;
+        access(root, AccessFlags::W_OK | AccessFlags::X_OK)?;
         Ok(Self { root: std::path::absolute(root)? })
     }
 

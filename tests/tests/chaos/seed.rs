@@ -11,6 +11,7 @@ impl Seed {
     pub(crate) fn announced() -> Self {
         let given = Env::from_process()
             .optional("CHAOS_SEED")
+            .expect("CHAOS_SEED is a number")
             .map(|seed| seed.parse().expect("CHAOS_SEED is a number"));
         let seed = given.unwrap_or_else(|| u64::from(std::process::id()) << 20 | u64::from(nanos()));
         eprintln!("CHAOS_SEED={seed}");

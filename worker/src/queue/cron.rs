@@ -80,7 +80,7 @@ pub(super) struct PurgeJobs {
 }
 
 impl Job for PurgeJobs {
-    const QUEUE: &'static str = "purge-jobs";
+    const QUEUE: &'static str = super::PURGE_QUEUE;
     const MAX_ATTEMPTS: u32 = 3;
 }
 

@@ -13,12 +13,14 @@ use crate::settings::MAX_PARTICIPANTS_LIMIT;
 
 /// The longest title in characters: a line on a screen.
 const TITLE_MAX_CHARS: usize = 200;
+/// Ids that no call may have: the words beside which calls stand in paths, and the segments that clients take out of paths.
+const RESERVED_IDS: [&str; 7] = ["stats", "ws", "ice-servers", "chunks", "recording", ".", ".."];
 /// The most bytes of a call's `metadata`, as JSON; the same as of a recording's.
 const METADATA_MAX_BYTES: usize = 16 * 1024;
 
 /// A call to create.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateCall {
     /// The call's id; absent: one is made.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_.:@-]{1,128}$")]
@@ -41,7 +43,7 @@ pub(super) struct CreateCall {
 
 /// What to change of a call; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ChangeCall {
     /// A name for people, 200 characters at most.
     title: Option<String>,
@@ -57,6 +59,10 @@ pub(super) struct ChangeCall {
 
 impl CreateCall {
     pub(super) fn parse(self, host: &Caller, default_max: u32) -> Result<NewCall, ApiError> {
+        if self.id.as_ref().is_some_and(|id| RESERVED_IDS.contains(&id.as_str())) {
+            let words = RESERVED_IDS.join(" ");
+            return Err(ApiError::invalid(format!("these ids are reserved: {words}")));
+        }
         let metadata = self.metadata.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         check(self.title.as_deref(), self.max_participants, Some(&metadata), Some(&self.participants))?;
         let record = self.record.filter(|record| !record.is_null());

@@ -17,11 +17,8 @@ use futures::StreamExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::problem::Problem;
+use crate::settings::Patience;
 
-/// The longest pause within a body: a mobile network that hands over is silent for less.
-const IDLE: Duration = Duration::from_secs(30);
-/// The longest that a body may take in all: 10 MiB pass in it at 140 kbit/s.
-const WHOLE: Duration = Duration::from_secs(600);
 /// The most of a let-go body that is read: what a client has under way in its own and our buffers is less.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// The longest that a let-go body is read.
@@ -30,17 +27,19 @@ const LINGER: Duration = Duration::from_secs(5);
 /// A body that is being read.
 pub(super) struct Arriving {
     stream: BodyDataStream,
+    pause: Duration,
     deadline: Instant,
 }
 
 impl Arriving {
-    pub(super) fn new(body: Body) -> Self {
-        Self { stream: body.into_data_stream(), deadline: Instant::now() + WHOLE }
+    pub(super) fn new(body: Body, patience: Patience) -> Self {
+        let deadline = Instant::now() + patience.body;
+        Self { stream: body.into_data_stream(), pause: patience.pause, deadline }
     }
 
     /// The next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        let next = timeout_at(self.deadline.min(Instant::now() + IDLE), self.stream.next());
+        let next = timeout_at(self.deadline.min(Instant::now() + self.pause), self.stream.next());
         match next.await {
             Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
             Ok(None) => Ok(None),

@@ -6,12 +6,15 @@ use shared::capture::MAX_MIME_BYTES;
 use shared::chunk::checked_sequence;
 use shared::id::{RecordingId, UserId};
 use shared::track::TrackKind;
+use tracing::Span;
 
 use super::digest;
 use super::problem::Problem;
 
 /// The client's time of a chunk, milliseconds since 1970.
 const X_CHUNK_TIMESTAMP: HeaderName = HeaderName::from_static("x-chunk-timestamp");
+/// Where times in fractions end: beyond it they have no milliseconds (2^53).
+const MS_MAX: f64 = 9_007_199_254_740_992.0;
 /// What clients send that do not know what their bytes are.
 const UNKNOWN_MIME: &str = "application/octet-stream";
 
@@ -26,13 +29,15 @@ pub(super) struct Medium {
 impl Medium {
     /// From the texts of a path or a body.
     pub(super) fn parse(recording: &str, participant: &str, kind: &str) -> Result<Self, Problem> {
-        Ok(Self {
+        let medium = Self {
             participant: UserId::parse(participant).map_err(|error| Problem::Invalid(error.to_string()))?,
             kind: kind
                 .parse()
                 .map_err(|error: shared::track::UnknownKind| Problem::Invalid(error.to_string()))?,
             recording: RecordingId::parse(recording).map_err(|_| Problem::NoSuchRecording)?,
-        })
+        };
+        Span::current().record("recording.id", medium.recording.as_str());
+        Ok(medium)
     }
 }
 
@@ -65,6 +70,14 @@ impl Head {
             client_timestamp_ms: timestamp(headers)?,
         })
     }
+
+    /// Whether these are the bytes that the client has digested, if it has.
+    pub(super) fn verify(&self, sha256: &[u8; 32]) -> Result<(), Problem> {
+        match &self.sha256 {
+            Some(said) if said != sha256 => Err(Problem::DigestMismatch),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The length that the client announces; `None` for a chunked body.
@@ -96,8 +109,18 @@ fn is_token(byte: u8) -> bool {
 
 fn timestamp(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(raw) = headers.get(X_CHUNK_TIMESTAMP) else { return Ok(None) };
-    let ms = raw.to_str().ok().and_then(|raw| raw.trim().parse().ok());
-    ms.map(Some).ok_or_else(|| Problem::Invalid("x-chunk-timestamp is milliseconds since 1970".to_owned()))
+    let ms = raw.to_str().ok().and_then(|raw| raw.trim().parse::<serde_json::Number>().ok());
+    ms.as_ref()
+        .and_then(whole_ms)
+        .map(Some)
+        .ok_or_else(|| Problem::Invalid("x-chunk-timestamp is milliseconds since 1970".to_owned()))
+}
+
+/// Whole milliseconds: `performance.timeOrigin + performance.now()` has fractions.
+pub(super) fn whole_ms(number: &serde_json::Number) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "what is out of bounds was left out before")]
+    let truncated = |ms: f64| (ms.abs() < MS_MAX).then_some(ms as i64);
+    number.as_i64().or_else(|| number.as_f64().and_then(truncated))
 }
 
 #[cfg(test)]
@@ -130,5 +153,13 @@ mod tests {
         for bad in ["", "-1", "+1", "1.0", "0x1", "99999999999999999999", "1048576"] {
             assert!(sequence(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_time_in_fractions_is_cut_to_whole_milliseconds() {
+        let ms = |raw: &str| whole_ms(&raw.parse().unwrap());
+        assert_eq!(ms("1700000000000"), Some(1_700_000_000_000));
+        assert_eq!(ms("1700000000000.875"), Some(1_700_000_000_000));
+        assert_eq!((ms("-1.5"), ms("1e300"), ms("18446744073709551615")), (Some(-1), None, None));
     }
 }

@@ -17,14 +17,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use shared::capture::ReceivedBody;
 use shared::chunk::checked_sequence;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::body::Arriving;
+use super::head::{Medium, mime_type, whole_ms};
 use super::problem::Problem;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, NewChunk};
 
 /// The most bytes of a chunk's JSON beside the base64: ids, names of fields, white space.
 const FIELDS_MAX_BYTES: u64 = 16 * 1024;
@@ -57,7 +59,8 @@ pub(super) struct ChunkUpload<'a> {
     kind: Cow<'a, str>,
     /// The client's time, milliseconds since 1970.
     #[serde(default)]
-    timestamp: Option<i64>,
+    #[schema(value_type = Option<f64>)]
+    timestamp: Option<serde_json::Number>,
     /// Its place in the track, from 0.
     #[schema(value_type = u64)]
     sequence: serde_json::Number,
@@ -70,20 +73,37 @@ pub(super) struct ChunkUpload<'a> {
 /// What a chunk's JSON said beside the bytes.
 #[derive(Debug)]
 pub(super) struct Said {
-    pub(super) recording_id: String,
-    pub(super) participant_id: String,
-    pub(super) kind: String,
-    pub(super) timestamp: Option<i64>,
-    pub(super) mime_type: Option<String>,
+    recording_id: String,
+    participant_id: String,
+    kind: String,
+    timestamp: Option<serde_json::Number>,
+    mime_type: Option<String>,
     sequence: serde_json::Number,
 }
 
 impl Said {
-    pub(super) fn sequence(&self) -> Result<u64, Problem> {
+    /// The chunk, and whose it is.
+    pub(super) fn parts(&self) -> Result<(Medium, NewChunk), Problem> {
+        let medium = Medium::parse(&self.recording_id, &self.participant_id, &self.kind)?;
+        let chunk = NewChunk {
+            kind: medium.kind,
+            sequence: self.sequence()?,
+            mime: mime_type(self.mime_type.as_deref())?,
+            client_timestamp_ms: self.timestamp_ms()?,
+        };
+        Ok((medium, chunk))
+    }
+
+    fn sequence(&self) -> Result<u64, Problem> {
         let number = self.sequence.as_u64();
         let number = number.ok_or_else(|| Problem::Sequence("a sequence is a number from 0".to_owned()))?;
         checked_sequence(number).map_err(|error| Problem::Sequence(error.to_string()))?;
         Ok(number)
+    }
+
+    fn timestamp_ms(&self) -> Result<Option<i64>, Problem> {
+        let wrong = || Problem::Invalid("timestamp is milliseconds since 1970".to_owned());
+        self.timestamp.as_ref().map(|number| whole_ms(number).ok_or_else(wrong)).transpose()
     }
 }
 
@@ -138,15 +158,33 @@ fn unwritten(error: std::io::Error) -> Problem {
 
 /// Reads what a chunk's JSON says, and keeps its bytes for the capture.
 pub(super) async fn parse(ingest: &Ingest, body: Whole) -> Result<(Said, ReceivedBody), Problem> {
-    let _permit =
-        PARSING.acquire().await.context("the permits are never closed").map_err(Problem::Internal)?;
-    let parsed = tokio::task::spawn_blocking(move || decode(body)).await;
-    let (said, bytes) = parsed.map_err(|error| Problem::Internal(error.into()))??;
+    let _permit = turn().await?;
+    let (said, bytes) = aside(move || decode(body)).await?;
     let mut receiving = ingest.receive();
     for part in bytes.chunks(MEMORY_MAX_BYTES) {
         receiving.push(part).await?;
     }
     Ok((said, receiving.finish().await?))
+}
+
+/// Reads what a chunk's JSON says, and of its bytes only how many there are and their SHA-256.
+pub(super) async fn digest(body: Whole) -> Result<(Said, u64, [u8; 32]), Problem> {
+    let _permit = turn().await?;
+    aside(move || {
+        let (said, bytes) = decode(body)?;
+        Ok((said, bytes.len() as u64, Sha256::digest(&bytes).into()))
+    })
+    .await
+}
+
+async fn turn() -> Result<SemaphorePermit<'static>, Problem> {
+    PARSING.acquire().await.context("the permits are never closed").map_err(Problem::Internal)
+}
+
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Problem::Internal(error.into()))?
 }
 
 fn decode(body: Whole) -> Result<(Said, Vec<u8>), Problem> {
@@ -211,7 +249,7 @@ mod tests {
     #[test]
     fn a_sequence_in_json_is_a_whole_number() {
         let (said, _) = decoded("aGk=").unwrap();
-        assert_eq!((said.sequence().unwrap(), said.timestamp), (7, Some(5)));
+        assert_eq!((said.sequence().unwrap(), said.timestamp_ms().unwrap()), (7, Some(5)));
         for bad in ["-1", "1.5", "1048576"] {
             let said = Said { sequence: serde_json::from_str(bad).unwrap(), ..decoded("aGk=").unwrap().0 };
             assert!(said.sequence().is_err(), "{bad}");

@@ -9,6 +9,7 @@ use shared::call::Standing;
 use shared::db::{calls, recordings, tracks};
 use shared::id::{CallId, RecordingId, UserId};
 use shared::track::{Track, TrackKind, TrackSource};
+use tracing::Span;
 
 use crate::app::App;
 use crate::auth::{Caller, Right, Role};
@@ -75,7 +76,7 @@ impl From<&Track> for TrackUpload {
     params(("recordingId" = String, Path)),
     responses(
         (status = 200, body = Success<RecordingUpload>),
-        (status = 403, description = "`forbidden`, `not-granted`"),
+        (status = 403, description = "`not-granted`"),
         (status = 404, description = "`no-such-recording`"),
     )
 )]
@@ -85,6 +86,7 @@ pub(super) async fn recording_status(
     Path(recording): Path<String>,
 ) -> Result<Success<RecordingUpload>, ApiError> {
     let recording = RecordingId::parse(&recording).map_err(|_| ApiError::no_such_recording())?;
+    Span::current().record("recording.id", recording.as_str());
     let (call, known) = match app.ingest.live_standing(&recording, &caller.user) {
         Some((call, standing)) => (call, Some(standing)),
         None => (call_of(&app, &recording).await?, None),
@@ -105,6 +107,7 @@ async fn call_of(app: &App, recording: &RecordingId) -> Result<CallId, ApiError>
 
 /// Host, participants and operators may look.
 async fn view(app: &App, caller: &Caller, call: &CallId, known: Option<Standing>) -> Result<(), ApiError> {
+    Span::current().record("call.id", call.as_str());
     caller.may(Right::View, call)?;
     if caller.role == Role::Admin || matches!(known, Some(Standing::Host | Standing::Participant)) {
         return Ok(());
@@ -112,7 +115,8 @@ async fn view(app: &App, caller: &Caller, call: &CallId, known: Option<Standing>
     match calls::standing(&app.db, call, &caller.user).await? {
         Some(Standing::Host | Standing::Participant) => Ok(()),
         Some(Standing::Stranger) | None => {
-            Err(ApiError::forbidden("only the people of the call see its recordings"))
+            // As other reads: nobody learns of a recording by asking.
+            Err(ApiError::no_such_recording())
         }
     }
 }

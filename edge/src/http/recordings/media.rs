@@ -1,7 +1,7 @@
 //! The files of a recording: a redirect to storage that hands out addresses, or the bytes themselves, in parts if asked.
 //!
-//! Ranges, conditions and content types are tower-http's work; what it lacks is `If-Range`, by which a browser resumes a
-//! download only if the file is still the same.
+//! Parts, conditions and content types are tower-http's work; what it lacks is `If-Range`, by which a browser resumes a download
+//! only if the file is still the same, and which ranges are answered how: see `range`.
 
 use std::path::Path as FilePath;
 use std::time::Duration;
@@ -23,6 +23,8 @@ use crate::auth::Caller;
 use crate::error::{ApiError, Code};
 use crate::http::access;
 use crate::http::extract::{Query, RecordingPath};
+
+mod range;
 
 /// How long a storage's address is good for: to begin a download with, not to be passed on.
 const ADDRESS_VALID: Duration = Duration::from_secs(300);
@@ -191,7 +193,17 @@ async fn from_disk(
     one(path, headers, method).await
 }
 
-async fn one(path: &FilePath, headers: HeaderMap, method: axum::http::Method) -> Result<Response, ApiError> {
+async fn one(
+    path: &FilePath,
+    mut headers: HeaderMap,
+    method: axum::http::Method,
+) -> Result<Response, ApiError> {
+    if let Some(asked) = headers.remove(header::RANGE)
+        && let Ok(file) = tokio::fs::metadata(path).await
+        && let Some(part) = range::of(&asked, file.len())
+    {
+        headers.insert(header::RANGE, part);
+    }
     let mut request = Request::new(Body::empty());
     *request.method_mut() = method;
     *request.headers_mut() = headers;

@@ -17,6 +17,34 @@ async fn what_was_appended_out_of_order_is_read_in_order() {
 }
 
 #[tokio::test]
+async fn a_chunk_beyond_the_declared_last_becomes_the_last() {
+    let house = House::new();
+    let log = house.log().await;
+    put_all(&log, [0]).await;
+    assert!(log.complete(0).await.unwrap().complete);
+    put_all(&log, [2]).await;
+    let status = log.status();
+    assert_eq!((status.last_sequence, status.missing, status.complete), (Some(2), vec![(1, 1)], false));
+    put_all(&log, [1]).await;
+    assert!(log.status().complete);
+}
+
+#[tokio::test]
+async fn a_chunk_is_compared_without_being_stored() {
+    let house = House::new();
+    let log = house.log().await;
+    put_all(&log, [0]).await;
+    let compare = async |sequence, bytes: Vec<u8>| {
+        let body = ReceivedBody::from_bytes(bytes.into());
+        log.compare_chunk(sequence, body.len, body.sha256).await
+    };
+    assert_eq!(compare(0, media(0)).await.unwrap().unwrap().outcome, Outcome::Duplicate);
+    assert!(matches!(compare(0, media(9)).await, Err(AppendError::Conflict(0))));
+    assert!(compare(1, media(1)).await.unwrap().is_none());
+    assert_eq!(log.status().chunks, 1);
+}
+
+#[tokio::test]
 async fn the_same_bytes_are_a_duplicate_and_others_a_conflict_also_in_a_closed_segment() {
     let house = House::new();
     let log = house.log().await;
