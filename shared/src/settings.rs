@@ -1,6 +1,5 @@
 //! The settings that edge and worker have in common. Each process adds its own beside its `main`.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,11 +112,11 @@ impl MediaDefaults {
             format: env.parsed("RECORDING_FORMAT", Format::Webm, "webm, mp4 or mkv")?,
             video_codec: env.parsed("RECORDING_VIDEO_CODEC", VideoCodec::Copy, "vp8, vp9, h264 or copy")?,
             audio_codec: env.parsed("RECORDING_AUDIO_CODEC", AudioCodec::Copy, "opus, aac or copy")?,
-            video_bitrate: bitrate(env, "VIDEO_BITRATE", 2_000_000, &VIDEO_BITRATE)?,
-            audio_bitrate: bitrate(env, "AUDIO_BITRATE", 128_000, &AUDIO_BITRATE)?,
+            video_bitrate: env.within("VIDEO_BITRATE", 2_000_000, VIDEO_BITRATE)?,
+            audio_bitrate: env.within("AUDIO_BITRATE", 128_000, AUDIO_BITRATE)?,
         };
         // A format that nobody set gives way to a codec that somebody did.
-        if env.optional("RECORDING_FORMAT").is_some() {
+        if env.optional("RECORDING_FORMAT")?.is_some() {
             defaults.fit_together()?;
         }
         Ok(defaults)
@@ -133,12 +132,6 @@ impl MediaDefaults {
         };
         Err(EnvError::wants(codec, wants))
     }
-}
-
-fn bitrate(env: &Env, name: &str, default: u32, range: &RangeInclusive<u32>) -> Result<u32, EnvError> {
-    let what = format!("{} to {} bits per second", range.start(), range.end());
-    let rate = env.parsed(name, default, &what)?;
-    range.contains(&rate).then_some(rate).ok_or_else(|| EnvError::wants(name, &what))
 }
 
 #[cfg(test)]
@@ -164,8 +157,8 @@ mod tests {
                 vec![("RECORDING_FORMAT", "webm"), ("RECORDING_AUDIO_CODEC", "aac")],
                 "RECORDING_AUDIO_CODEC wants a codec that RECORDING_FORMAT holds",
             ),
-            (vec![("VIDEO_BITRATE", "0")], "VIDEO_BITRATE wants 50000 to 50000000 bits per second"),
-            (vec![("AUDIO_BITRATE", "1")], "AUDIO_BITRATE wants 6000 to 510000 bits per second"),
+            (vec![("VIDEO_BITRATE", "0")], "VIDEO_BITRATE wants a number from 50000 to 50000000"),
+            (vec![("AUDIO_BITRATE", "1")], "AUDIO_BITRATE wants a number from 6000 to 510000"),
         ] {
             assert_eq!(MediaDefaults::from_env(&Env::from_pairs(pairs)).unwrap_err().to_string(), line);
         }
