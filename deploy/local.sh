@@ -306,7 +306,8 @@ start_service() {
       pg_command "$PG_HOME" "$PG_PORT"
       spawn postgres "${PG_COMMAND[@]}"
       ;;
-    edge) spawn edge env PORT="$PORT" "$BIN/edge" ;;
+    # Any free port carries media: several copies may run on one machine.
+    edge) spawn edge env PORT="$PORT" WEBRTC_UDP_PORT="${WEBRTC_UDP_PORT:-0}" "$BIN/edge" ;;
     worker-*)
       mkdir -p -- "$SCRATCH_DIR/$name"
       spawn "$name" env -u PORT METRICS_PORT="$(metrics_port "$n")" SCRATCH_DIR="$SCRATCH_DIR/$name" "$BIN/worker" run

@@ -14,6 +14,8 @@ use crate::http::limits::Limits;
 use crate::http::links::Links;
 use crate::http::metrics::Metrics;
 use crate::ingest::Ingest;
+use crate::recordings::Starter;
+use crate::rooms::Rooms;
 use crate::settings::Settings;
 
 /// Everything that a handler may need.
@@ -29,6 +31,8 @@ pub struct App {
     pub auth: Auth,
     /// The capture.
     pub ingest: Ingest,
+    /// Who is in which call.
+    pub(crate) rooms: Rooms,
     /// Finished files.
     pub storage: SharedStorage,
     /// What is counted of requests, and everything that `/metrics` shows.
@@ -42,6 +46,16 @@ pub struct App {
 }
 
 impl App {
+    /// What starts recordings.
+    pub(crate) fn starter(&self) -> Starter {
+        Starter {
+            db: self.db.clone(),
+            clock: Arc::clone(&self.clock),
+            ingest: self.ingest.clone(),
+            max_duration: self.settings.ingest.max_duration,
+        }
+    }
+
     /// Runs a change to its end even if its caller goes away in the middle: between a commit and what must follow it
     /// there must be no point at which a dropped connection drops the rest.
     ///

@@ -36,6 +36,7 @@ mod page;
 mod problem;
 pub mod recordings;
 mod request_id;
+pub mod signal;
 pub mod success;
 
 pub use extract::Json;
@@ -59,6 +60,7 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
     let control = control.route_layer(from_fn_with_state(gate::control(app), gate::pass));
     let control = within_limits(control, app);
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
+    let signal = signal::router().route_layer(from_fn_with_state(gate::signal(app), gate::pass));
     let chunks = chunks::router().route_layer(from_fn_with_state(gate::chunks(app), gate::pass));
     // Outermost: what the gate refuses may have a body on its way, too.
     let chunks = chunks.layer(map_request(chunks::linger));
@@ -67,7 +69,7 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
         DevLogin::On => open.merge(within_limits(dev::router(), app)),
         DevLogin::Off => open,
     };
-    open.merge(control).merge(media).merge(chunks)
+    open.merge(control).merge(media).merge(signal).merge(chunks)
 }
 
 /// The paths under `/api/video-calls` are other names of those under `/video-calls`, and a slash at the end changes nothing: one

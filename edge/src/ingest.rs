@@ -9,6 +9,7 @@
 //! | `registry` | the live recordings in memory |
 //! | `admit` | who may upload to which recording |
 //! | `log` | the capture, as the ingest uses it |
+//! | `packets` | the way in for what the edge captures itself |
 //! | `coverage` | what is missing of a track |
 //! | `rows` | facts of live tracks on their way to the database |
 //! | `watch` | keeps memory and database of one mind; deadlines |
@@ -24,19 +25,19 @@ use shared::clock::{SharedClock, Timestamp};
 use shared::env::{Env, EnvError};
 use shared::id::{CallId, EdgeId, RecordingId, UserId};
 use shared::lifecycle::Tasks;
-use shared::recording::RecordingState;
+use shared::recording::{RecordingOptions, RecordingState, Source};
 use shared::track::Track;
 use sqlx::PgPool;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch as changes};
 use tracing::warn;
 
 mod admit;
-mod backoff;
 mod coverage;
 mod edge_id;
 mod finish;
 mod log;
 mod metrics;
+mod packets;
 mod registry;
 mod rows;
 mod watch;
@@ -45,6 +46,7 @@ pub(crate) use admit::{Admission, Refused};
 pub(crate) use coverage::{is_complete, missing};
 pub(crate) use log::{NewChunk, Outcome, Stored};
 pub(crate) use metrics::ChunkResult;
+pub(crate) use packets::ServerCapture;
 use registry::{Change, Live, NotLive};
 
 /// The largest chunk unless `CHUNK_MAX_BYTES` says otherwise (API, section 5).
@@ -141,6 +143,25 @@ pub struct LiveRecording {
     pub state: RecordingState,
     /// When it must have been stopped.
     pub deadline_at: Timestamp,
+    /// Whether what the edge itself receives belongs to it.
+    pub edge_captures: EdgeCaptures,
+}
+
+/// Whether the edge captures the call's own media for a recording, beside what clients upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeCaptures {
+    /// It does.
+    Yes,
+    /// Clients alone.
+    No,
+}
+
+impl EdgeCaptures {
+    /// What a recording's options ask for.
+    #[must_use]
+    pub fn of(options: &RecordingOptions) -> Self {
+        if options.takes(Source::Server) { Self::Yes } else { Self::No }
+    }
 }
 
 /// The ingest of this edge. Cheap to clone.
@@ -160,6 +181,7 @@ pub(crate) struct Inner {
     log: log::Log,
     rows: rows::Rows,
     metrics: metrics::Metrics,
+    changed: changes::Sender<()>,
 }
 
 impl Ingest {
@@ -180,7 +202,9 @@ impl Ingest {
         let edge_id = edge_id::load_or_make(&settings.capture_dir)?;
         let rows = rows::Rows::start(db.clone(), &tasks);
         let registry = registry::Registry::default();
-        let inner = Arc::new(Inner { settings, db, clock, tasks, edge_id, registry, log, rows, metrics });
+        let (changed, _) = changes::channel(());
+        let inner =
+            Arc::new(Inner { settings, db, clock, tasks, edge_id, registry, log, rows, metrics, changed });
         inner.sample_disk();
         let (first, read) = oneshot::channel();
         inner.tasks.spawn(watch::run(Arc::clone(&inner), first));
@@ -218,6 +242,17 @@ impl Ingest {
         if let Some(live) = self.inner.registry.find(recording) {
             self.inner.stopped(&live);
         }
+    }
+
+    /// Resolves whenever a recording began or was stopped here.
+    pub(crate) fn changes(&self) -> changes::Receiver<()> {
+        self.inner.changed.subscribe()
+    }
+
+    /// The recording that is on in a call and takes what the edge receives.
+    pub(crate) fn captured_in(&self, call: &CallId) -> Option<RecordingId> {
+        let mut live = self.inner.registry.all().into_iter();
+        live.find(|live| live.call == *call && live.takes_server_media()).map(|live| live.id.clone())
     }
 
     /// The tracks of a recording that takes chunks here; `None` when it does not.
@@ -264,17 +299,20 @@ impl Ingest {
 impl Inner {
     fn add(&self, recording: LiveRecording) -> Result<Arc<Live>, NotLive> {
         let live = self.registry.add(recording);
+        self.changed.send_replace(());
         self.metrics.live.set(i64::try_from(self.registry.len()).unwrap_or(i64::MAX));
         live
     }
 
     fn forget(&self, recording: &RecordingId) {
         self.registry.remove(recording);
+        self.changed.send_replace(());
         self.metrics.live.set(i64::try_from(self.registry.len()).unwrap_or(i64::MAX));
     }
 
     fn stopped(self: &Arc<Self>, live: &Arc<Live>) {
         if live.stop() == Change::Made {
+            self.changed.send_replace(());
             self.tasks.spawn(finish::run(Arc::clone(self), Arc::clone(live)));
         }
     }

@@ -1,5 +1,5 @@
-//! The edge: HTTP in front, capture on disk behind. It carries calls and recordings; what is made of a finished recording is
-//! the worker's business.
+//! The edge: HTTP, signaling and media in front, capture on disk behind. It carries calls and recordings; what is made of a
+//! finished recording is the worker's business.
 //!
 //! This crate must not know FFmpeg, and it speaks SQL only through `shared::db`.
 //!
@@ -10,17 +10,25 @@
 //! | [`auth`], [`error`] | who calls; what went wrong |
 //! | [`recordings`] | steps of a recording's life that routes and tasks share |
 //! | [`http`] | one file per group of routes, and what all of them have in common |
-//! | [`ingest`] | capture of chunks |
+//! | `signal`, [`rooms`] | the socket that people join calls by; who is in which call |
+//! | [`driver`] | media threads and their ports; the forwarding is the crate `sfu` |
+//! | `control` | a call's media on their way into the capture |
+//! | [`ingest`] | what is captured, from the first byte to the seal |
 
 pub mod app;
 pub mod auth;
+mod backoff;
+mod control;
+pub mod driver;
 pub mod error;
 pub mod http;
 pub mod ingest;
 mod presence;
 pub mod recordings;
+pub mod rooms;
 pub mod server;
 pub mod settings;
+pub(crate) mod signal;
 
 pub use server::Edge;
 pub use settings::Settings;

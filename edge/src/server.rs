@@ -17,10 +17,13 @@ use tracing::{info, warn};
 
 use crate::app::App;
 use crate::auth::Auth;
+use crate::driver::Media;
 use crate::http::limits::Limits;
 use crate::http::links::Links;
 use crate::http::metrics::Metrics;
 use crate::ingest::Ingest;
+use crate::recordings::Starter;
+use crate::rooms::Rooms;
 use crate::settings::{DevLogin, Settings};
 use crate::{http, presence};
 
@@ -93,7 +96,16 @@ async fn open(
     let limits = Limits::start(settings.rates, settings.client_address, &tasks);
     let ingest =
         Ingest::open(settings.ingest.clone(), db.clone(), clock.clone(), tasks.clone(), &registry).await?;
+    let (media, happened) = Media::start(&settings.media, &clock, &registry, &tasks)?;
+    let starter = Starter {
+        db: db.clone(),
+        clock: Arc::clone(&clock),
+        ingest: ingest.clone(),
+        max_duration: settings.ingest.max_duration,
+    };
+    let rooms = Rooms::start(settings.rooms.clone(), starter, media, happened, &tasks);
     Ok(App {
+        rooms,
         db,
         clock,
         settings: Arc::new(settings),

@@ -9,7 +9,9 @@ use shared::call::DEFAULT_MAX_PARTICIPANTS;
 use shared::env::{Env, EnvError, Secret};
 use shared::settings::database_max_connections;
 
+use crate::driver::{Loopback, MediaSettings};
 use crate::ingest::IngestSettings;
+use crate::rooms::RoomSettings;
 
 mod auth;
 
@@ -55,6 +57,10 @@ pub struct Settings {
     pub patience: Patience,
     /// What the capture of chunks reads.
     pub ingest: IngestSettings,
+    /// What carries media.
+    pub media: MediaSettings,
+    /// What rooms read.
+    pub rooms: RoomSettings,
     /// What edge and worker share.
     pub shared: shared::settings::Settings,
 }
@@ -109,6 +115,7 @@ impl Settings {
         let auth = AuthSettings::from_env(env)?;
         let shared = shared::settings::Settings::from_env(env)?;
         let address = public_url.clone().unwrap_or_default();
+        let loopback = if auth::is_loopback(&address) { Loopback::Offered } else { Loopback::Hidden };
         Ok(Self {
             port,
             dev_login: DevLogin::from_env(env, public_url.as_deref(), &auth)?,
@@ -125,6 +132,8 @@ impl Settings {
             },
             patience: Patience::default(),
             ingest: IngestSettings::from_env(env, shared.spool_dir.clone(), address)?,
+            media: MediaSettings::from_env(env, loopback)?,
+            rooms: RoomSettings::from_env(env)?,
             shared,
         })
     }

@@ -32,6 +32,7 @@
 //!   was synced before and closed, its unacknowledged chunks fail, and clients send them again into a new segment.
 //! - When a sequence stands in the log twice, the later record holds: the earlier was never acknowledged.
 
+mod batch;
 mod commit;
 mod crc;
 mod disk;
@@ -39,9 +40,11 @@ mod file;
 mod format;
 mod index;
 mod log;
+mod mark;
 mod reader;
 mod receive;
 mod recover;
+pub mod rtp;
 mod segment;
 mod track;
 mod turns;
@@ -64,6 +67,7 @@ use crate::clock::SharedClock;
 use crate::id::{RecordingId, TrackId};
 use crate::spool::{self, Spool};
 
+pub use batch::Batch;
 pub use disk::{Disk, DiskReserve, Reserve};
 pub use format::{
     CHUNK_PREFIX_BYTES, ChunkPrefix, FRAME_BYTES, Frame, HeaderError, MAX_BODY_BYTES, MAX_MIME_BYTES, Mark,

@@ -14,6 +14,7 @@ mod ebml;
 mod matroska;
 mod mp4;
 mod resync;
+pub mod rtp;
 mod session;
 mod timeline;
 mod writer;
@@ -85,6 +86,14 @@ pub enum GapReason {
     Corrupt,
     /// The recorder stopped and another one started: a tab was reloaded.
     Disconnected,
+    /// RTP packets never came.
+    PacketLoss,
+    /// The participant was muted.
+    Muted,
+    /// The recording was paused: cut out, so the gap has no length.
+    Paused,
+    /// The edge could not write.
+    Disk,
 }
 
 /// A span of the track that is not in the output. Times are microseconds on the track's timeline.

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | [`queue`], [`failure`] | how jobs run, whatever happens to the process, its neighbours and the database |
 //! | [`jobs`] | one file per job, and their wiring |
-//! | [`assemble`] | chunks of a browser's recorder → one clean Matroska file with exact times, and what is missing |
+//! | [`assemble`] | a browser's chunks or the edge's RTP → one clean Matroska file with exact times, and what is missing |
+//! | [`inspect`] | a capture log for people and for Wireshark |
 //! | [`media`] | which streams are copied, which encoded, into which container; pure |
 //! | [`ffmpeg`], [`ffprobe`] | arguments as pure functions; what an output really is |
 //! | [`process`] | the one door to other programs, with every guard |
@@ -20,6 +21,7 @@ pub mod failure;
 pub mod ffmpeg;
 pub mod ffprobe;
 pub mod fingerprint;
+pub mod inspect;
 pub mod jobs;
 pub mod media;
 pub mod metrics;

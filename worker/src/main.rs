@@ -1,5 +1,7 @@
-//! `worker`: makes finished files from recordings. `worker migrate` prepares the database, `worker run` takes jobs.
+//! `worker`: makes finished files from recordings. `worker migrate` prepares the database, `worker run` takes jobs,
+//! `worker capture` looks into capture logs.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +23,28 @@ enum Command {
     Migrate,
     /// Takes jobs until it is told to stop (the default).
     Run,
+    /// Looks into the capture logs of server tracks.
+    Capture {
+        #[command(subcommand)]
+        look: Look,
+    },
+}
+
+#[derive(Subcommand)]
+enum Look {
+    /// Tells what a log holds: streams, losses, sender reports, marks, damage.
+    Show {
+        /// A track's folder of segments, or a recording's folder of tracks.
+        folder: PathBuf,
+    },
+    /// Writes a log's packets as a pcap file, so that Wireshark and GStreamer read them.
+    Export {
+        /// The file to write.
+        #[arg(long, value_name = "OUT")]
+        pcap: PathBuf,
+        /// A track's folder of segments, or a recording's folder of tracks.
+        folder: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -33,6 +57,7 @@ async fn main() -> ExitCode {
     let done = match Arguments::parse().command.unwrap_or(Command::Run) {
         Command::Migrate => migrate(&env).await,
         Command::Run => run(&env).await,
+        Command::Capture { look } => tokio::task::block_in_place(|| inspect(&look)),
     };
     done.unwrap_or_else(|error| match error.downcast_ref::<EnvError>() {
         Some(wrong) => {
@@ -50,6 +75,14 @@ async fn run(env: &Env) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env(env)?;
     telemetry::init(&settings.shared.log);
     Ok(Worker::bind(settings).await?.run_until(lifecycle::signals()?).await)
+}
+
+fn inspect(look: &Look) -> anyhow::Result<ExitCode> {
+    match look {
+        Look::Show { folder } => worker::inspect::show(folder, &mut std::io::stdout().lock())?,
+        Look::Export { pcap, folder } => worker::inspect::export(folder, pcap)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn migrate(env: &Env) -> anyhow::Result<ExitCode> {

@@ -4,13 +4,21 @@
 
 #[path = "jobs/packets.rs"]
 mod packets;
+#[path = "assemble/rtp_sender.rs"]
+#[allow(dead_code, reason = "the tests of assembly use the rest of it")]
+mod rtp_sender;
 #[path = "jobs/support.rs"]
 mod support;
 
-use shared::recording::RecordingState;
-use shared::track::TrackKind;
+use std::io::Cursor;
 
+use bytes::Bytes;
+use shared::recording::RecordingState;
+use shared::track::{GapReason, TrackKind};
+
+use rtp_sender::{Sender, Shot};
 use support::House;
+use worker::assemble::{Chunk, Codec, Plan, assemble};
 
 #[tokio::test]
 async fn a_captured_recording_becomes_a_file_with_thumbnails() {
@@ -128,4 +136,51 @@ async fn a_chunk_that_rots_in_the_spool_costs_only_its_own_media() {
     let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert!(gaps[0].to - gaps[0].from < 1_200, "{gaps:?}");
+}
+
+/// The frames of one codec that Chromium encoded.
+fn frames(house: &House, codec: Codec) -> Vec<Shot> {
+    let blobs = (0..).map_while(|n| std::fs::read(house.fixture("chrome-webm-vp8", n)).ok());
+    let chunks = blobs.enumerate().map(|(n, blob)| {
+        let (sequence, bytes) = (n as u64, Bytes::from(blob));
+        Ok(Chunk { sequence, timestamp_ms: None, arrival_ms: 0, bytes })
+    });
+    let mut file = Cursor::new(Vec::new());
+    let done = assemble(&mut { chunks }, &Plan::default(), &mut file).unwrap();
+    let track = done.streams.iter().position(|stream| stream.codec == codec).unwrap() as u64 + 1;
+    rtp_sender::blocks(&file.into_inner()).into_iter().filter(|shot| shot.track == track).collect()
+}
+
+#[tokio::test]
+async fn what_the_edge_captured_becomes_files_that_lie_side_by_side() {
+    let house = House::new().await;
+    let (pictures, sounds) = (frames(&house, Codec::Vp8), frames(&house, Codec::Opus));
+    let mut logs = Vec::new();
+    for (user, late_us) in [("ann", 0), ("bob", 3_000_000)] {
+        let (mut video, mut audio) = (Sender::new(8, Codec::Vp8), Sender::new(7, Codec::Opus));
+        video.send_all(&pictures, late_us);
+        audio.send_all(&sounds, late_us);
+        video.report(late_us + 2_000_000);
+        audio.report(late_us + 2_000_000);
+        logs.push((user, TrackKind::Video, rtp_sender::merged(vec![video.log])));
+        logs.push((user, TrackKind::Audio, rtp_sender::merged(vec![audio.log])));
+    }
+    let recording = house.record_logs(logs, r#"{"format":"webm","thumbnails":1}"#).await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let files = house.artifacts(&recording).await;
+    let media: Vec<_> = files.iter().filter(|file| file.content_type == "video/webm").collect();
+    assert_eq!(media.len(), 2);
+    let lasts: Vec<u64> = media.iter().map(|file| file.duration_ms.unwrap()).collect();
+    assert!(lasts[1].abs_diff(lasts[0] + 3_000) <= 2, "{lasts:?}");
+    for track in house.tracks(&recording).await {
+        let late = track.participant.as_str() == "bob";
+        let front = track
+            .gaps
+            .unwrap()
+            .into_iter()
+            .find(|gap| gap.reason == GapReason::Disconnected && gap.from == 0);
+        assert_eq!(front.map(|gap| gap.to / 1_000), late.then_some(3), "{}", track.kind.as_str());
+    }
+    house.assert_nothing_left_behind(&recording);
 }

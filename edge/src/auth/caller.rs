@@ -47,6 +47,8 @@ pub struct Grants {
 pub enum Right {
     /// See the call and its recordings.
     View,
+    /// Enter the call.
+    Join,
     /// Upload chunks.
     Publish,
     /// Start, stop and delete recordings.
@@ -108,6 +110,7 @@ impl Grants {
         let named = [self.join, self.publish, self.record].iter().any(Option::is_some);
         match right {
             Right::View => true,
+            Right::Join => !named || self.join == Some(true),
             Right::Publish => !named || self.publish == Some(true),
             Right::Record => !named || self.record == Some(true),
             Right::Manage => !named,
@@ -130,19 +133,19 @@ mod tests {
 
     fn allowed(caller: &Caller, call: &str) -> Vec<Right> {
         let call = CallId::parse(call).unwrap();
-        let all = [Right::View, Right::Publish, Right::Record, Right::Manage];
+        let all = [Right::View, Right::Join, Right::Publish, Right::Record, Right::Manage];
         all.into_iter().filter(|right| caller.may(*right, &call).is_ok()).collect()
     }
 
     #[test]
     fn a_token_without_grants_is_not_narrowed() {
-        assert_eq!(allowed(&caller(serde_json::Value::Null), "a").len(), 4);
+        assert_eq!(allowed(&caller(serde_json::Value::Null), "a").len(), 5);
     }
 
     #[test]
     fn a_call_in_the_grants_is_the_only_one() {
         let caller = caller(serde_json::json!({ "call": "a" }));
-        assert_eq!(allowed(&caller, "a").len(), 4);
+        assert_eq!(allowed(&caller, "a").len(), 5);
         assert_eq!(allowed(&caller, "b"), []);
     }
 

@@ -55,6 +55,8 @@ codes! {
     InvalidDigest = "invalid-digest", BAD_REQUEST, "Invalid digest";
     /// The bytes that arrived are not those that the digest was made of.
     DigestMismatch = "digest-mismatch", BAD_REQUEST, "Digest mismatch";
+    /// A session description or candidate that cannot be worked with.
+    InvalidDescription = "invalid-description", BAD_REQUEST, "Invalid session description";
     /// No token came.
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "Not authenticated";
     /// The token is malformed, expired, not yet valid, or signed by somebody else.
@@ -75,12 +77,18 @@ codes! {
     NoSuchRecording = "no-such-recording", NOT_FOUND, "No such recording";
     /// The recording has no such file.
     NoSuchArtifact = "no-such-artifact", NOT_FOUND, "No such artifact";
+    /// Nobody of this name is in the call.
+    NoSuchParticipant = "no-such-participant", NOT_FOUND, "No such participant";
     /// There is no such job.
     NoSuchJob = "no-such-job", NOT_FOUND, "No such job";
     /// The path answers to other methods.
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method not allowed";
     /// The body did not arrive in time.
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "Request timeout";
+    /// The frame is for people who have joined.
+    NotJoined = "not-joined", CONFLICT, "Not joined";
+    /// As many people as the call takes are in it.
+    RoomFull = "room-full", CONFLICT, "Room full";
     /// The call's id is taken.
     CallExists = "call-exists", CONFLICT, "Call exists";
     /// The call is over.
@@ -107,6 +115,8 @@ codes! {
     RangeNotSatisfiable = "range-not-satisfiable", RANGE_NOT_SATISFIABLE, "Range not satisfiable";
     /// Options that no output can meet.
     InvalidOptions = "invalid-options", UNPROCESSABLE_ENTITY, "Invalid recording options";
+    /// Another edge carries the call.
+    WrongEdge = "wrong-edge", MISDIRECTED_REQUEST, "Wrong edge";
     /// Too many requests.
     RateLimited = "rate-limited", TOO_MANY_REQUESTS, "Too many requests";
     /// A fault of the server.
@@ -117,6 +127,8 @@ codes! {
     KeysUnavailable = "keys-unavailable", SERVICE_UNAVAILABLE, "Keys unavailable";
     /// The server cannot take work.
     NotReady = "not-ready", SERVICE_UNAVAILABLE, "Not ready";
+    /// The media threads have too much to do.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded";
     /// The server ends.
     Draining = "draining", SERVICE_UNAVAILABLE, "Draining";
     /// The request took longer than the route allows.

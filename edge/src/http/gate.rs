@@ -12,6 +12,7 @@ use super::limits::{Limit, Limits};
 use crate::app::App;
 use crate::auth::{Auth, AuthError, Caller};
 use crate::error::{ApiError, Code};
+use crate::signal::token;
 
 /// The longest token that is looked at: larger ones do not fit into common proxies' headers either.
 const TOKEN_MAX_BYTES: usize = 8 * 1024;
@@ -31,6 +32,8 @@ enum TokenFrom {
     Header,
     /// A media element cannot set headers.
     HeaderOrQuery,
+    /// Nor can a browser's WebSocket; it can offer subprotocols.
+    HeaderQueryOrProtocol,
 }
 
 /// The gate of control routes.
@@ -41,6 +44,11 @@ pub(super) fn control(app: &App) -> Gate {
 /// The gate of downloads and thumbnails.
 pub(super) fn media(app: &App) -> Gate {
     gate(app, &app.limits.media, TokenFrom::HeaderOrQuery)
+}
+
+/// The gate of the signaling socket.
+pub(super) fn signal(app: &App) -> Gate {
+    gate(app, &app.limits.control, TokenFrom::HeaderQueryOrProtocol)
 }
 
 /// The gate of chunk routes.
@@ -90,6 +98,9 @@ fn token(parts: &Parts, from: TokenFrom) -> Option<String> {
     match from {
         TokenFrom::Header => bearer(&parts.headers),
         TokenFrom::HeaderOrQuery => bearer(&parts.headers).or_else(|| in_query(parts)),
+        TokenFrom::HeaderQueryOrProtocol => {
+            bearer(&parts.headers).or_else(|| in_query(parts)).or_else(|| token::of(parts))
+        }
     }
 }
 

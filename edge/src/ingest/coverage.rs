@@ -1,6 +1,6 @@
 //! What is missing of a track: arithmetic on the ranges that rows and the capture hold.
 
-use shared::track::Track;
+use shared::track::{Track, TrackSource};
 
 /// The ranges missing from 0 to the declared last sequence, or to the highest held when that is higher or none was declared.
 #[must_use]
@@ -19,10 +19,11 @@ pub(crate) fn missing(track: &Track) -> Vec<(u64, u64)> {
     missing
 }
 
-/// Whether the last sequence was declared and nothing up to it is missing.
+/// Whether nothing more is to come: the last sequence was declared and nothing up to it is missing. The edge's own tracks have
+/// no sequences; while it captures, it counts as an upload in flight.
 #[must_use]
 pub(crate) fn is_complete(track: &Track) -> bool {
-    track.last_sequence.is_some() && missing(track).is_empty()
+    track.source == TrackSource::Server || track.last_sequence.is_some() && missing(track).is_empty()
 }
 
 /// A track of which these ranges are held, for the tests of this and other files.
@@ -32,7 +33,7 @@ pub(super) fn track(received: &[(u64, u64)], last_sequence: Option<u64>) -> Trac
         id: shared::id::TrackId::generate(),
         recording: shared::id::RecordingId::generate(),
         participant: shared::id::UserId::parse("ann").unwrap(),
-        source: shared::track::TrackSource::Client,
+        source: TrackSource::Client,
         kind: shared::track::TrackKind::Video,
         mime_type: None,
         codec: None,

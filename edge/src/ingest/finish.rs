@@ -29,9 +29,9 @@ use tracing::{info, warn};
 use ulid::Ulid;
 
 use super::Inner;
-use super::backoff::Backoff;
 use super::coverage::is_complete;
 use super::registry::{Live, Phase, Progress};
+use crate::backoff::Backoff;
 use crate::recordings::FINISH_MAX;
 
 /// How long after a stop a recording is not sealed even when every track is complete: time for the first chunk of a

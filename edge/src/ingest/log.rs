@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shared::capture::{
-    AppendError, Capture, CaptureConfig, CaptureFact, ChunkHeader, Closed, OpenError, ReceivedBody,
+    AppendError, Batch, Capture, CaptureConfig, CaptureFact, ChunkHeader, Closed, OpenError, ReceivedBody,
     Receiving, TrackError, TrackFacts, TrackLog, TrackSpec,
 };
 use shared::clock::SharedClock;
@@ -165,6 +165,21 @@ impl Log {
         };
         let new_track = (!known).then(|| self.row(track.facts()));
         Ok(Stored { outcome, size: appended.size, sha256: appended.sha256, new_track })
+    }
+
+    /// Writes what the edge captured itself; gives the track when it is new.
+    pub(super) async fn append_batch(
+        &self,
+        recording: &RecordingId,
+        participant: &UserId,
+        kind: TrackKind,
+        batch: Batch,
+    ) -> Result<Option<Track>, LogError> {
+        let spec = TrackSpec { source: TrackSource::Server, ..spec(recording, participant, kind) };
+        let known = self.capture.find(&spec).is_some();
+        let track = self.capture.track(&spec).await?;
+        track.append_batch(batch).await?;
+        Ok((!known).then(|| self.row(track.facts())))
     }
 
     /// Whether a chunk is held under a sequence.

@@ -16,7 +16,7 @@ use shared::id::{CallId, RecordingId, UserId};
 use tokio::sync::{Notify, OwnedRwLockReadGuard};
 use tokio::time::Instant;
 
-use super::LiveRecording;
+use super::{EdgeCaptures, LiveRecording};
 
 /// How many recordings that left are remembered: a row that was read before one left is acted on within seconds, and an edge
 /// does not seal so many in that time.
@@ -48,6 +48,7 @@ pub(super) struct Live {
     pub(super) host: UserId,
     /// When it must have been stopped; the edge stops it itself then.
     pub(super) deadline_at: Timestamp,
+    edge_captures: EdgeCaptures,
     participants: RwLock<BTreeSet<UserId>>,
     progress: Mutex<Progress>,
     gate: Arc<tokio::sync::RwLock<Gate>>,
@@ -174,6 +175,7 @@ impl Live {
             call: recording.call,
             host: recording.host,
             deadline_at: recording.deadline_at,
+            edge_captures: recording.edge_captures,
             participants: RwLock::new(recording.participants),
             progress: Mutex::new(Progress { phase: Phase::On, in_flight: 0, last_chunk: None }),
             gate: Arc::new(tokio::sync::RwLock::new(Gate::Open)),
@@ -184,6 +186,11 @@ impl Live {
     /// Whether the user is the host or a known participant of the call.
     pub(super) fn knows(&self, user: &UserId) -> bool {
         *user == self.host || self.participants.read().unwrap_or_else(PoisonError::into_inner).contains(user)
+    }
+
+    /// Whether it is on and what the edge itself receives belongs to it.
+    pub(super) fn takes_server_media(&self) -> bool {
+        self.edge_captures == EdgeCaptures::Yes && self.lock().phase == Phase::On
     }
 
     /// Adds a participant whom the database knew and this edge did not.
@@ -273,6 +280,7 @@ mod tests {
             participants: BTreeSet::from([user("ann")]),
             state: RecordingState::Recording,
             deadline_at: Timestamp::default(),
+            edge_captures: EdgeCaptures::Yes,
         }
     }
 

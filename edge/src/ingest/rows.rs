@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::backoff::Backoff;
+use crate::backoff::Backoff;
 
 /// Facts that wait at once: a few for each track of 200 recordings, some 400 bytes each.
 const QUEUE: usize = 1_024;

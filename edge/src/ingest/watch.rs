@@ -13,9 +13,9 @@ use shared::recording::{Recording, RecordingState};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::backoff::Backoff;
 use super::registry::{Live, NotLive, Phase};
-use super::{Inner, LiveRecording, WATCH_EVERY, finish};
+use super::{EdgeCaptures, Inner, LiveRecording, WATCH_EVERY, finish};
+use crate::backoff::Backoff;
 use crate::recordings::StopReason;
 
 /// Runs until the process stops. `first` is told when the database has been read once.
@@ -128,6 +128,7 @@ async fn load(inner: &Inner, row: &Recording) -> sqlx::Result<LiveRecording> {
         participants: people.into_iter().map(|person| person.user).collect(),
         state: row.state,
         deadline_at: row.deadline_at.unwrap_or_else(|| inner.clock.now()),
+        edge_captures: EdgeCaptures::of(&row.options),
     })
 }
 

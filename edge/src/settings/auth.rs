@@ -75,7 +75,7 @@ impl DevLogin {
     }
 }
 
-fn is_loopback(url: &str) -> bool {
+pub(super) fn is_loopback(url: &str) -> bool {
     let Some(host) = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)) else {
         return false;
     };

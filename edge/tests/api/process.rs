@@ -39,7 +39,8 @@ async fn a_folder_that_cannot_be_used_is_named_by_its_variable() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     for name in ["CAPTURE_DIR", "SPOOL_URL", "RECORDING_OUTPUT_DIR"] {
-        let mut command = edge(&[("PORT", "0"), ("DATABASE_URL", &url), ("JWT_SECRET", SECRET)]);
+        let mut command =
+            edge(&[("PORT", "0"), ("WEBRTC_UDP_PORT", "0"), ("DATABASE_URL", &url), ("JWT_SECRET", SECRET)]);
         command.current_dir(&folder).env(name, &file);
         let ended = command.output().await.unwrap();
         let told = String::from_utf8(ended.stderr).unwrap();
@@ -83,6 +84,7 @@ impl Running {
             ("SPOOL_URL", &spool),
             ("RECORDING_OUTPUT_DIR", &output),
             ("DISK_RESERVE", "1MiB"),
+            ("WEBRTC_UDP_PORT", "0"),
             ("RUST_LOG", "debug"),
             ("LOG_FORMAT", "json"),
         ])

@@ -106,6 +106,7 @@ async fn start_that_waits(
         ("RATE_LIMIT_CHUNKS_PER_SECOND", "0".to_owned()),
         ("RECORDING_FINISH_TIMEOUT", "30s".to_owned()),
         ("DISK_RESERVE", "1MiB".to_owned()),
+        ("WEBRTC_UDP_PORT", "0".to_owned()),
         ("JWT_SECRET", SECRET.to_owned()),
     ];
     let extra = extra.iter().map(|(name, value)| (*name, (*value).to_owned()));

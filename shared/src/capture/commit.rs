@@ -108,14 +108,34 @@ impl Track {
     }
 
     fn roll(&self, log: &mut Log) -> Segment {
+        self.sync(log);
         log.close();
         self.to_ship.store(true, SeqCst);
         Segment::Closed
     }
 
-    /// Makes what was written durable, and answers.
+    /// Makes packets durable that were not acknowledged as such.
+    fn sync(&self, log: &mut Log) {
+        let begun = Instant::now();
+        match log.sync(self) {
+            Ok(0) => {}
+            Ok(bytes) => self.env.observe(&CaptureFact::Synced { took: begun.elapsed(), records: 1, bytes }),
+            Err(failed) => {
+                error!(track.id = %self.id, "cannot sync track {}: {failed}", self.id);
+                self.env.observe(&CaptureFact::SyncFailed);
+                self.to_ship.store(true, SeqCst);
+            }
+        }
+    }
+
+    /// Makes what was written durable, and answers. Packets are synced when their time has come.
     fn settle(&self, log: &mut Log, written: &mut Vec<Entry>) {
         if written.is_empty() {
+            return;
+        }
+        let acknowledged = written.iter().any(|entry| !matches!(entry.what, What::Batch(_)));
+        if !acknowledged && !log.must_sync(self.env.now_us()) {
+            written.drain(..).for_each(|entry| self.accept(entry));
             return;
         }
         let begun = Instant::now();
@@ -138,6 +158,7 @@ impl Track {
     fn accept(&self, entry: Entry) {
         match entry.what {
             What::Complete { last_sequence } => self.state().held.last_sequence = Some(last_sequence),
+            What::Batch(batch) => self.state().held.add_batch(&batch),
             What::Chunk { sequence, mime, body, .. } => {
                 let size = u32::try_from(body.len).expect("a chunk's length was checked");
                 let slot = Slot { sha256: body.sha256, arrival_us: entry.arrival_us, size };
@@ -242,7 +263,7 @@ impl TrackLog {
         let track = self.0.clone();
         let turn = track.env.ships.clone().acquire_owned().await.expect("the semaphore is never closed");
         blocking(move || {
-            track.log.lock().expect("no code panics while it holds the log of a track").close();
+            track.roll(&mut track.log.lock().expect("no code panics while it holds the log of a track"));
             let shipped = track.ship();
             drop(turn);
             shipped
@@ -253,7 +274,10 @@ impl TrackLog {
     /// Closes the open segment when it is old enough, and moves what is closed to the spool.
     pub(super) async fn tick(&self) {
         let due = match self.0.log.try_lock() {
-            Ok(log) => log.is_due(&self.0, self.0.env.now_us()),
+            Ok(log) => {
+                let now_us = self.0.env.now_us();
+                log.is_due(&self.0, now_us) || log.must_sync(now_us)
+            }
             // It is being written to, and the writer looks at the time as well.
             Err(_) => false,
         };
@@ -265,6 +289,8 @@ impl TrackLog {
             let mut log = track.log.lock().expect("no code panics while it holds the log of a track");
             if log.is_due(&track, track.env.now_us()) {
                 track.roll(&mut log);
+            } else if log.must_sync(track.env.now_us()) {
+                track.sync(&mut log);
             }
         })
         .await;

@@ -37,6 +37,7 @@
 
 use thiserror::Error;
 
+pub use super::mark::Mark;
 use crate::clock::Timestamp;
 use crate::id::{RecordingId, TrackId, UserId};
 use crate::track::{TrackKind, TrackSource};
@@ -103,33 +104,6 @@ pub enum RecordKind {
     SenderReport,
     /// A mark on the track's timeline, see [`Mark`].
     Mark,
-}
-
-/// Something that holds from its place in the log on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mark {
-    /// The client has sent all it has, up to this sequence.
-    Complete {
-        /// The last sequence that there is.
-        last_sequence: u32,
-    },
-    /// The chunks from here on have this mime type.
-    Mime(String),
-    /// The participant muted this track.
-    Muted,
-    /// The participant unmuted it.
-    Unmuted,
-    /// The recording was paused.
-    Paused,
-    /// The recording went on.
-    Resumed,
-    /// A keyframe of this size was forwarded.
-    Keyframe {
-        /// Pixels.
-        width: u16,
-        /// Pixels.
-        height: u16,
-    },
 }
 
 /// A record's frame: all of it but the body.
@@ -322,46 +296,6 @@ impl ChunkPrefix {
     }
 }
 
-impl Mark {
-    /// The body of a mark's record.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Complete { last_sequence } => [&[1], last_sequence.to_le_bytes().as_slice()].concat(),
-            Self::Mime(mime) => [&[2], mime.as_bytes()].concat(),
-            Self::Muted => vec![3],
-            Self::Unmuted => vec![4],
-            Self::Paused => vec![5],
-            Self::Resumed => vec![6],
-            Self::Keyframe { width, height } => {
-                [&[7], width.to_le_bytes().as_slice(), height.to_le_bytes().as_slice()].concat()
-            }
-        }
-    }
-
-    /// Reads a mark; `None` when it is of a kind not known here.
-    #[must_use]
-    pub fn decode(body: &[u8]) -> Option<Self> {
-        let (&code, rest) = body.split_first()?;
-        let mut fields = Fields(rest);
-        Some(match code {
-            1 => Self::Complete { last_sequence: u32::from_le_bytes(fields.array()?) },
-            2 => Self::Mime(
-                std::str::from_utf8(rest).ok().filter(|mime| mime.len() <= MAX_MIME_BYTES)?.to_owned(),
-            ),
-            3 => Self::Muted,
-            4 => Self::Unmuted,
-            5 => Self::Paused,
-            6 => Self::Resumed,
-            7 => Self::Keyframe {
-                width: u16::from_le_bytes(fields.array()?),
-                height: u16::from_le_bytes(fields.array()?),
-            },
-            _ => return None,
-        })
-    }
-}
-
 fn source_code(source: TrackSource) -> u8 {
     match source {
         TrackSource::Client => 1,
@@ -386,20 +320,20 @@ fn kind_of(code: u8) -> Option<TrackKind> {
 }
 
 /// Bytes that are taken from the front.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         let len = self.array::<1>()?[0];
         std::str::from_utf8(self.take(usize::from(len))?).ok()
     }

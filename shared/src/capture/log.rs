@@ -1,17 +1,20 @@
 //! The end of a track's log: the open segment, what is written to it and when it is closed.
 //!
 //! This file must not know who waits for a write. It keeps the log clean: a record that could not be written whole is
-//! cut off again, and what a failed sync leaves in doubt is cut off and its segment never written to again.
+//! cut off again, and what a failed sync leaves in doubt is cut off and its segment never written to again. A server track's
+//! packets were not acknowledged: after a failed sync they stay, and their CRCs tell what is left of them.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::batch::{Batch, SYNC_AFTER};
 use super::format::{CHUNK_PREFIX_BYTES, ChunkPrefix, FRAME_BYTES, Frame, Mark, RecordKind, SegmentHeader};
 use super::receive::{Body, ReceivedBody};
 use super::track::{Track, What};
 use super::{crc, file};
 use crate::spool;
+use crate::track::TrackSource;
 
 /// How much of a body is copied from its file at once.
 const COPY_BYTES: usize = 256 * 1024;
@@ -33,6 +36,8 @@ struct Open {
     end: u64,
     /// Up to where it is on stable storage.
     synced: u64,
+    /// When the first record came that is not.
+    unsynced_since_us: Option<i64>,
     name: Name,
     state: Health,
     mime: Option<String>,
@@ -71,6 +76,12 @@ impl Log {
         })
     }
 
+    /// Whether packets have waited long enough for a sync.
+    pub(super) fn must_sync(&self, now_us: i64) -> bool {
+        let since = self.open.as_ref().and_then(|open| open.unsynced_since_us);
+        since.is_some_and(|since_us| u128::from(now_us.abs_diff(since_us)) >= SYNC_AFTER.as_micros())
+    }
+
     /// Closes the open segment. All of it that counts has been synced.
     pub(super) fn close(&mut self) {
         self.open = None;
@@ -84,8 +95,9 @@ impl Log {
         let open = self.open.as_mut().expect("it was just opened");
         let start = open.end;
         let written = open.write(track, what, arrival_us);
-        if written.is_err() {
-            open.cut(start);
+        match &written {
+            Ok(()) => _ = open.unsynced_since_us.get_or_insert(arrival_us),
+            Err(_) => open.cut(start),
         }
         written
     }
@@ -95,7 +107,9 @@ impl Log {
         let Some(open) = self.open.as_mut() else { return Ok(0) };
         let synced = open.sync(track);
         if synced.is_err() {
-            open.cut(open.synced);
+            if track.spec.source == TrackSource::Client {
+                open.cut(open.synced);
+            }
             self.close();
         }
         synced
@@ -118,6 +132,7 @@ impl Open {
             seed: header.seed(),
             end: 0,
             synced: 0,
+            unsynced_since_us: None,
             name: Name::New,
             state: Health::Sound,
             mime: None,
@@ -133,10 +148,13 @@ impl Open {
 
     /// Repeats what holds from before, so that each segment can be read without the others.
     fn restate(&mut self, track: &Track, arrival_us: i64) -> io::Result<()> {
-        let (mime, last_sequence) = {
+        let (mime, last_sequence, flow) = {
             let state = track.state();
-            (state.held.mime.clone(), state.held.last_sequence)
+            (state.held.mime.clone(), state.held.last_sequence, state.held.restated())
         };
+        for mark in flow {
+            self.mark(track, &mark, arrival_us)?;
+        }
         if let Some(mime) = mime {
             self.mark(track, &Mark::Mime(mime.clone()), arrival_us)?;
             self.mime = Some(mime);
@@ -150,6 +168,7 @@ impl Open {
             What::Complete { last_sequence } => {
                 self.mark(track, &Mark::Complete { last_sequence: *last_sequence }, arrival_us)
             }
+            What::Batch(batch) => self.batch(track, batch),
             What::Chunk { sequence, client_timestamp_ms, mime, body } => {
                 let new_mime = mime.clone().filter(|mime| self.mime.as_ref() != Some(mime));
                 if let Some(mime) = &new_mime {
@@ -168,6 +187,22 @@ impl Open {
         let body_crc = crc32c::crc32c_append(self.seed, &body);
         let head = self.head(RecordKind::Mark, 0, arrival_us, body.len(), body_crc);
         self.put(track, &[&head, &body])
+    }
+
+    fn batch(&mut self, track: &Track, batch: &Batch) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(batch.bytes() + batch.len() * FRAME_BYTES);
+        for (record, body) in batch.iter() {
+            let body_crc = crc32c::crc32c_append(self.seed, body);
+            bytes.extend_from_slice(&self.head(
+                record.kind,
+                record.sequence,
+                record.arrival_us,
+                body.len(),
+                body_crc,
+            ));
+            bytes.extend_from_slice(body);
+        }
+        self.put(track, &[&bytes])
     }
 
     fn chunk(
@@ -244,11 +279,15 @@ impl Open {
         }
         let bytes = self.end - self.synced;
         self.synced = self.end;
+        self.unsynced_since_us = None;
         Ok(bytes)
     }
 
     fn cut(&mut self, end: u64) {
         self.end = end;
+        if self.synced == end {
+            self.unsynced_since_us = None;
+        }
         if self.file.set_len(end).is_err() {
             self.state = Health::Broken;
         }

@@ -25,6 +25,9 @@ pub(super) const TRACK: &str = "track";
 /// The file of the index.
 pub(super) const INDEX: &str = "index";
 
+/// Beyond this many records their count says nothing of how many segments there may be: one of 8 MiB holds 6,000 packets.
+const MAX_RECORDS_TAKEN_FOR_SEGMENTS: u32 = 1 << 24;
+
 /// Every track under the capture folder.
 pub(super) fn all(env: &Arc<Env>) -> io::Result<Vec<RecoveredTrack>> {
     let mut recovered = Vec::new();
@@ -108,7 +111,8 @@ fn next_number(
 ) -> io::Result<u32> {
     let in_spool = env.config.spool.segments(recording, id)?;
     let next = after_local.max(in_spool.last().map_or(0, |last| last + 1));
-    let chunks = u32::try_from(held.ranges.count()).expect("sequences are below 2^20");
+    let held = held.ranges.count() + held.flow.packets;
+    let chunks = u32::try_from(held).unwrap_or(MAX_RECORDS_TAKEN_FOR_SEGMENTS);
     if next > 0 || chunks == 0 {
         return Ok(next);
     }
@@ -180,8 +184,7 @@ fn known(
     let mut held = Held::default();
     index.load(|sequence, slot| held.add(sequence, &slot))?;
     // Each segment repeats what holds from before it, so the last one knows.
-    held.last_sequence = found.held.last_sequence;
-    held.mime.clone_from(&found.held.mime);
+    held.take_over(&found.held);
     if let Some(&last) = env.config.spool.segments(recording, id)?.last().filter(|_| found.chunks.is_empty())
     {
         let mut before = Held::default();
@@ -191,8 +194,9 @@ fn known(
             &mut before,
             &mut |_, _| {},
         )?;
-        held.last_sequence = held.last_sequence.or(before.last_sequence);
-        held.mime = held.mime.or(before.mime);
+        if found.held == Held::default() {
+            held.take_over(&before);
+        }
     }
     Ok((index, held))
 }
@@ -256,14 +260,16 @@ fn scan(
                 each(item, Some((record.frame.sequence, Slot { sha256, arrival_us, size })));
             }
             RecordKind::Mark => {
-                match segment.body(&record).ok().as_deref().and_then(Mark::decode) {
-                    Some(Mark::Complete { last_sequence }) => held.last_sequence = Some(last_sequence),
-                    Some(Mark::Mime(mime)) => held.mime = Some(mime),
-                    _ => {}
+                if let Some(mark) = segment.body(&record).ok().as_deref().and_then(Mark::decode) {
+                    held.add_mark(mark, segment.arrival_us(&record.frame));
                 }
                 each(item, None);
             }
-            RecordKind::Rtp | RecordKind::SenderReport => each(item, None),
+            RecordKind::Rtp => {
+                held.add_packet(segment.arrival_us(&record.frame), record.frame.len.into());
+                each(item, None);
+            }
+            RecordKind::SenderReport => each(item, None),
         }
     }
     Ok(Some(segment.header().clone()))

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod packets;
 mod writing;
 
 use std::sync::Arc;

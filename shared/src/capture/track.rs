@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::format::{MAX_BODY_BYTES, MAX_MIME_BYTES, SegmentHeader, TrackSpec, timestamp_of};
+use super::batch::{Batch, Flow};
+use super::format::{MAX_BODY_BYTES, MAX_MIME_BYTES, Mark, SegmentHeader, TrackSpec, timestamp_of};
 use super::index::{Index, Slot};
 use super::log::Log;
 use super::receive::ReceivedBody;
@@ -91,7 +92,7 @@ pub struct TrackStatus {
     pub received: Vec<(u64, u64)>,
     /// Sequences missing up to the declared last, or the highest held.
     pub missing: Vec<(u64, u64)>,
-    /// Chunks held.
+    /// Chunks held; packets of a server track.
     pub chunks: u64,
     /// Bytes of media held.
     pub bytes: u64,
@@ -148,6 +149,7 @@ pub(super) struct Held {
     pub(super) arrivals_us: Option<(i64, i64)>,
     pub(super) last_sequence: Option<u32>,
     pub(super) mime: Option<String>,
+    pub(super) flow: Flow,
 }
 
 pub(super) struct State {
@@ -178,14 +180,71 @@ pub(super) struct Entry {
 pub(super) enum What {
     Chunk { sequence: u32, client_timestamp_ms: Option<i64>, mime: Option<String>, body: ReceivedBody },
     Complete { last_sequence: u32 },
+    Batch(Batch),
 }
 
 impl Held {
     pub(super) fn add(&mut self, sequence: u32, slot: &Slot) {
         self.ranges.insert(sequence);
         self.bytes += u64::from(slot.size);
-        let (first, last) = self.arrivals_us.unwrap_or((slot.arrival_us, slot.arrival_us));
-        self.arrivals_us = Some((first.min(slot.arrival_us), last.max(slot.arrival_us)));
+        self.arrived(slot.arrival_us);
+    }
+
+    pub(super) fn add_batch(&mut self, batch: &Batch) {
+        self.flow.add(batch);
+        self.bytes += batch.packet_bytes();
+        if let Some((first, last)) = batch.arrivals_us().filter(|_| batch.packets() > 0) {
+            self.arrived(first);
+            self.arrived(last);
+        }
+    }
+
+    /// Takes over what the last segments say of all that stands before them.
+    pub(super) fn take_over(&mut self, last: &Self) {
+        self.last_sequence = last.last_sequence;
+        self.mime.clone_from(&last.mime);
+        if last.flow.packets > 0 {
+            self.flow.clone_from(&last.flow);
+            self.bytes = last.bytes;
+            self.arrivals_us = last.arrivals_us;
+        }
+    }
+
+    /// What a new segment of a server track repeats.
+    pub(super) fn restated(&self) -> Vec<Mark> {
+        let totals = self.arrivals_us.filter(|_| self.flow.packets > 0).map(|(first_us, _)| Mark::Totals {
+            packets: self.flow.packets,
+            bytes: self.bytes,
+            first_us,
+        });
+        totals.into_iter().chain(self.flow.restated()).collect()
+    }
+
+    /// A mark that was found in the log, after what stands before it.
+    pub(super) fn add_mark(&mut self, mark: Mark, arrival_us: i64) {
+        match mark {
+            Mark::Complete { last_sequence } => self.last_sequence = Some(last_sequence),
+            Mark::Mime(mime) => self.mime = Some(mime),
+            Mark::Totals { packets, bytes, first_us } => {
+                (self.flow.packets, self.bytes) = (packets, bytes);
+                self.arrived(first_us);
+                self.arrived(arrival_us);
+            }
+            other => self.flow.note(&other),
+        }
+    }
+
+    /// A packet that was found in the log.
+    pub(super) fn add_packet(&mut self, arrival_us: i64, bytes: u64) {
+        self.flow.packets += 1;
+        self.bytes += bytes;
+        self.arrived(arrival_us);
+    }
+
+    /// Something came at this time.
+    pub(super) fn arrived(&mut self, arrival_us: i64) {
+        let (first, last) = self.arrivals_us.unwrap_or((arrival_us, arrival_us));
+        self.arrivals_us = Some((first.min(arrival_us), last.max(arrival_us)));
     }
 }
 
@@ -220,6 +279,27 @@ impl TrackLog {
         Ok(Appended { outcome: Outcome::Stored, size, sha256 })
     }
 
+    /// Writes records of a server track. When this returns `Ok`, a killed process does not lose them; they are on stable
+    /// storage within a second, and before their segment leaves for the spool.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; then none of them is in the log.
+    pub async fn append_batch(&self, batch: Batch) -> Result<(), AppendError> {
+        let Some((arrival_us, _)) = batch.arrivals_us() else { return Ok(()) };
+        let room = self.room().await;
+        let fate = {
+            let mut state = self.0.state();
+            if state.closed == Closed::Yes {
+                return Err(AppendError::Closed);
+            }
+            if self.0.env.reserve.disk()?.below_reserve {
+                return Err(AppendError::DiskFull);
+            }
+            self.enqueue(&mut state, What::Batch(batch), arrival_us, room)
+        };
+        settled(fate).await
+    }
+
     /// Notes that the client has sent all it has. On stable storage when it returns `Ok`; a later call replaces it.
     ///
     /// # Errors
@@ -234,7 +314,7 @@ impl TrackLog {
             } else if state.closed == Closed::Yes {
                 return Err(AppendError::Closed);
             } else {
-                Some(self.enqueue(&mut state, What::Complete { last_sequence }, room))
+                Some(self.enqueue(&mut state, What::Complete { last_sequence }, self.0.env.now_us(), room))
             }
         };
         if let Some(fate) = fate {
@@ -278,7 +358,7 @@ impl TrackLog {
             complete: last_sequence.is_some() && missing.is_empty(),
             received,
             missing,
-            chunks: held.ranges.count(),
+            chunks: held.ranges.count() + held.flow.packets,
             bytes: held.bytes,
             last_sequence,
             first_arrival: held.arrivals_us.map(|(first, _)| timestamp_of(first)),
@@ -386,12 +466,12 @@ impl TrackLog {
         }
         let (what, room) = write.take().expect("an append is new at most once");
         state.under_way.insert(sequence, Vec::new());
-        Ok(Admission::New(self.enqueue(&mut state, what, room)))
+        Ok(Admission::New(self.enqueue(&mut state, what, self.0.env.now_us(), room)))
     }
 
-    fn enqueue(&self, state: &mut State, what: What, room: OwnedSemaphorePermit) -> Fate {
+    fn enqueue(&self, state: &mut State, what: What, arrival_us: i64, room: OwnedSemaphorePermit) -> Fate {
         let (done, fate) = oneshot::channel();
-        state.pending.push_back(Entry { what, arrival_us: self.0.env.now_us(), done, _room: room });
+        state.pending.push_back(Entry { what, arrival_us, done, _room: room });
         if state.committer == Committer::Idle {
             state.committer = Committer::Running;
             commit::start(self.0.clone());

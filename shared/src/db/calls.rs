@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor};
 use super::After;
 use crate::call::{Call, CallState, Participant, ParticipantState, Standing};
 use crate::clock::Timestamp;
-use crate::id::{CallId, UserId};
+use crate::id::{CallId, EdgeId, UserId};
 use crate::recording::RecordingOptions;
 
 struct CallRow {
@@ -227,6 +227,107 @@ pub async fn end(tx: &mut PgConnection, id: &CallId, at: Timestamp) -> sqlx::Res
     .execute(tx)
     .await?;
     Ok(updated.rows_affected() == 1)
+}
+
+/// Notes that somebody is in a call that has not ended, invited or not. `false`: it has ended, or is unknown.
+///
+/// # Errors
+/// Those of the database.
+pub async fn joined(tx: &mut PgConnection, id: &CallId, user: &UserId, at: Timestamp) -> sqlx::Result<bool> {
+    let joined = sqlx::query!(
+        "insert into participant (call_id, user_id, state, invited, invited_at, joined_at)
+         select id, $2, 'joined', false, $3, $3 from call where id = $1 and state <> 'ended'
+         on conflict (call_id, user_id) do update set state = 'joined', joined_at = $3, left_at = null",
+        id.as_str(),
+        user.as_str(),
+        at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(joined.rows_affected() == 1)
+}
+
+/// Notes that somebody is no longer in a call. `false`: they were not.
+///
+/// # Errors
+/// Those of the database.
+pub async fn left(tx: &mut PgConnection, id: &CallId, user: &UserId, at: Timestamp) -> sqlx::Result<bool> {
+    let left = sqlx::query!(
+        "update participant set state = 'left', left_at = $3
+         where call_id = $1 and user_id = $2 and state = 'joined'",
+        id.as_str(),
+        user.as_str(),
+        at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(left.rows_affected() == 1)
+}
+
+/// Whether a call is for named people; without any it is open to who knows its id.
+///
+/// # Errors
+/// Those of the database.
+pub async fn has_invitations(db: impl PgExecutor<'_>, id: &CallId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from participant where call_id = $1 and invited) as "invited!""#,
+        id.as_str(),
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Lets a call live on an edge: the first that is asked, or another once the holder has not been seen since `dead_before`.
+/// Gives the URL of the holder when that is another. `None`: no such call.
+///
+/// # Errors
+/// Those of the database.
+pub async fn settle(
+    db: impl PgExecutor<'_>,
+    id: &CallId,
+    edge: &EdgeId,
+    dead_before: Timestamp,
+) -> sqlx::Result<Option<Settled>> {
+    let row = sqlx::query!(
+        r#"with claimed as (
+             update call c set edge_id = $2
+             where id = $1 and (edge_id is null or edge_id = $2
+               or not exists (select from edge e where e.id = c.edge_id and e.seen_at >= $3))
+             returning id)
+           select exists (select from claimed) as "ours!", e.url as "url?"
+           from call c left join edge e on e.id = c.edge_id where c.id = $1"#,
+        id.as_str(),
+        edge.as_str(),
+        dead_before,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| match row.url.filter(|_| !row.ours) {
+        Some(url) => Settled::Elsewhere(url),
+        None => Settled::Here,
+    }))
+}
+
+/// Calls that are active on an edge: after a restart nobody is in them until they come back.
+///
+/// # Errors
+/// Those of the database.
+pub async fn active_on(db: impl PgExecutor<'_>, edge: &EdgeId) -> sqlx::Result<Vec<CallId>> {
+    sqlx::query_scalar!(
+        r#"select id as "id: CallId" from call where edge_id = $1 and state = 'active'"#,
+        edge.as_str(),
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Where a call lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// On the edge that asked.
+    Here,
+    /// On another, which is reached at this URL.
+    Elsewhere(String),
 }
 
 async fn invite(tx: &mut PgConnection, id: &CallId, users: &[UserId], at: Timestamp) -> sqlx::Result<()> {

@@ -31,6 +31,10 @@ pub enum EventType {
     CallStarted,
     /// A call is over.
     CallEnded,
+    /// Somebody came into a call.
+    ParticipantJoined,
+    /// Somebody went.
+    ParticipantLeft,
 }
 
 impl EventType {
@@ -49,6 +53,8 @@ impl EventType {
             Self::CallCreated => "call.created",
             Self::CallStarted => "call.started",
             Self::CallEnded => "call.ended",
+            Self::ParticipantJoined => "participant.joined",
+            Self::ParticipantLeft => "participant.left",
         }
     }
 }

@@ -267,6 +267,12 @@ pub enum InvalidOptions {
 }
 
 impl RecordingOptions {
+    /// Whether what this source captures goes into the outputs.
+    #[must_use]
+    pub fn takes(&self, source: Source) -> bool {
+        self.sources.as_ref().is_none_or(|sources| sources.contains(&source))
+    }
+
     /// Checks what can be known before any media is there.
     ///
     /// # Errors

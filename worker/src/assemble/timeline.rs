@@ -146,6 +146,21 @@ impl<W: Write + Seek> Timeline<W> {
         self.routes.push(Route { number, to, length_size, inject });
     }
 
+    /// Tells of a track that gets a stream of its own although there is one of its kind: RTP changes codecs in mid-track.
+    pub(super) fn track_beside(&mut self, number: u64, header: TrackHeader) {
+        if self.streams.len() >= MAX_TRACKS {
+            return self.leave_out(number);
+        }
+        let length_size = if header.codec_private.first() == Some(&1) {
+            h264::length_size(&header.codec_private)
+        } else {
+            0
+        };
+        self.streams.push(Stream::new(header));
+        let to = Destination::Stream(self.streams.len() - 1);
+        self.routes.push(Route { number, to, length_size, inject: Vec::new() });
+    }
+
     /// Tells of a track of the current session that cannot be kept; its span becomes a gap.
     pub(super) fn leave_out(&mut self, number: u64) {
         let to = Destination::LeftOut(i64::MAX, i64::MIN);

@@ -6,6 +6,7 @@
 //! attempts that get this far, the fence lets one through; the other deletes what it staged.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::json;
 use shared::db::artifacts;
@@ -13,7 +14,7 @@ use shared::db::recordings::{self, Step};
 use shared::db::tracks;
 use shared::id::UserId;
 use shared::jobs::{MakeThumbnails, MuxRecording, enqueue};
-use shared::recording::{Recording, Source, Stage};
+use shared::recording::{Recording, Stage};
 use shared::track::{Track, TrackSource};
 use tracing::{info, warn};
 
@@ -23,6 +24,8 @@ use crate::failure::Failure;
 use crate::queue::Attempt;
 
 mod file;
+mod server;
+mod sources;
 mod track;
 
 use file::{Finished, Place};
@@ -48,17 +51,13 @@ pub async fn run(ctx: Ctx, job: MuxRecording, attempt: Attempt) -> Result<(), Fa
 
 async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -> Result<(), StageError> {
     let captured = tracks::of_recording(&ctx.db, &recording.id).await?;
-    let captured: Vec<Track> = captured.into_iter().filter(|track| is_wanted(recording, track)).collect();
+    let sources::Choice { first, spare } = sources::choose(recording.options.sources.as_deref(), captured);
     let progress = Progress::report(ctx, &recording.id, step);
     let scratch = ctx.scratch.attempt()?;
-    let mut assembled = Vec::new();
-    for (n, track) in captured.iter().enumerate() {
-        if attempt.cancel.is_cancelled() {
-            return Err(anyhow::anyhow!("cancelled").into());
-        }
-        assembled.push(track::assemble(ctx, track, scratch.path(), &attempt.cancel).await?);
-        progress.set(PROGRESS_ASSEMBLED * part(n + 1, captured.len()));
-    }
+    let report = |done: f64| progress.set(PROGRESS_ASSEMBLED * done);
+    let mut assembled = assemble(ctx, recording, first, scratch.path(), attempt, &report).await?;
+    let spare = sources::still_needed(spare, &assembled);
+    assembled.extend(assemble(ctx, recording, spare, scratch.path(), attempt, &|_| ()).await?);
     let participants = by_participant(&assembled);
     if participants.is_empty() {
         return Err(nothing_usable(ctx, recording, &assembled).await);
@@ -82,12 +81,31 @@ fn part(n: usize, of: usize) -> f64 {
     n as f64 / of.max(1) as f64
 }
 
-fn is_wanted(recording: &Recording, track: &Track) -> bool {
-    let source = match track.source {
-        TrackSource::Client => Source::Client,
-        TrackSource::Server => Source::Server,
-    };
-    recording.options.sources.as_ref().is_none_or(|wanted| wanted.contains(&source))
+/// Assembles tracks, each from what it was captured as. `report` is told how much is done, 0 to 1.
+async fn assemble(
+    ctx: &Ctx,
+    recording: &Recording,
+    tracks: Vec<Track>,
+    folder: &Path,
+    attempt: &Attempt,
+    report: &(dyn Fn(f64) + Send + Sync),
+) -> anyhow::Result<Vec<AssembledTrack>> {
+    let all = tracks.len();
+    let (server, client): (Vec<_>, Vec<_>) =
+        tracks.into_iter().partition(|track| track.source == TrackSource::Server);
+    let mut assembled = Vec::new();
+    for track in &client {
+        anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
+        assembled.push(track::assemble(ctx, track, folder, &attempt.cancel).await?);
+        report(part(assembled.len(), all));
+    }
+    let server = server::survey(ctx, recording, server, &attempt.cancel).await?;
+    for track in server {
+        anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
+        assembled.push(server::assemble(ctx, track, folder, &attempt.cancel).await?);
+        report(part(assembled.len(), all));
+    }
+    Ok(assembled)
 }
 
 /// The tracks that have media, by whose they are.

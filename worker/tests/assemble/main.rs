@@ -8,5 +8,7 @@
 mod hostile;
 mod losses;
 mod probe;
+mod rtp;
+mod rtp_sender;
 mod sessions;
 mod support;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
-use shared::capture::{Capture, CaptureConfig, ChunkHeader, ReceivedBody, TrackSpec};
+use shared::capture::rtp::Logged;
+use shared::capture::{Capture, CaptureConfig, ChunkHeader, ReceivedBody, SegmentHeader, TrackSpec};
 use shared::clock::{Clock, SystemClock, Timestamp};
 use shared::db::calls::{self, NewCall};
 use shared::db::recordings::{self, NewRecording, Step};
 use shared::db::{artifacts, edges, tracks};
 use shared::env::Env;
-use shared::id::{CallId, EdgeId, RecordingId, UserId};
+use shared::id::{CallId, EdgeId, RecordingId, TrackId, UserId};
 use shared::jobs::{self, MuxRecording};
 use shared::recording::{Recording, RecordingState, Stage};
 use shared::spool::Spool;
@@ -23,6 +24,8 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use worker::{Settings, Worker};
+
+use crate::rtp_sender;
 
 /// How long a test waits for a recording to be finished, on a machine that builds something else at the same time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -76,6 +79,58 @@ impl House {
         self.upload(&id, user, TrackKind::Video, blobs, &[]).await;
         self.seal(&id).await;
         id
+    }
+
+    /// Seals a recording of logs that the edge wrote, one track each; they begin [`rtp_sender::START_US`] after 1970 and
+    /// are moved to where the recording begins.
+    pub(crate) async fn record_logs(
+        &self,
+        logs: Vec<(&str, TrackKind, Vec<Logged>)>,
+        options: &str,
+    ) -> RecordingId {
+        let id = self.start(options).await;
+        let began = recordings::find(&self.db, &id).await.unwrap().unwrap().started_at;
+        for (user, kind, mut log) in logs {
+            shift(&mut log, began.timestamp_micros() - rtp_sender::START_US);
+            self.capture_log(&id, user, kind, began, &log).await;
+        }
+        self.seal(&id).await;
+        id
+    }
+
+    async fn capture_log(
+        &self,
+        id: &RecordingId,
+        user: &str,
+        kind: TrackKind,
+        began: Timestamp,
+        log: &[Logged],
+    ) {
+        let (participant, track) = (UserId::parse(user).unwrap(), TrackId::generate());
+        let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Server, kind };
+        let base_us = began.timestamp_micros();
+        let header = SegmentHeader { spec: spec.clone(), track: track.clone(), number: 0, base_us, salt: 5 };
+        let bytes = rtp_sender::segment(&header, log);
+        let file = self.dir.path().join("segment");
+        std::fs::write(&file, &bytes).unwrap();
+        self.spool.publish(id, &track, 0, &file).unwrap();
+        let track = Track {
+            id: track,
+            recording: id.clone(),
+            participant: spec.participant,
+            source: spec.source,
+            kind,
+            mime_type: None,
+            codec: None,
+            started_at: began,
+            duration_ms: None,
+            chunks: log.len() as u64,
+            bytes: bytes.len() as u64,
+            received: Vec::new(),
+            last_sequence: None,
+            gaps: None,
+        };
+        tracks::upsert(&self.db, &track).await.unwrap();
     }
 
     pub(crate) fn fixture(&self, name: &str, blob: usize) -> PathBuf {
@@ -243,4 +298,16 @@ impl House {
 
 fn now() -> Timestamp {
     SystemClock.now()
+}
+
+/// Moves a log in time.
+fn shift(log: &mut [Logged], by_us: i64) {
+    for logged in log {
+        match logged {
+            Logged::Packet { arrival_us, .. }
+            | Logged::SenderReport { arrival_us, .. }
+            | Logged::Mark { arrival_us, .. } => *arrival_us += by_us,
+            Logged::Damaged(_) => {}
+        }
+    }
 }

@@ -4,12 +4,11 @@ use serde_json::json;
 use shared::call::Call;
 use shared::db::calls::{self, CallChange, NewCall};
 use shared::db::events::{self, EventType};
-use shared::db::recordings;
 use shared::id::CallId;
 
 use crate::app::App;
 use crate::error::{ApiError, Code};
-use crate::recordings::{StopReason, stop};
+use crate::recordings::{StopReason, end_call};
 
 pub(super) async fn create(app: &App, new: &NewCall) -> Result<(), ApiError> {
     let at = app.clock.now();
@@ -34,23 +33,9 @@ pub(super) async fn change(app: App, id: CallId, change: CallChange) -> Result<C
     Ok(call)
 }
 
-/// Ends a call and stops what it records.
+/// Ends a call, stops what it records and sends everybody away.
 pub(super) async fn end(app: App, id: CallId) -> Result<Call, ApiError> {
-    let at = app.clock.now();
-    let mut tx = app.db.begin().await?;
-    // Whoever starts a recording holds the same lock: a call never ends with one that just began.
-    calls::lock(&mut tx, &id).await?.ok_or_else(ApiError::no_such_call)?;
-    let live = recordings::live_of_call(&mut *tx, &id).await?;
-    if let Some(live) = &live {
-        stop(&mut tx, &id, &live.id, StopReason::CallEnded, at).await?;
-    }
-    if calls::end(&mut tx, &id, at).await? {
-        events::about_call(&mut tx, EventType::CallEnded, &id, json!({}), at).await?;
-    }
-    let call = calls::find(&mut *tx, &id).await?.ok_or_else(ApiError::no_such_call)?;
-    tx.commit().await?;
-    if let Some(live) = live {
-        app.ingest.stopped(&live.id);
-    }
+    let call = end_call(&app.starter(), &id, StopReason::CallEnded).await?;
+    app.rooms.close(&id);
     Ok(call)
 }

@@ -1,19 +1,15 @@
 //! What happens to a recording at its host's wish, each step one transaction; the capture is told after the commit.
 
 use serde_json::json;
-use shared::call::CallState;
 use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
-use shared::db::recordings::NewRecording;
-use shared::db::{calls, recordings};
+use shared::db::recordings;
 use shared::id::{CallId, RecordingId, UserId};
 use shared::jobs::{self, DeleteRecording};
-use shared::recording::{RecordingOptions, RecordingState};
+use shared::recording::RecordingOptions;
 
 use crate::app::App;
 use crate::error::{ApiError, Code};
-use crate::http::calls::participants;
-use crate::ingest::LiveRecording;
 use crate::recordings::StopReason;
 
 /// A recording and when its step was taken.
@@ -27,39 +23,11 @@ pub(super) struct Taken {
 pub(super) async fn start(
     app: App,
     by: UserId,
-    call_id: CallId,
+    call: CallId,
     options: RecordingOptions,
 ) -> Result<Taken, ApiError> {
-    if !app.ingest.has_disk() {
-        return Err(ApiError::new(Code::DiskFull, "the disk is below its reserve; nothing new is recorded"));
-    }
-    let (id, at) = (RecordingId::generate(), app.clock.now());
-    let deadline = at + app.settings.ingest.max_duration;
-    let mut tx = app.db.begin().await?;
-    let call = calls::lock(&mut tx, &call_id).await?.ok_or_else(ApiError::no_such_call)?;
-    if call.state == CallState::Ended {
-        return Err(ApiError::new(Code::CallEnded, "the call has ended"));
-    }
-    let (edge, options) = (app.ingest.edge_id(), &options);
-    let new = NewRecording { id: &id, call: &call_id, by: &by, options, edge, at, deadline };
-    let started = recordings::start(&mut tx, &new).await?;
-    started.ok_or_else(|| ApiError::new(Code::RecordingAlreadyLive, "the call is being recorded already"))?;
-    if calls::activate(&mut tx, &call_id, at).await? {
-        events::about_call(&mut tx, EventType::CallStarted, &call_id, json!({}), at).await?;
-    }
-    let data = json!({ "startedBy": by });
-    events::about_recording(&mut tx, EventType::RecordingStarted, &call_id, &id, data, at).await?;
-    let people = participants(&mut *tx, &call_id).await?;
-    tx.commit().await?;
-    app.ingest.started(LiveRecording {
-        id: id.clone(),
-        call: call_id.clone(),
-        host: call.host,
-        participants: people,
-        state: RecordingState::Recording,
-        deadline_at: deadline,
-    });
-    Ok(Taken { id, call: call_id, at })
+    let (id, at) = app.starter().start(&by, &call, &options).await?;
+    Ok(Taken { id, call, at })
 }
 
 /// Stops the call's live recording.

@@ -86,7 +86,7 @@ fn assemble_blocking(
     }
 }
 
-fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> AssembledTrack {
+pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> AssembledTrack {
     let found = assembled.streams.iter().enumerate().filter(|(_, stream)| stream.packets > 0);
     let streams: Vec<(usize, Codec)> = found.map(|(n, stream)| (n, stream.codec)).collect();
     let names: Vec<&str> = streams.iter().map(|(_, codec)| codec_name(*codec)).collect();
@@ -110,7 +110,11 @@ fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> 
 /// does, its length is not known, and a gap without length would tell nothing.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
     let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
-    let duration_ms = u64::try_from(last - began_ms).unwrap_or(0);
+    empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0), GapReason::Corrupt)
+}
+
+/// A track of which nothing can be played.
+pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapReason) -> AssembledTrack {
     AssembledTrack {
         id: track.id.clone(),
         participant: track.participant.clone(),
@@ -121,25 +125,29 @@ fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrac
         keyframes: 0,
         began_ms,
         duration_ms,
-        gaps: if duration_ms > 0 {
-            vec![Gap { from: 0, to: duration_ms, reason: GapReason::Corrupt }]
-        } else {
-            Vec::new()
-        },
+        gaps: if duration_ms > 0 { vec![Gap { from: 0, to: duration_ms, reason }] } else { Vec::new() },
     }
 }
 
 fn gap(gap: &assemble::Gap) -> Gap {
-    let reason = match gap.reason {
+    Gap { from: ms(gap.from_us), to: ms(gap.to_us), reason: reason(gap.reason) }
+}
+
+/// The reason as the API names it.
+pub(super) fn reason(reason: assemble::GapReason) -> GapReason {
+    match reason {
         assemble::GapReason::MissingChunk => GapReason::MissingChunk,
         assemble::GapReason::Corrupt => GapReason::Corrupt,
         assemble::GapReason::Disconnected => GapReason::Disconnected,
-    };
-    Gap { from: ms(gap.from_us), to: ms(gap.to_us), reason }
+        assemble::GapReason::PacketLoss => GapReason::PacketLoss,
+        assemble::GapReason::Muted => GapReason::Muted,
+        assemble::GapReason::Paused => GapReason::Paused,
+        assemble::GapReason::Disk => GapReason::Disk,
+    }
 }
 
 /// To the nearest millisecond.
-fn ms(us: i64) -> u64 {
+pub(super) fn ms(us: i64) -> u64 {
     u64::try_from((us + 500) / 1000).unwrap_or(0)
 }
 

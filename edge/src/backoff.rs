@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Doubles from 200 ms to 5 s. The tries have no limit in number: what waits on them must not be lost.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff(Duration);
+pub(crate) struct Backoff(Duration);
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -19,7 +19,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 2).min(LONGEST);
         wait

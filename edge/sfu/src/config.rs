@@ -1,0 +1,65 @@
+//! What a shard has to be told before it starts.
+
+use std::net::SocketAddr;
+
+use crate::path::Transport;
+
+/// Settings of one shard.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses to advertise; at least one.
+    pub candidates: Vec<Candidate>,
+    /// What one user may send.
+    pub limits: Limits,
+}
+
+/// An address at which peers reach us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// What peers are told: a public address.
+    pub address: SocketAddr,
+    /// What the caller calls the same way in [`crate::Path::local`]: the socket's own address, which differs behind a NAT.
+    pub local: SocketAddr,
+    /// How it is reached; TCP is passive (RFC 6544).
+    pub transport: Transport,
+    /// How good it is.
+    pub kind: CandidateKind,
+}
+
+/// How directly a candidate leads to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CandidateKind {
+    /// Our own socket.
+    Host,
+    /// A TURN server's, chosen last.
+    Relay,
+}
+
+/// What one user may send, told to their client as bandwidth of each media section (RFC 3890).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bits per second of a microphone.
+    pub audio_bps: u32,
+    /// Bits per second of a camera or a screen, all simulcast layers together.
+    pub video_bps: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { audio_bps: 128_000, video_bps: 2_000_000 }
+    }
+}
+
+/// Why a shard cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Nobody could reach it.
+    #[error("no candidate to advertise")]
+    NoCandidate,
+    /// An address that nobody can reach.
+    #[error("{0} cannot be advertised")]
+    Unreachable(SocketAddr),
+    /// The cryptography refused.
+    #[error("no certificate could be made: {0}")]
+    Certificate(String),
+}

@@ -1,0 +1,156 @@
+//! What a shard tells its caller.
+
+use std::time::Duration;
+
+use crate::ids::{Medium, PeerId, RoomId, User};
+
+/// Something happened that the caller has to pass on or note.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Our answer to the client's offer.
+    Answer {
+        /// To whom.
+        peer: PeerId,
+        /// The session description.
+        sdp: String,
+    },
+    /// Our offer; the next word of the client should be its answer.
+    Offer {
+        /// To whom.
+        peer: PeerId,
+        /// The session description.
+        sdp: String,
+    },
+    /// A command was not carried out; the session stays.
+    Refused {
+        /// Whose.
+        peer: PeerId,
+        /// Why.
+        error: SignalError,
+    },
+    /// Media can flow.
+    Connected {
+        /// Whose.
+        peer: PeerId,
+    },
+    /// Nothing has been heard of it for some seconds; it may come back.
+    Lost {
+        /// Whose.
+        peer: PeerId,
+    },
+    /// The connection is over. The session stays until it is told to leave: a new offer cannot revive it.
+    Failed {
+        /// Whose.
+        peer: PeerId,
+    },
+    /// The first packet of a new track has come.
+    Published {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        track: TrackInfo,
+    },
+    /// A track is no more.
+    Unpublished {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        medium: Medium,
+    },
+    /// Somebody else speaks.
+    ActiveSpeaker {
+        /// Where.
+        room: RoomId,
+        /// Who; `None` is nobody.
+        user: Option<User>,
+    },
+    /// The figures that were asked for.
+    Report {
+        /// Of the command.
+        token: u64,
+        /// One per session.
+        peers: Vec<PeerReport>,
+    },
+}
+
+/// Why the caller's wish was not fulfilled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignalError {
+    /// Not a session description that we can work with.
+    #[error("session description refused: {0}")]
+    BadDescription(String),
+    /// An answer that nobody waits for.
+    #[error("no offer waits for an answer")]
+    UnexpectedAnswer,
+    /// An address that cannot be used.
+    #[error("candidate refused: {0}")]
+    BadCandidate(String),
+    /// The session is there already.
+    #[error("the session has joined already")]
+    AlreadyJoined,
+    /// The connection could not be made.
+    #[error("no connection could be made: {0}")]
+    Internal(String),
+}
+
+/// A published track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackInfo {
+    /// Which of the user's.
+    pub medium: Medium,
+    /// `audio/opus`, `video/VP8`, …
+    pub mime: String,
+    /// Whether several layers were promised.
+    pub simulcast: bool,
+}
+
+/// Quality of one session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerReport {
+    /// Where.
+    pub room: RoomId,
+    /// Which.
+    pub peer: PeerId,
+    /// Whose.
+    pub user: User,
+    /// What it sends to us, one per layer.
+    pub published: Vec<TrackReport>,
+    /// What it receives from us.
+    pub received: Vec<LegReport>,
+}
+
+/// One stream that we receive. Counters begin with the track.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrackReport {
+    /// Which track.
+    pub medium: Medium,
+    /// Which layer; empty without simulcast.
+    pub rid: String,
+    /// Packets received, retransmitted ones included once.
+    pub packets: u64,
+    /// Bytes of payload received.
+    pub bytes: u64,
+    /// Keyframes that we asked for.
+    pub keyframe_requests: u64,
+}
+
+/// One stream that we send. Counters begin with the subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LegReport {
+    /// Of whom.
+    pub of: User,
+    /// Which track.
+    pub medium: Medium,
+    /// The layer that flows; empty without simulcast or before the first packet.
+    pub rid: String,
+    /// Packets sent, without retransmissions.
+    pub packets: u64,
+    /// Bytes of payload sent.
+    pub bytes: u64,
+    /// Share of packets lost since the report before, 0 to 1 (RFC 3550, section 6.4.1).
+    pub loss: f32,
+    /// Interarrival jitter as the receiver sees it.
+    pub jitter: Duration,
+    /// Round trip, once known.
+    pub round_trip: Option<Duration>,
+}

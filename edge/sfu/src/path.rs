@@ -1,0 +1,30 @@
+//! Where a datagram comes from and goes to, and when it came.
+
+use std::net::SocketAddr;
+
+/// How datagrams travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// One datagram, one packet.
+    Udp,
+    /// Framed as in RFC 4571; the caller frames and unframes.
+    Tcp,
+}
+
+/// Both ends of a way between a peer and us. An arriving datagram has one, and so has a leaving one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path {
+    /// Our end: the `local` of one of [`crate::Config::candidates`].
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// What lies between.
+    pub transport: Transport,
+}
+
+/// When a datagram came, by the clock of the wall: the recording's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival {
+    /// Microseconds since 1970.
+    pub unix_us: i64,
+}

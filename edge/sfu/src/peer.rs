@@ -1,0 +1,388 @@
+//! One WebRTC connection. This file and those below it are the only ones that know `rtc`; another stack would replace them behind
+//! the same few functions: offer, answer, roll back, candidate, senders, datagrams in and out, packets in and out, events, time.
+//!
+//! It must not know rooms, users' rights or whose turn it is to offer.
+
+mod cipher;
+mod engine;
+mod media;
+mod route;
+mod script;
+mod sdp;
+mod senders;
+mod sockets;
+mod streams;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use rtc::peer_connection::RTCPeerConnection;
+use rtc::peer_connection::certificate::RTCCertificate;
+use rtc::peer_connection::event::RTCPeerConnectionEvent;
+use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::state::RTCPeerConnectionState;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtp_transceiver::RTCRtpTransceiverId;
+use rtc::sansio::Protocol;
+use rtc::shared::error::Error;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+
+use crate::config::{Config, ConfigError};
+use crate::forward::Report;
+use crate::ids::Mid;
+use crate::packet::Packet;
+use crate::path::{Path, Transport};
+
+use cipher::Cipher;
+use media::Exchange;
+pub(crate) use media::{Inbound, Receipt};
+use route::Route;
+use script::{Next, Step};
+pub(crate) use sdp::Kind;
+use sdp::{Families, Section};
+use senders::Sender;
+pub(crate) use senders::SenderId;
+use sockets::{Socket, gather, sockets};
+pub(crate) use streams::Stream;
+
+/// What all connections of a shard share.
+#[derive(Debug)]
+pub(crate) struct Factory {
+    config: Config,
+    certificate: RTCCertificate,
+}
+
+impl Factory {
+    /// Makes the shard's certificate: ECDSA on P-256, which every browser takes and which costs least to verify.
+    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+        let failed = |error: String| ConfigError::Certificate(error);
+        let provider = rtc::crypto::default_provider().map_err(|error| failed(error.to_string()))?;
+        let scheme = rtc::crypto::SignatureScheme::EcdsaP256Sha256;
+        let certificate = RTCCertificate::generate(provider.crypto(), scheme, Default::default())
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Self { config, certificate })
+    }
+}
+
+/// Why a connection refused something, in the library's words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refusal(String);
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Something happened to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerEvent {
+    Connected,
+    Lost,
+    Failed,
+}
+
+/// One connection.
+pub(crate) struct Peer {
+    factory: Arc<Factory>,
+    connection: RTCPeerConnection,
+    exchange: Exchange,
+    senders: Vec<Sender>,
+    /// Our addresses as the library knows them: one per socket.
+    sockets: Vec<Socket>,
+    route: Route,
+    cipher: Cipher,
+    /// The library's number of the sender added last.
+    added: RTCRtpTransceiverId,
+    /// Whether the handshake is over.
+    stands: bool,
+    /// The check with which the client has nominated its path, until the handshake is over.
+    nomination: Option<(Path, Bytes)>,
+    /// The latest time that was told.
+    clock: Instant,
+    /// What was done to the connection before it stood, to do it again with another cipher.
+    script: Vec<Step>,
+    sending: Vec<(Mid, Kind)>,
+    /// Sections that promise simulcast layers.
+    layered: Vec<Mid>,
+    ufrag: String,
+    events: VecDeque<PeerEvent>,
+}
+
+impl Peer {
+    pub(crate) fn new(factory: &Arc<Factory>, now: Instant) -> Result<Self, Refusal> {
+        let exchange = Exchange::default();
+        let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
+        let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
+        let sockets = sockets(&factory.config);
+        gather(&mut connection, &sockets)?;
+        let factory = Arc::clone(factory);
+        let (senders, sending, layered) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self {
+            factory,
+            connection,
+            exchange,
+            senders,
+            sockets,
+            route: Route::default(),
+            cipher: Cipher::Gcm,
+            added: 0,
+            stands: false,
+            nomination: None,
+            clock: now,
+            script: Vec::new(),
+            sending,
+            layered,
+            ufrag: String::new(),
+            events: VecDeque::new(),
+        })
+    }
+
+    /// The user name fragment that the client's checks carry; empty before the first description.
+    pub(crate) fn ufrag(&self) -> &str {
+        &self.ufrag
+    }
+
+    /// Makes an offer of ours.
+    pub(crate) fn offer(&mut self, now: Instant) -> Result<String, Refusal> {
+        self.apply(now, Step::Offer)?;
+        self.local()
+    }
+
+    /// Takes the client's offer and makes our answer.
+    pub(crate) fn answer_to(&mut self, now: Instant, offer: &str) -> Result<String, Refusal> {
+        let clean = self.clean(offer)?;
+        self.apply(now, Step::Remote(RTCSessionDescription::offer(clean)?))?;
+        match self.apply(now, Step::Answer).and_then(|()| self.local()) {
+            Ok(answer) => {
+                self.agree(offer, &answer);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.apply(now, Step::Remote(RTCSessionDescription::rollback(None)?))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the client's answer to our offer.
+    pub(crate) fn accept(&mut self, now: Instant, answer: &str) -> Result<(), Refusal> {
+        let clean = self.clean(answer)?;
+        let offer = self.local()?;
+        self.apply(now, Step::Remote(RTCSessionDescription::answer(clean)?))?;
+        self.agree(answer, &offer);
+        Ok(())
+    }
+
+    /// Takes our offer back.
+    pub(crate) fn roll_back(&mut self, now: Instant) -> Result<(), Refusal> {
+        self.apply(now, Step::RollBack)
+    }
+
+    fn clean(&self, sdp: &str) -> Result<String, Refusal> {
+        if sdp.len() > sdp::MAX_LENGTH {
+            return Err(Refusal("description too long".to_owned()));
+        }
+        Ok(sdp::sanitize(sdp, Families::of(&self.factory.config.candidates)))
+    }
+
+    fn local(&mut self) -> Result<String, Refusal> {
+        let description =
+            self.connection.local_description().ok_or_else(|| Refusal("no description".to_owned()))?;
+        let ufrag = sdp::ufrag(&description.sdp).unwrap_or_default();
+        if self.ufrag != ufrag {
+            ufrag.clone_into(&mut self.ufrag);
+            self.route.forget();
+        }
+        Ok(sdp::dress(&description.sdp, &self.factory.config.candidates, self.factory.config.limits))
+    }
+
+    /// Both sides have agreed: what the client sends is numbered as our description says, what we send as the client's.
+    fn agree(&mut self, theirs: &str, ours: &str) {
+        let (theirs, ours) = (sdp::sections(theirs), sdp::sections(ours));
+        let inbound = theirs.iter().filter_map(|section| {
+            let mine = ours.iter().find(|mine| mine.mid == section.mid)?;
+            let (codecs, repairs, extensions) =
+                (mine.codecs.clone(), mine.repairs.clone(), mine.extensions.clone());
+            Some(Section {
+                codecs,
+                repairs,
+                extensions,
+                sends: section.sends && mine.receives,
+                ..section.clone()
+            })
+        });
+        let inbound: Vec<Section> = inbound.filter(|section| section.kind != Kind::Other).collect();
+        self.sending = inbound
+            .iter()
+            .filter(|section| section.sends)
+            .map(|section| (section.mid.clone(), section.kind))
+            .collect();
+        self.layered = inbound
+            .iter()
+            .filter(|section| section.rids.len() > 1)
+            .map(|section| section.mid.clone())
+            .collect();
+        self.exchange.agree(inbound);
+        for at in 0..self.senders.len() {
+            let mid = self
+                .connection
+                .rtp_transceiver(self.senders[at].transceiver)
+                .and_then(|transceiver| transceiver.mid().clone());
+            let section = theirs
+                .iter()
+                .find(|section| section.receives && Some(section.mid.as_str()) == mid.as_deref());
+            self.senders[at].agreed =
+                section.map(|section| (section.codecs.clone(), section.extensions.clone()));
+        }
+    }
+
+    /// Sections on which the client sends, as last agreed, in their order.
+    pub(crate) fn sending(&self) -> &[(Mid, Kind)] {
+        &self.sending
+    }
+
+    /// Whether a section promises several layers.
+    pub(crate) fn has_layers(&self, mid: &Mid) -> bool {
+        self.layered.contains(mid)
+    }
+
+    /// One of the client's addresses.
+    pub(crate) fn candidate(&mut self, candidate: &str) -> Result<(), Refusal> {
+        let candidate = candidate.strip_prefix("a=").unwrap_or(candidate);
+        if !sdp::usable(candidate, Families::of(&self.factory.config.candidates)) {
+            return Ok(());
+        }
+        self.apply(self.clock, Step::Candidate(candidate.to_owned()))
+    }
+
+    /// A datagram has come.
+    pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        self.clock = now;
+        if !self.stands && self.before_standing(now, path, datagram) == Next::Drop {
+            return;
+        }
+        self.read(now, path, datagram);
+        // A handshake may follow the nominating check in the same batch: it is dropped unless the check's effect is seen first.
+        if datagram.first().is_some_and(|first| *first < 128) {
+            self.pump();
+        }
+        while self.connection.poll_media_read().is_some() {}
+        while self.connection.poll_data_read().is_some() {}
+    }
+
+    fn read(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        let same = |socket: &&Socket| socket.local == path.local && socket.transport == path.transport;
+        let Some(socket) = self.sockets.iter().find(same) else { return };
+        let udp = path.transport == Transport::Udp;
+        let transport_protocol = if udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
+        let peer_addr = self.route.arrived(now, path, datagram);
+        let transport =
+            TransportContext { local_addr: socket.known_as, peer_addr, transport_protocol, ecn: None };
+        let message = BytesMut::from(datagram);
+        if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
+            tracing::debug!("datagram refused: {error}");
+        }
+    }
+
+    fn pump(&mut self) {
+        while let Some(event) = self.connection.poll_event() {
+            let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else { continue };
+            match state {
+                RTCPeerConnectionState::Connected => {
+                    self.stands = true;
+                    self.script = Vec::new();
+                    self.nomination = None;
+                    self.events.push_back(PeerEvent::Connected);
+                }
+                RTCPeerConnectionState::Disconnected => self.events.push_back(PeerEvent::Lost),
+                RTCPeerConnectionState::Failed => self.events.push_back(PeerEvent::Failed),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next packet or report received.
+    pub(crate) fn poll_inbound(&mut self) -> Option<Inbound> {
+        self.exchange.poll()
+    }
+
+    /// The next thing that happened.
+    pub(crate) fn poll_event(&mut self) -> Option<PeerEvent> {
+        self.events.pop_front()
+    }
+
+    /// Sends a packet of one of our streams.
+    pub(crate) fn send(&mut self, now: Instant, packet: Packet) {
+        self.write(now, RTCMessage::RtpPacket(String::new(), media::write(packet)));
+    }
+
+    /// Sends a sender report of one of our streams.
+    pub(crate) fn send_report(&mut self, now: Instant, report: Report) {
+        let Report { ssrc, ntp, rtp, packets, bytes } = report;
+        let report = SenderReport {
+            ssrc,
+            ntp_time: ntp,
+            rtp_time: rtp,
+            packet_count: packets,
+            octet_count: bytes,
+            ..Default::default()
+        };
+        self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]));
+    }
+
+    /// Asks for a keyframe of one of the client's streams.
+    pub(crate) fn ask_keyframe(&mut self, now: Instant, ssrc: u32) {
+        let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
+        self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]));
+    }
+
+    fn write(&mut self, now: Instant, message: RTCMessage) {
+        if let Err(error) = self.connection.handle_write(TaggedRTCMessage { now, message }) {
+            tracing::debug!("packet refused: {error}");
+        }
+    }
+
+    /// Gives out every datagram that is ready.
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
+        self.pump();
+        while let Some(written) = self.connection.poll_write() {
+            let transport = if written.transport.transport_protocol == TransportProtocol::TCP {
+                Transport::Tcp
+            } else {
+                Transport::Udp
+            };
+            let known = |socket: &&Socket| {
+                socket.known_as == written.transport.local_addr && socket.transport == transport
+            };
+            let Some(socket) = self.sockets.iter().find(known) else { continue };
+            let path = Path { local: socket.local, remote: written.transport.peer_addr, transport };
+            out(self.route.leaving(now, path, &written.message), &written.message);
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn timeout(&mut self, now: Instant) {
+        if let Err(error) = self.connection.handle_timeout(now) {
+            tracing::debug!("timeout refused: {error}");
+        }
+        self.pump();
+    }
+
+    /// When to call [`Self::timeout`].
+    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
+        self.connection.poll_timeout()
+    }
+
+    /// Says goodbye; [`Self::flush`] gives out the last datagrams.
+    pub(crate) fn close(&mut self) {
+        if let Err(error) = self.connection.close() {
+            tracing::debug!("close refused: {error}");
+        }
+    }
+}

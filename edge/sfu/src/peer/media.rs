@@ -1,0 +1,362 @@
+//! The last hop of packets inside a connection: everything received leaves the library here, and everything sent passes.
+//!
+//! It is an interceptor, the only place where `rtc` shows decrypted packets with their reports before it routes them by rules
+//! that do not fit a forwarder (compound reports go by their first destination; unbound SSRCs are dropped). It drives the
+//! library's own parts for negative acknowledgements, receiver reports and transport-wide feedback, and binds streams to them
+//! by [`Streams`]. There is no sender report generator: the publisher's reports are forwarded, since made-up ones would tear
+//! its sound and its picture apart.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rtc::interceptor::{
+    Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder,
+    NackResponderInterceptor, Packet as Library, RTCPFeedback, RTPHeaderExtension, ReceiverReportBuilder,
+    ReceiverReportInterceptor, StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
+    TwccSenderBuilder, TwccSenderInterceptor,
+};
+use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::receiver_report::ReceiverReport;
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::sansio::Protocol;
+use rtc::shared::error::Error;
+
+use crate::format::TRANSPORT_CC;
+use crate::packet::Packet;
+
+use super::sdp::Section;
+use super::streams::{First, Found, Stream, Streams};
+
+/// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
+/// more than one.
+const MAX_INBOX: usize = 256;
+/// Sent packets kept per stream for retransmission: about 4 s of 2 Mbit/s, more than a receiver's jitter buffer waits.
+const SENT_PACKETS: u16 = 1024;
+/// How often a lost packet is asked for again: a tenth of a second is about a round trip of a bad line.
+const NACK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often one packet is asked for at most; after a second it would be too late for any decoder.
+const MAX_NACKS: u16 = 10;
+/// The newest packets are not asked for: they may just have been overtaken.
+const NACK_SKIP: u16 = 2;
+
+/// What a connection has received.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    Media(Arc<Stream>, Packet),
+    SenderReport {
+        ssrc: u32,
+        ntp: u64,
+        rtp: u32,
+    },
+    /// How one of our streams arrives there.
+    Receipt(Receipt),
+    /// A keyframe of one of our streams is needed.
+    KeyframeWanted {
+        ssrc: u32,
+    },
+}
+
+/// A report block (RFC 3550, section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub(crate) ssrc: u32,
+    /// In 256ths.
+    pub(crate) fraction_lost: u8,
+    /// In ticks of the stream's clock.
+    pub(crate) jitter: u32,
+    /// The middle of the NTP time of our last report that has arrived there.
+    pub(crate) last_report: u32,
+    /// How long ago, in 65,536ths of a second.
+    pub(crate) since_last_report: u32,
+}
+
+/// What the connection and its interceptor share. Both are driven by one thread: the lock is never waited for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Exchange(Arc<Mutex<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    streams: Streams,
+    inbox: VecDeque<Inbound>,
+    /// Streams to be forgotten by the library's parts.
+    gone: Vec<u32>,
+}
+
+impl Exchange {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Both sides have agreed.
+    pub(super) fn agree(&self, sections: Vec<Section>) {
+        let mut shared = self.lock();
+        let gone = shared.streams.agree(sections);
+        shared.gone.extend(gone);
+    }
+
+    /// The next thing received.
+    pub(super) fn poll(&self) -> Option<Inbound> {
+        self.lock().inbox.pop_front()
+    }
+}
+
+/// The interceptor itself.
+pub(super) struct MediaTap {
+    exchange: Exchange,
+    responder: NackResponderInterceptor,
+    generator: NackGeneratorInterceptor,
+    reports: ReceiverReportInterceptor,
+    feedback: TwccReceiverInterceptor,
+    numbering: TwccSenderInterceptor,
+    out: VecDeque<TaggedPacket>,
+}
+
+impl MediaTap {
+    pub(super) fn new(exchange: Exchange) -> Self {
+        let generator = NackGeneratorBuilder::new()
+            .with_interval(NACK_INTERVAL)
+            .with_max_nacks_per_packet(MAX_NACKS)
+            .with_skip_last_n(NACK_SKIP);
+        Self {
+            exchange,
+            responder: NackResponderBuilder::new().with_size(SENT_PACKETS).build(),
+            generator: generator.build(),
+            reports: ReceiverReportBuilder::new().build(),
+            feedback: TwccReceiverBuilder::new().build(),
+            numbering: TwccSenderBuilder::new().build(),
+            out: VecDeque::new(),
+        }
+    }
+
+    fn on_rtp(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        let TaggedPacket { now, transport, message: attributed } = message;
+        let Library::Rtp(packet) = attributed.packet else { return Ok(()) };
+        let exchange = self.exchange.clone();
+        let mut shared = exchange.lock();
+        self.forget(&mut shared);
+        let Found::Media(stream, packet, first) = shared.streams.find(read(packet)) else { return Ok(()) };
+        if first == First::New {
+            self.bind(&stream);
+        }
+        let message = TaggedPacket { now, transport, message: Library::Rtp(header_only(&packet)).into() };
+        let message = pass(&mut self.feedback, Some(message))?;
+        let message = pass(&mut self.reports, message)?;
+        pass(&mut self.generator, message)?;
+        if shared.inbox.len() < MAX_INBOX {
+            shared.inbox.push_back(Inbound::Media(stream, packet));
+        }
+        Ok(())
+    }
+
+    fn on_rtcp(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        if let Library::Rtcp(packets) = &message.message.packet {
+            let mut shared = self.exchange.lock();
+            for packet in packets {
+                let room = MAX_INBOX.saturating_sub(shared.inbox.len());
+                shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
+            }
+        }
+        let message = pass(&mut self.reports, Some(message))?;
+        pass(&mut self.responder, message)?;
+        Ok(())
+    }
+
+    fn bind(&mut self, stream: &Stream) {
+        let info = describe(stream);
+        self.feedback.bind_remote_stream(&info);
+        self.reports.bind_remote_stream(&info);
+        self.generator.bind_remote_stream(&info);
+    }
+
+    fn forget(&mut self, shared: &mut Shared) {
+        for ssrc in shared.gone.drain(..) {
+            let info = StreamInfo { ssrc, ..StreamInfo::default() };
+            self.feedback.unbind_remote_stream(&info);
+            self.reports.unbind_remote_stream(&info);
+            self.generator.unbind_remote_stream(&info);
+        }
+    }
+
+    /// Collects what the parts have made; packets of media get their transport-wide number last.
+    fn collect(&mut self) -> Result<(), Error> {
+        while let Some(message) = self.generator.poll_write() {
+            self.out.push_back(message);
+        }
+        while let Some(message) = self.reports.poll_write() {
+            self.out.push_back(message);
+        }
+        while let Some(message) = self.feedback.poll_write() {
+            self.out.push_back(message);
+        }
+        while let Some(message) = self.responder.poll_write() {
+            self.numbering.handle_write(message)?;
+        }
+        while let Some(message) = self.numbering.poll_write() {
+            self.out.push_back(message);
+        }
+        Ok(())
+    }
+}
+
+/// Shows a packet to a part that only watches.
+fn pass(part: &mut dyn Interceptor, message: Option<TaggedPacket>) -> Result<Option<TaggedPacket>, Error> {
+    let Some(message) = message else { return Ok(None) };
+    part.handle_read(message)?;
+    Ok(part.poll_read())
+}
+
+/// Ours from the library's.
+fn read(packet: rtc::rtp::packet::Packet) -> Packet {
+    let header = packet.header;
+    Packet {
+        marker: header.marker,
+        payload_type: header.payload_type,
+        sequence: header.sequence_number,
+        timestamp: header.timestamp,
+        ssrc: header.ssrc,
+        extensions: header
+            .extensions
+            .into_iter()
+            .map(|extension| (extension.id, extension.payload))
+            .collect(),
+        payload: packet.payload,
+    }
+}
+
+/// The library's from ours, for parts that look at headers.
+fn header_only(packet: &Packet) -> rtc::rtp::packet::Packet {
+    write(Packet { payload: packet.payload.clone(), ..packet.clone() })
+}
+
+/// The library's from ours.
+pub(super) fn write(packet: Packet) -> rtc::rtp::packet::Packet {
+    let mut header = rtc::rtp::header::Header {
+        version: 2,
+        marker: packet.marker,
+        payload_type: packet.payload_type,
+        sequence_number: packet.sequence,
+        timestamp: packet.timestamp,
+        ssrc: packet.ssrc,
+        ..Default::default()
+    };
+    for (id, value) in packet.extensions {
+        // An extension that the header cannot hold is left out; the packet is worth more.
+        let _ = header.set_extension(id, value);
+    }
+    rtc::rtp::packet::Packet { header, payload: packet.payload }
+}
+
+fn read_report(packet: &dyn std::any::Any) -> Vec<Inbound> {
+    if let Some(report) = packet.downcast_ref::<SenderReport>() {
+        let own = Inbound::SenderReport { ssrc: report.ssrc, ntp: report.ntp_time, rtp: report.rtp_time };
+        std::iter::once(own).chain(report.reports.iter().map(receipt)).collect()
+    } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+        report.reports.iter().map(receipt).collect()
+    } else if let Some(loss) = packet.downcast_ref::<PictureLossIndication>() {
+        vec![Inbound::KeyframeWanted { ssrc: loss.media_ssrc }]
+    } else if let Some(request) = packet.downcast_ref::<FullIntraRequest>() {
+        request.fir.iter().map(|entry| Inbound::KeyframeWanted { ssrc: entry.ssrc }).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+fn receipt(block: &rtc::rtcp::reception_report::ReceptionReport) -> Inbound {
+    Inbound::Receipt(Receipt {
+        ssrc: block.ssrc,
+        fraction_lost: block.fraction_lost,
+        jitter: block.jitter,
+        last_report: block.last_sender_report,
+        since_last_report: block.delay,
+    })
+}
+
+/// A stream in the library's words. Pictures are asked for again; sound repairs itself (Opus' own redundancy).
+fn describe(stream: &Stream) -> StreamInfo {
+    let nack = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
+    let picture = stream.codec.mime.starts_with("video/");
+    StreamInfo {
+        ssrc: stream.ssrc,
+        payload_type: stream.codec.payload_type,
+        mime_type: stream.codec.mime.clone(),
+        clock_rate: stream.codec.clock_rate,
+        channels: stream.codec.channels,
+        sdp_fmtp_line: stream.codec.fmtp.clone(),
+        rtcp_feedback: if picture { vec![nack] } else { Vec::new() },
+        rtp_header_extensions: stream
+            .extensions
+            .id(TRANSPORT_CC)
+            .map(|id| RTPHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: u16::from(id) })
+            .into_iter()
+            .collect(),
+        ..StreamInfo::default()
+    }
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        match &message.message.packet {
+            Library::Rtp(_) => self.on_rtp(message),
+            Library::Rtcp(_) => self.on_rtcp(message),
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        None
+    }
+
+    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        match &message.message.packet {
+            Library::Rtp(_) => self.responder.handle_write(message),
+            _ => {
+                self.out.push_back(message);
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        if self.out.is_empty() {
+            self.collect().ok()?;
+        }
+        self.out.pop_front()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.generator.handle_timeout(now)?;
+        self.reports.handle_timeout(now)?;
+        self.feedback.handle_timeout(now)
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl Interceptor for MediaTap {
+    fn bind_local_stream(&mut self, info: &StreamInfo) {
+        self.responder.bind_local_stream(info);
+        self.numbering.bind_local_stream(info);
+    }
+
+    fn unbind_local_stream(&mut self, info: &StreamInfo) {
+        self.responder.unbind_local_stream(info);
+        self.numbering.unbind_local_stream(info);
+    }
+
+    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
+
+    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
+}

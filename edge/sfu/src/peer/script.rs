@@ -1,0 +1,137 @@
+//! What was done to a connection before it stood, so that it can be done again: for a client that turns out to have only the slow
+//! cipher, which the library must know when the connection is made.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::rtp_transceiver::{
+    RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit,
+};
+
+use crate::path::Path;
+
+use super::cipher::Cipher;
+use super::sockets::gather;
+use super::{Peer, Refusal, cipher, engine, route, sdp};
+
+/// Steps kept of a connection that does not stand yet. One with more has been told a lot and has never answered a handshake; it is
+/// not set up again.
+const MAX_SCRIPT: usize = 64;
+
+/// What was done to a connection.
+#[derive(Clone)]
+pub(super) enum Step {
+    Offer,
+    RollBack,
+    Remote(RTCSessionDescription),
+    Answer,
+    Candidate(String),
+    AddSender(MediaStreamTrack),
+    Direct(RTCRtpTransceiverId, RTCRtpTransceiverDirection),
+    Replace(RTCRtpTransceiverId, MediaStreamTrack),
+}
+
+/// What becomes of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Read,
+    Drop,
+}
+
+impl Peer {
+    /// Does something to the connection, and remembers it while the connection does not stand.
+    pub(super) fn apply(&mut self, now: Instant, step: Step) -> Result<(), Refusal> {
+        self.clock = now;
+        self.perform(now, step.clone())?;
+        if self.script.len() < MAX_SCRIPT && !self.stands {
+            self.script.push(step);
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, now: Instant, step: Step) -> Result<(), Refusal> {
+        let connection = &mut self.connection;
+        match step {
+            Step::Offer => {
+                let offer = connection.create_offer(None)?;
+                connection.set_local_description(now, offer)?;
+            }
+            Step::RollBack => {
+                connection.set_local_description(now, RTCSessionDescription::rollback(None)?)?;
+            }
+            Step::Remote(description) => connection.set_remote_description(now, description)?,
+            Step::Answer => {
+                let answer = connection.create_answer(None)?;
+                connection.set_local_description(now, answer)?;
+            }
+            Step::Candidate(candidate) => {
+                connection.add_remote_candidate(RTCIceCandidateInit { candidate, ..Default::default() })?;
+            }
+            Step::AddSender(track) => {
+                let direction = RTCRtpTransceiverDirection::Sendonly;
+                let init =
+                    RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: Vec::new() };
+                let transceiver = connection.add_transceiver_from_track(track, Some(init))?;
+                self.added = transceiver;
+            }
+            Step::Direct(transceiver, direction) => {
+                if let Some(mut transceiver) = connection.rtp_transceiver(transceiver) {
+                    transceiver.set_direction(direction);
+                }
+            }
+            Step::Replace(transceiver, track) => {
+                if let Some(mut sender) = connection.rtp_sender(RTCRtpSenderId::from(transceiver)) {
+                    sender.replace_track(track)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the connection up again for a client that has only the other cipher. Descriptions, credentials and numbers stay.
+    fn fall_back(&mut self, now: Instant) -> Result<(), Refusal> {
+        let local =
+            self.connection.local_description().map(|description| description.sdp).unwrap_or_default();
+        let credentials = sdp::ufrag(&local).zip(sdp::password(&local));
+        let credentials = credentials.map(|(ufrag, password)| (ufrag.to_owned(), password.to_owned()));
+        self.cipher = Cipher::CounterMode;
+        let wanted = engine::Wanted { cipher: self.cipher, credentials };
+        self.connection = engine::build(&self.factory.certificate, self.exchange.clone(), wanted, now)?;
+        gather(&mut self.connection, &self.sockets)?;
+        self.route.forget();
+        for step in std::mem::take(&mut self.script) {
+            self.perform(now, step)?;
+        }
+        Ok(())
+    }
+
+    /// Sees to the cipher while it can still be chosen.
+    pub(super) fn before_standing(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Next {
+        if route::nominates(datagram) {
+            self.nomination = Some((path, Bytes::copy_from_slice(datagram)));
+        }
+        if self.cipher == Cipher::CounterMode {
+            // A client nominates once. What it told the former connection is told to this one as soon as the path is proven.
+            if route::is_answer(datagram)
+                && let Some((nominated, request)) = self.nomination.clone()
+            {
+                self.read(now, path, datagram);
+                self.read(now, nominated, &request);
+                self.pump();
+                return Next::Drop;
+            }
+        } else if cipher::asked(datagram) == Some(Cipher::CounterMode) {
+            if let Err(error) = self.fall_back(now) {
+                tracing::warn!("could not fall back to the other cipher: {error}");
+            }
+            if let Some((nominated, request)) = self.nomination.clone() {
+                self.read(now, nominated, &request);
+            }
+            return Next::Drop;
+        }
+        Next::Read
+    }
+}

@@ -1,0 +1,273 @@
+//! Which stream a received packet belongs to: by its SSRC, by what the description says about the SSRC, by the mid and rid that it
+//! carries (RFC 8852). Found once, it stays found.
+//!
+//! The library does the same and forgets it at every renegotiation, after which a browser no longer sends mid and rid: a
+//! simulcast publisher would fall silent when a third person joins. It also drops the retransmissions of simulcast layers.
+//! It must not know connections: it maps numbers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::format::{Codec, Extensions, MID, REPAIRED_RID, RID};
+use crate::ids::Mid;
+use crate::packet::Packet;
+
+use super::sdp::{Kind, Section};
+
+/// SSRCs known of one peer. Three tracks of three layers with their retransmissions are 18; a peer that makes up more is
+/// ignored until it renegotiates.
+const MAX_STREAMS: usize = 128;
+
+/// A stream, as everybody above needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stream {
+    pub(crate) ssrc: u32,
+    pub(crate) mid: Mid,
+    /// The simulcast layer; empty without.
+    pub(crate) rid: Arc<str>,
+    pub(crate) codec: Codec,
+    pub(crate) extensions: Extensions,
+}
+
+/// What a packet is.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Of this stream; retransmissions are unwrapped.
+    Media(Arc<Stream>, Packet, First),
+    /// Nothing to forward: an empty retransmission, or of nobody.
+    Nothing,
+}
+
+/// Whether the stream was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    New,
+    Known,
+}
+
+/// What one SSRC is for.
+#[derive(Debug, Clone)]
+enum Use {
+    Media(Arc<Stream>),
+    /// Repairs another.
+    Repair(u32),
+}
+
+/// The SSRCs of one peer.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    sections: Vec<Section>,
+    uses: HashMap<u32, Use>,
+}
+
+impl Streams {
+    /// Both sides have agreed. `sections` are the client's, with the codecs and extensions of ours: packets to us are numbered as
+    /// our description says. Returns the streams that are no more.
+    pub(super) fn agree(&mut self, sections: Vec<Section>) -> Vec<u32> {
+        self.sections = sections;
+        let gone = |used: &Use| matches!(used, Use::Media(stream) if !self.sections.iter().any(|section| section.mid == stream.mid && section.sends));
+        let lost: Vec<u32> = self.uses.iter().filter(|(_, used)| gone(used)).map(|(ssrc, _)| *ssrc).collect();
+        self.uses.retain(|ssrc, used| match used {
+            Use::Media(_) => !lost.contains(ssrc),
+            Use::Repair(of) => !lost.contains(of),
+        });
+        lost
+    }
+
+    /// What a packet is.
+    pub(super) fn find(&mut self, packet: Packet) -> Found {
+        match self.uses.get(&packet.ssrc) {
+            Some(Use::Media(stream)) if stream.codec.payload_type == packet.payload_type => {
+                Found::Media(Arc::clone(stream), packet, First::Known)
+            }
+            Some(Use::Repair(of)) => self.unwrap(*of, packet),
+            _ => self.learn(packet),
+        }
+    }
+
+    /// A new SSRC, or a known one that has changed its codec.
+    fn learn(&mut self, packet: Packet) -> Found {
+        if self.uses.len() >= MAX_STREAMS {
+            return Found::Nothing;
+        }
+        let Some((section, rid, repairs)) = self.place(&packet) else { return Found::Nothing };
+        if let Some(of) = repairs {
+            self.uses.insert(packet.ssrc, Use::Repair(of));
+            return self.unwrap(of, packet);
+        }
+        let section = &self.sections[section];
+        let is_repair = section.repairs.iter().any(|(payload_type, _)| *payload_type == packet.payload_type);
+        let Some(codec) =
+            section.codecs.iter().find(|codec| codec.payload_type == packet.payload_type && !is_repair)
+        else {
+            return Found::Nothing;
+        };
+        let (mid, codec, extensions) = (section.mid.clone(), codec.clone(), section.extensions.clone());
+        let stream = Arc::new(Stream { ssrc: packet.ssrc, mid, rid, codec, extensions });
+        self.uses.insert(packet.ssrc, Use::Media(Arc::clone(&stream)));
+        Found::Media(stream, packet, First::New)
+    }
+
+    /// The section of an unknown SSRC, its layer, and the SSRC that it repairs.
+    fn place(&self, packet: &Packet) -> Option<(usize, Arc<str>, Option<u32>)> {
+        let sending = || {
+            self.sections
+                .iter()
+                .enumerate()
+                .filter(|(_, section)| section.sends && section.kind != Kind::Other)
+        };
+        for (at, section) in sending() {
+            if let Some((of, _)) = section.groups.iter().find(|(_, repair)| *repair == packet.ssrc) {
+                return Some((at, "".into(), Some(*of)));
+            }
+            if section.ssrcs.contains(&packet.ssrc) && section.rids.is_empty() {
+                return Some((at, "".into(), None));
+            }
+        }
+        if let Some(Use::Media(stream)) = self.uses.get(&packet.ssrc) {
+            let at = self.sections.iter().position(|section| section.mid == stream.mid)?;
+            return Some((at, Arc::clone(&stream.rid), None));
+        }
+        let text = |section: &Section, uri| text(packet, &section.extensions, uri);
+        let (at, section) = sending()
+            .find(|(_, section)| text(section, MID) == Some(section.mid.as_str()))
+            .or_else(|| self.only(packet))?;
+        if let Some(repaired) = text(section, REPAIRED_RID) {
+            return Some((at, "".into(), Some(self.layer(&section.mid, repaired)?)));
+        }
+        match text(section, RID) {
+            Some(rid) => {
+                section.rids.iter().find(|known| &***known == rid).map(|rid| (at, Arc::clone(rid), None))
+            }
+            None if section.rids.is_empty() => Some((at, "".into(), None)),
+            None => None,
+        }
+    }
+
+    /// The one section on which this payload type is sent, for clients that name no SSRC.
+    fn only(&self, packet: &Packet) -> Option<(usize, &Section)> {
+        let takes = |section: &Section| {
+            section.sends && section.codecs.iter().any(|codec| codec.payload_type == packet.payload_type)
+        };
+        let mut fitting = self.sections.iter().enumerate().filter(|(_, section)| takes(section));
+        fitting.next().filter(|_| fitting.next().is_none())
+    }
+
+    fn layer(&self, mid: &Mid, rid: &str) -> Option<u32> {
+        self.uses.values().find_map(|used| match used {
+            Use::Media(stream) if stream.mid == *mid && &*stream.rid == rid => Some(stream.ssrc),
+            _ => None,
+        })
+    }
+
+    /// The packet that a retransmission holds (RFC 4588, section 4): its number comes first in the payload.
+    fn unwrap(&mut self, of: u32, mut packet: Packet) -> Found {
+        let apt = |section: &Section| {
+            section
+                .repairs
+                .iter()
+                .find(|(payload_type, _)| *payload_type == packet.payload_type)
+                .map(|(_, apt)| *apt)
+        };
+        let Some(payload_type) = self.sections.iter().filter(|section| section.sends).find_map(apt) else {
+            return Found::Nothing;
+        };
+        let &[high, low, ..] = &packet.payload[..] else { return Found::Nothing };
+        if packet.payload.len() == 2 {
+            return Found::Nothing;
+        }
+        packet.ssrc = of;
+        packet.payload_type = payload_type;
+        packet.sequence = u16::from_be_bytes([high, low]);
+        packet.payload = packet.payload.slice(2..);
+        match self.uses.get(&of) {
+            Some(Use::Repair(_)) => Found::Nothing,
+            _ => self.find(packet),
+        }
+    }
+}
+
+fn text<'a>(packet: &'a Packet, extensions: &Extensions, uri: &str) -> Option<&'a str> {
+    let id = extensions.id(uri)?;
+    let value: &Bytes = &packet.extensions.iter().find(|(known, _)| *known == id)?.1;
+    std::str::from_utf8(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::sdp::sections;
+
+    const SIMULCAST: &str = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=mid:1\r\na=sendonly\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n\
+        a=fmtp:97 apt=96\r\na=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
+        a=extmap:3 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\na=rid:q send\r\na=rid:f send\r\n";
+
+    fn packet(
+        ssrc: u32,
+        payload_type: u8,
+        extensions: &[(u8, &'static str)],
+        payload: &'static [u8],
+    ) -> Packet {
+        let extensions =
+            extensions.iter().map(|(id, value)| (*id, Bytes::from_static(value.as_bytes()))).collect();
+        Packet {
+            marker: false,
+            payload_type,
+            sequence: 9,
+            timestamp: 0,
+            ssrc,
+            extensions,
+            payload: Bytes::from_static(payload),
+        }
+    }
+
+    fn media(found: Found) -> Option<(String, u16, Bytes)> {
+        match found {
+            Found::Media(stream, packet, _) => {
+                Some((stream.rid.to_string(), packet.sequence, packet.payload))
+            }
+            Found::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn a_layer_stays_known_without_its_names_and_through_renegotiation() {
+        let mut streams = Streams::default();
+        streams.agree(sections(SIMULCAST));
+        assert!(media(streams.find(packet(5, 96, &[], b"x"))).is_none());
+        assert_eq!(media(streams.find(packet(5, 96, &[(1, "1"), (2, "f")], b"x"))).unwrap().0, "f");
+        assert!(streams.agree(sections(SIMULCAST)).is_empty());
+        assert_eq!(media(streams.find(packet(5, 96, &[], b"x"))).unwrap().0, "f");
+        assert_eq!(streams.agree(sections(&SIMULCAST.replace("sendonly", "inactive"))), [5]);
+        assert!(media(streams.find(packet(5, 96, &[], b"x"))).is_none());
+    }
+
+    #[test]
+    fn a_retransmission_of_a_layer_becomes_what_it_repairs() {
+        let mut streams = Streams::default();
+        streams.agree(sections(SIMULCAST));
+        assert!(media(streams.find(packet(6, 97, &[(1, "1"), (3, "f")], &[0, 7, 1]))).is_none());
+        streams.find(packet(5, 96, &[(1, "1"), (2, "f")], b"x"));
+        assert_eq!(
+            media(streams.find(packet(6, 97, &[(1, "1"), (3, "f")], &[0, 7, 1]))),
+            Some(("f".into(), 7, Bytes::from_static(&[1])))
+        );
+        assert_eq!(
+            media(streams.find(packet(6, 97, &[], &[0, 8, 2]))),
+            Some(("f".into(), 8, Bytes::from_static(&[2])))
+        );
+        assert!(media(streams.find(packet(6, 97, &[], &[0, 8]))).is_none(), "a probe holds nothing");
+    }
+
+    #[test]
+    fn made_up_ssrcs_are_bounded() {
+        let mut streams = Streams::default();
+        streams.agree(sections(SIMULCAST));
+        for ssrc in 0..10_000 {
+            streams.find(packet(ssrc, 96, &[(1, "1"), (2, "f")], b"x"));
+        }
+        assert_eq!(streams.uses.len(), MAX_STREAMS);
+    }
+}

@@ -1,0 +1,116 @@
+//! One session of one user: its connection, whose turn it is to offer, and what it wants to see.
+//!
+//! It must not know other sessions.
+
+use std::collections::HashMap;
+
+use crate::command::{Layer, Muting, Reception, Role, Wish};
+use crate::ids::{Medium, Mid, RoomId, User};
+use crate::negotiation::{Negotiation, Standing};
+use crate::peer::{Kind, Peer};
+use crate::track::TrackId;
+
+/// Wishes kept per session: one per user of a large room and medium. More are refused silently, oldest wishes stay.
+const MAX_WISHES: usize = 1024;
+
+pub(crate) struct Session {
+    pub(crate) room: RoomId,
+    pub(crate) user: User,
+    pub(crate) role: Role,
+    pub(crate) peer: Peer,
+    pub(crate) negotiation: Negotiation,
+    pub(crate) standing: Standing,
+    /// Tracks by the SSRC that the client sends them with.
+    pub(crate) sources: HashMap<u32, TrackId>,
+    /// Tracks by the SSRC that we send them with.
+    pub(crate) legs: HashMap<u32, TrackId>,
+    pub(crate) screens: Vec<Mid>,
+    /// Whether it waits for a flush.
+    pub(crate) dirty: bool,
+    media: HashMap<Mid, Medium>,
+    wishes: HashMap<(User, Option<Medium>), Wish>,
+    muted: HashMap<Option<Medium>, Muting>,
+}
+
+impl Session {
+    pub(crate) fn new(room: RoomId, user: User, role: Role, peer: Peer, negotiation: Negotiation) -> Self {
+        Self {
+            room,
+            user,
+            role,
+            peer,
+            negotiation,
+            standing: Standing::Apart,
+            sources: HashMap::new(),
+            legs: HashMap::new(),
+            screens: Vec::new(),
+            dirty: false,
+            media: HashMap::new(),
+            wishes: HashMap::new(),
+            muted: HashMap::new(),
+        }
+    }
+
+    /// The best layer that it wants of a track; `None` is nothing.
+    pub(crate) fn wants(&self, of: &User, medium: Medium) -> Option<Layer> {
+        if *of == self.user {
+            return None;
+        }
+        let wish =
+            self.wishes.get(&(of.clone(), Some(medium))).or_else(|| self.wishes.get(&(of.clone(), None)));
+        let unasked = match &self.role {
+            Role::Member(Reception::Everything) => Wish::UpTo(Layer::Full),
+            Role::Player { of: played } if played == of => Wish::UpTo(Layer::Full),
+            _ => Wish::No,
+        };
+        match wish.copied().unwrap_or(unasked) {
+            Wish::No => None,
+            Wish::UpTo(layer) => Some(layer),
+        }
+    }
+
+    /// Notes a wish. One about all media replaces those about single ones.
+    pub(crate) fn wish(&mut self, of: User, medium: Option<Medium>, wish: Wish) {
+        if medium.is_none() {
+            self.wishes.retain(|(user, _), _| *user != of);
+        }
+        if self.wishes.len() < MAX_WISHES {
+            self.wishes.insert((of, medium), wish);
+        }
+    }
+
+    /// Whether a track of its own is muted.
+    pub(crate) fn muting(&self, medium: Medium) -> Muting {
+        self.muted.get(&Some(medium)).or_else(|| self.muted.get(&None)).copied().unwrap_or(Muting::Unmuted)
+    }
+
+    /// Notes a mute. One about all media replaces those about single ones.
+    pub(crate) fn mute(&mut self, medium: Option<Medium>, muting: Muting) {
+        if medium.is_none() {
+            self.muted.clear();
+        }
+        self.muted.insert(medium, muting);
+    }
+
+    /// What a section shows: the first of pictures is the camera and the others are screens, unless the client has said so. It
+    /// stays what it was.
+    pub(crate) fn medium(&mut self, mid: &Mid) -> Medium {
+        let sending = self.peer.sending();
+        let kind = sending.iter().find(|(other, _)| other == mid).map(|(_, kind)| *kind);
+        let (first, other) = if kind == Some(Kind::Audio) {
+            (Medium::Audio, Medium::ScreenAudio)
+        } else {
+            (Medium::Video, Medium::Screen)
+        };
+        let said = self.screens.contains(mid);
+        if let Some(known) = self.media.get(mid)
+            && (!said || *known == other)
+        {
+            return *known;
+        }
+        self.media.retain(|known, _| sending.iter().any(|(other, _)| other == known));
+        let medium = if said || self.media.values().any(|taken| *taken == first) { other } else { first };
+        self.media.insert(mid.clone(), medium);
+        medium
+    }
+}

@@ -1,0 +1,146 @@
+//! Commands that are not about descriptions: who comes and goes, what is wanted, muted and recorded.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::command::{Command, Muting, Role};
+use crate::event::{Event, SignalError};
+use crate::ids::{Medium, PeerId, RoomId, User};
+use crate::negotiation::{Manners, Negotiation};
+use crate::peer::Peer;
+use crate::session::Session;
+use crate::sfu::Sfu;
+use crate::tap::{Tap, TapMark};
+
+impl Sfu {
+    pub(super) fn carry_out(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Join { room, peer, user, role } => self.join(now, room, peer, user, role),
+            Command::Leave { peer } => self.leave(now, peer),
+            Command::CloseRoom { room } => self.close_room(now, &room),
+            Command::Offer { peer, sdp, screens } => self.on_offer(now, peer, sdp, screens),
+            Command::Answer { peer, sdp } => self.on_answer(now, peer, &sdp),
+            Command::Candidate { peer, candidate } => self.on_candidate(peer, candidate.as_deref()),
+            Command::Subscribe { peer, of, medium, wish } => {
+                if let Some(session) = self.sessions.get_mut(&peer) {
+                    session.wish(of, medium, wish);
+                    self.subscribe_all(now, peer);
+                }
+            }
+            Command::Mute { peer, medium, muting } => self.mute(now, peer, medium, muting),
+            Command::Record { room, tap } => self.record(now, &room, tap),
+            Command::Report { room, token } => self.report(room.as_ref(), token),
+        }
+    }
+
+    fn join(&mut self, now: Instant, room: RoomId, id: PeerId, user: User, role: Role) {
+        if self.sessions.contains_key(&id) {
+            return self.refuse(id, SignalError::AlreadyJoined);
+        }
+        let peer = match Peer::new(&self.factory, now) {
+            Ok(peer) => peer,
+            Err(error) => return self.refuse(id, SignalError::Internal(error.to_string())),
+        };
+        let manners =
+            if matches!(role, Role::Member(_)) { Manners::BothOffer } else { Manners::ClientOffers };
+        let at = self.unix_us(now);
+        let there = self.rooms.entry(room.clone()).or_default();
+        there.mark(&user, None, at, TapMark::Joined);
+        there.members.push(id);
+        self.sessions.insert(id, Session::new(room, user, role, peer, Negotiation::new(manners, now)));
+        self.subscribe_all(now, id);
+        self.mark(id);
+    }
+
+    fn leave(&mut self, now: Instant, id: PeerId) {
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        session.peer.close();
+        let farewells = &mut self.farewells;
+        session.peer.flush(now, &mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
+        self.demux.remove(id);
+        self.timers.remove(id);
+        let at = self.unix_us(now);
+        let Some(room) = self.rooms.get_mut(&session.room) else { return };
+        room.members.retain(|member| *member != id);
+        for track in room.tracks.values_mut() {
+            track.legs.retain(|leg| leg.peer != id);
+        }
+        for track in room.tracks_of(id) {
+            self.unpublish(&session.room, track);
+        }
+        if let Some(room) = self.rooms.get_mut(&session.room) {
+            room.mark(&session.user, None, at, TapMark::Left);
+        }
+        self.forget_idle(&session.room);
+    }
+
+    fn close_room(&mut self, now: Instant, room: &RoomId) {
+        let members = self.rooms.get_mut(room).map(|there| there.members.clone()).unwrap_or_default();
+        for id in members {
+            self.leave(now, id);
+        }
+        self.rooms.remove(room);
+    }
+
+    fn forget_idle(&mut self, room: &RoomId) {
+        if self.rooms.get(room).is_some_and(crate::room::Room::is_idle) {
+            self.rooms.remove(room);
+        }
+    }
+
+    fn mute(&mut self, now: Instant, id: PeerId, medium: Option<Medium>, muting: Muting) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.mute(medium, muting);
+        let Some(room) = self.rooms.get_mut(&session.room) else { return };
+        for track in room
+            .tracks
+            .values_mut()
+            .filter(|track| track.owner == id && medium.is_none_or(|only| only == track.medium))
+        {
+            if track.muting == Muting::Muted && muting == Muting::Unmuted {
+                track.want_keyframes();
+            }
+            track.muting = muting;
+        }
+        let mark = if muting == Muting::Muted { TapMark::Muted } else { TapMark::Unmuted };
+        self.mark_timeline(now, id, medium, mark);
+        self.mark(id);
+    }
+
+    fn record(&mut self, now: Instant, room: &RoomId, tap: Option<Box<dyn Tap>>) {
+        let at = self.unix_us(now);
+        let there = self.rooms.entry(room.clone()).or_default();
+        there.tap = tap;
+        if there.tap.is_some() {
+            there.tracks.values_mut().for_each(crate::track::Track::begin_tap);
+            let members = there.members.clone();
+            for id in &members {
+                self.mark(*id);
+            }
+            self.mark_present(at, room, &members);
+        }
+        self.forget_idle(room);
+    }
+
+    /// Tells a new recording who is there and what is muted.
+    fn mark_present(&mut self, at: i64, room: &RoomId, members: &[PeerId]) {
+        let Some(there) = self.rooms.get_mut(room) else { return };
+        for session in members.iter().filter_map(|id| self.sessions.get(id)) {
+            there.mark(&session.user, None, at, TapMark::Joined);
+        }
+        let muted: Vec<(User, Medium)> = there
+            .tracks
+            .values()
+            .filter(|track| track.muting == Muting::Muted)
+            .map(|track| (track.user.clone(), track.medium))
+            .collect();
+        for (user, medium) in muted {
+            there.mark(&user, Some(medium), at, TapMark::Muted);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, peer: PeerId, error: SignalError) {
+        self.events.push_back(Event::Refused { peer, error });
+    }
+}

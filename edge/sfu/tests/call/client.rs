@@ -1,0 +1,377 @@
+//! A participant: a real `rtc` connection that publishes sound and pictures and notes what it gets.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::interceptor::Registry;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::event::{RTCPeerConnectionEvent, RTCTrackEvent};
+use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::RTCRtpSenderId;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
+};
+use rtc::sansio::Protocol;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+
+pub(crate) const LAYERS: [&str; 3] = ["q", "h", "f"];
+pub(crate) const AUDIO_EVERY: Duration = Duration::from_millis(20);
+/// A picture is two packets.
+pub(crate) const PICTURE_EVERY: Duration = Duration::from_millis(40);
+
+/// How a client behaves when both sides offer at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// Takes its own offer back.
+    Polite,
+    /// Does not look at the other one's offer.
+    Stubborn,
+}
+
+pub(crate) struct Client {
+    pub(crate) connection: RTCPeerConnection,
+    pub(crate) address: SocketAddr,
+    /// When there is something to do.
+    wake: Instant,
+    pub(crate) manners: Manners,
+    /// Our own offer waits for an answer.
+    pub(crate) offering: bool,
+    pub(crate) connected: bool,
+    /// Numbers in the payloads received, by the sender's stream id and the track's kind.
+    pub(crate) heard: BTreeMap<(String, String), Vec<Received>>,
+    /// Sender reports received, by SSRC.
+    pub(crate) errors: Vec<String>,
+    pub(crate) outbox: VecDeque<(SocketAddr, BytesMut)>,
+    tracks: HashMap<String, (String, String)>,
+    outgoing: Vec<Outgoing>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) number: u32,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
+}
+
+struct Outgoing {
+    sender: RTCRtpSenderId,
+    ssrc: u32,
+    picture: bool,
+    sequence: u16,
+    timestamp: u32,
+    number: u32,
+    keyframe: bool,
+    next: Instant,
+    /// The simulcast layer, named in the first packets and not later, as browsers do.
+    layer: Option<&'static str>,
+}
+
+impl Client {
+    pub(crate) fn new(now: Instant, address: SocketAddr, ciphers: &[SrtpProtectionProfile]) -> Self {
+        let mut engine = MediaEngine::default();
+        engine.register_default_codecs().unwrap();
+        let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
+        let settings = SettingEngineBuilder::new()
+            .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
+            .with_srtp_protection_profiles(ciphers.to_vec())
+            .build();
+        let builder = RTCPeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_setting_engine(settings)
+            .with_interceptor_registry(registry);
+        let mut client = Self {
+            connection: builder.build(now).unwrap(),
+            address,
+            wake: now,
+            manners: Manners::Polite,
+            offering: false,
+            connected: false,
+            heard: BTreeMap::new(),
+            errors: Vec::new(),
+            outbox: VecDeque::new(),
+            tracks: HashMap::new(),
+            outgoing: Vec::new(),
+        };
+        client.gather();
+        client
+    }
+
+    fn gather(&mut self) {
+        let candidate =
+            format!("candidate:1 1 udp 2130706431 {} {} typ host", self.address.ip(), self.address.port());
+        self.connection.add_local_candidate(RTCIceCandidateInit { candidate, ..Default::default() }).unwrap();
+    }
+
+    /// Publishes sound or pictures from the next offer on.
+    pub(crate) fn publish(&mut self, now: Instant, kind: RtpCodecKind) {
+        let picture = kind == RtpCodecKind::Video;
+        let (mime, clock_rate, channels) =
+            if picture { ("video/VP8", 90_000, 0) } else { ("audio/opus", 48_000, 2) };
+        let ssrc = u32::from(self.address.port()) * 100 + self.outgoing.len() as u32;
+        let codec = RTCRtpCodec { mime_type: mime.into(), clock_rate, channels, ..Default::default() };
+        let rtx = picture.then_some(RTCRtpRtxParameters { ssrc: ssrc + 50 });
+        let rtp_coding_parameters = RTCRtpCodingParameters { ssrc: Some(ssrc), rtx, ..Default::default() };
+        let coding = RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..Default::default() };
+        let track =
+            MediaStreamTrack::new("own".into(), format!("own{ssrc}"), "own".into(), kind, vec![coding]);
+        let sender = self.connection.add_track(track).unwrap();
+        let (sequence, timestamp) = (ssrc as u16, ssrc);
+        self.outgoing.push(Outgoing {
+            sender,
+            ssrc,
+            picture,
+            sequence,
+            timestamp,
+            number: 0,
+            keyframe: true,
+            next: now,
+            layer: None,
+        });
+    }
+
+    /// Publishes pictures in three layers.
+    pub(crate) fn publish_layers(&mut self, now: Instant) {
+        let layer = |(at, rid): (usize, &&'static str)| {
+            let codec =
+                RTCRtpCodec { mime_type: "video/VP8".into(), clock_rate: 90_000, ..Default::default() };
+            let ssrc = Some(u32::from(self.address.port()) * 100 + 10 + at as u32);
+            let rtp_coding_parameters =
+                RTCRtpCodingParameters { rid: (*rid).into(), ssrc, ..Default::default() };
+            RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..Default::default() }
+        };
+        let codings: Vec<RTCRtpEncodingParameters> = LAYERS.iter().enumerate().map(layer).collect();
+        let ssrcs: Vec<u32> = codings.iter().filter_map(|coding| coding.rtp_coding_parameters.ssrc).collect();
+        let track =
+            MediaStreamTrack::new("own".into(), "layers".into(), "own".into(), RtpCodecKind::Video, codings);
+        let sender = self.connection.add_track(track).unwrap();
+        for (ssrc, rid) in ssrcs.into_iter().zip(LAYERS) {
+            let (sequence, timestamp) = (ssrc as u16, ssrc);
+            let (picture, keyframe, layer) = (true, true, Some(rid));
+            self.outgoing.push(Outgoing {
+                sender,
+                ssrc,
+                picture,
+                sequence,
+                timestamp,
+                number: 0,
+                keyframe,
+                next: now,
+                layer,
+            });
+        }
+    }
+
+    /// Takes all its tracks away, from the next offer on.
+    pub(crate) fn fall_silent(&mut self) {
+        for outgoing in self.outgoing.drain(..) {
+            self.connection.remove_track(outgoing.sender).unwrap();
+        }
+    }
+
+    /// Stops a layer, as a browser does that has too little bandwidth.
+    pub(crate) fn stop_layer(&mut self, rid: &str) {
+        self.outgoing.retain(|outgoing| outgoing.layer != Some(rid));
+    }
+
+    /// Values of the extensions that name a layer.
+    fn names(&mut self, at: usize) -> Vec<(u8, Bytes)> {
+        let Some(rid) = self.outgoing[at].layer.filter(|_| self.outgoing[at].number < 20) else {
+            return Vec::new();
+        };
+        let id = self.outgoing[at].sender;
+        let mid =
+            self.connection.rtp_transceiver(id.into()).and_then(|transceiver| transceiver.mid().clone());
+        let Some(mut sender) = self.connection.rtp_sender(id) else { return Vec::new() };
+        let known = &sender.get_parameters().rtp_parameters.header_extensions;
+        let find = |end: &str| {
+            known.iter().find(|extension| extension.uri.ends_with(end)).map(|found| found.id as u8)
+        };
+        let mid = find("sdes:mid").zip(mid.map(Bytes::from));
+        let rid = find("sdes:rtp-stream-id").map(|id| (id, Bytes::from(rid)));
+        mid.into_iter().chain(rid).collect()
+    }
+
+    pub(crate) fn offer(&mut self, now: Instant) -> String {
+        self.wake = now;
+        let offer = self.connection.create_offer(None).unwrap();
+        self.connection.set_local_description(now, offer).unwrap();
+        self.offering = true;
+        self.connection.local_description().unwrap().sdp
+    }
+
+    pub(crate) fn on_answer(&mut self, now: Instant, sdp: String) {
+        self.wake = now;
+        if !self.offering {
+            self.errors.push("an answer to nothing".into());
+            return;
+        }
+        self.offering = false;
+        self.connection.set_remote_description(now, RTCSessionDescription::answer(sdp).unwrap()).unwrap();
+    }
+
+    /// Answers an offer of the server, as its manners are.
+    pub(crate) fn on_offer(&mut self, now: Instant, sdp: String) -> Option<String> {
+        self.wake = now;
+        if self.offering {
+            if self.manners == Manners::Stubborn {
+                return None;
+            }
+            self.connection
+                .set_local_description(now, RTCSessionDescription::rollback(None).unwrap())
+                .unwrap();
+            self.offering = false;
+        }
+        self.connection.set_remote_description(now, RTCSessionDescription::offer(sdp).unwrap()).unwrap();
+        let answer = self.connection.create_answer(None).unwrap();
+        self.connection.set_local_description(now, answer).unwrap();
+        Some(self.connection.local_description().unwrap().sdp)
+    }
+
+    pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.wake = now;
+        let transport = TransportContext {
+            local_addr: self.address,
+            peer_addr: from,
+            transport_protocol: TransportProtocol::UDP,
+            ecn: None,
+        };
+        let _ =
+            self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) });
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => {
+                    self.connected = state.to_string() == "connected";
+                }
+                RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(open)) => {
+                    let kind = open.track_id.split('-').next().unwrap_or_default().to_owned();
+                    self.tracks.insert(open.track_id, (open.stream_ids[0].clone(), kind));
+                }
+                _ => {}
+            }
+        }
+        while let Some(TaggedRTCMessage { message, .. }) = self.connection.poll_read() {
+            if let RTCMessage::RtpPacket(track, packet) = message {
+                let name = self.tracks.get(&track).cloned().unwrap_or_else(|| ("?".into(), track.clone()));
+                let number = packet
+                    .payload
+                    .len()
+                    .checked_sub(4)
+                    .map_or(0, |at| u32::from_be_bytes(packet.payload[at..].try_into().unwrap()));
+                let header = &packet.header;
+                let received = Received {
+                    number,
+                    sequence: header.sequence_number,
+                    timestamp: header.timestamp,
+                    ssrc: header.ssrc,
+                };
+                self.heard.entry(name).or_default().push(received);
+            }
+        }
+    }
+
+    /// Sends what is due, and puts every datagram into the outbox.
+    pub(crate) fn run(&mut self, now: Instant) {
+        if now < self.wake {
+            return;
+        }
+        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
+            self.connection.handle_timeout(now).unwrap();
+        }
+        self.drain();
+        for at in 0..self.outgoing.len() {
+            while self.outgoing[at].next <= now {
+                self.send(now, at);
+            }
+        }
+        while let Some(written) = self.connection.poll_write() {
+            self.outbox.push_back((written.transport.peer_addr, written.message));
+        }
+        let media = self.outgoing.iter().map(|outgoing| outgoing.next).min();
+        self.wake = [self.connection.poll_timeout(), media].into_iter().flatten().min().unwrap_or(now);
+    }
+
+    fn send(&mut self, now: Instant, at: usize) {
+        let outgoing = &mut self.outgoing[at];
+        let (every, ticks) = if outgoing.picture { (PICTURE_EVERY, 3600) } else { (AUDIO_EVERY, 960) };
+        outgoing.next += every;
+        outgoing.timestamp = outgoing.timestamp.wrapping_add(ticks);
+        let packets = if outgoing.picture { 2 } else { 1 };
+        let names = self.names(at);
+        for part in 0..packets {
+            let outgoing = &mut self.outgoing[at];
+            outgoing.sequence = outgoing.sequence.wrapping_add(1);
+            let mut payload = BytesMut::new();
+            if outgoing.picture {
+                payload.put_slice(&[
+                    if part == 0 { 0x10 } else { 0 },
+                    u8::from(!outgoing.keyframe),
+                    0,
+                    0,
+                    0x9d,
+                    0x01,
+                    0x2a,
+                    0x80,
+                    0x02,
+                    0xe0,
+                    0x01,
+                ]);
+            }
+            payload.put_u32(outgoing.number);
+            let mut packet = packet(outgoing, part + 1 == packets, payload.freeze());
+            for (id, value) in &names {
+                packet.header.set_extension(*id, value.clone()).unwrap();
+            }
+            let sender = outgoing.sender;
+            let accepted = self
+                .connection
+                .rtp_sender(sender)
+                .is_some_and(|mut sender| sender.write_rtp(now, packet).is_ok());
+            if self.connected && accepted {
+                self.outgoing[at].number += 1;
+            }
+        }
+        // A keyframe every second: the library does not show requests to the application.
+        self.outgoing[at].keyframe = self.outgoing[at].number.is_multiple_of(50);
+    }
+
+    /// Asks for a keyframe of everything received.
+    pub(crate) fn lose_picture(&mut self, now: Instant, ssrc: u32) {
+        self.wake = now;
+        let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc };
+        let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]);
+        self.connection.handle_write(TaggedRTCMessage { now, message }).unwrap();
+    }
+
+    /// What has been heard of a user's track.
+    pub(crate) fn heard_of(&self, user: &str, kind: &str) -> &[Received] {
+        self.heard.get(&(user.to_owned(), kind.to_owned())).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn packet(outgoing: &Outgoing, marker: bool, payload: Bytes) -> rtc::rtp::packet::Packet {
+    let header = rtc::rtp::header::Header {
+        version: 2,
+        marker,
+        payload_type: if outgoing.picture { 96 } else { 111 },
+        sequence_number: outgoing.sequence,
+        timestamp: outgoing.timestamp,
+        ssrc: outgoing.ssrc,
+        ..Default::default()
+    };
+    rtc::rtp::packet::Packet { header, payload }
+}

@@ -1,0 +1,257 @@
+//! A network in memory with a clock moved by hand: one shard, its clients, and the datagrams between them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use sfu::{
+    Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, Path, PeerId, Reception, Role, RoomId,
+    Sfu, Transport, User,
+};
+
+use crate::client::Client;
+
+/// One way through the network.
+pub(crate) const DELAY: Duration = Duration::from_millis(10);
+/// Steps of the clock: finer than anything that is waited for.
+const STEP: Duration = Duration::from_millis(1);
+
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    start: Instant,
+    pub(crate) sfu: Sfu,
+    pub(crate) clients: BTreeMap<u64, Client>,
+    pub(crate) events: Vec<Event>,
+    /// What the next clients can do, in their order; browsers name the slow one first.
+    pub(crate) ciphers: Vec<SrtpProtectionProfile>,
+    /// In thousandths, for each direction.
+    pub(crate) loss: u32,
+    /// What the network shows of a client's address behind a NAT.
+    translated: BTreeMap<SocketAddr, SocketAddr>,
+    random: u64,
+    flying: BTreeMap<(Instant, u64), Flying>,
+    count: u64,
+}
+
+enum Flying {
+    ToServer(SocketAddr, Vec<u8>),
+    ToClient(SocketAddr, Vec<u8>),
+    Command(Command),
+    Event(u64, Event),
+}
+
+pub(crate) fn server() -> SocketAddr {
+    ([192, 0, 2, 1], 40_000).into()
+}
+
+pub(crate) fn room() -> RoomId {
+    RoomId::new("room")
+}
+
+pub(crate) fn unix_us(start: Instant, now: Instant) -> i64 {
+    1_700_000_000_000_000 + i64::try_from((now - start).as_micros()).unwrap()
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        let udp = |address: SocketAddr, local| Candidate {
+            address,
+            local,
+            transport: Transport::Udp,
+            kind: CandidateKind::Host,
+        };
+        let v6: SocketAddr = ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 40_000).into();
+        let candidates = vec![
+            udp(server(), server()),
+            udp(([198, 51, 100, 1], 40_000).into(), server()),
+            udp(v6, v6),
+            Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
+        ];
+        let config = Config { candidates, limits: Limits::default() };
+        let sfu = Sfu::new(config, now).unwrap();
+        let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        Self {
+            now,
+            start: now,
+            sfu,
+            clients,
+            events,
+            ciphers: vec![
+                SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+                SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            ],
+            loss: 0,
+            translated: BTreeMap::new(),
+            random: 1,
+            flying,
+            count: 0,
+        }
+    }
+
+    pub(crate) fn address(id: u64) -> SocketAddr {
+        ([10, 0, (id >> 8) as u8, id as u8], 5000 + id as u16).into()
+    }
+
+    /// A member who publishes nothing yet.
+    pub(crate) fn join(&mut self, id: u64, user: &str) {
+        self.join_as(id, user, Role::Member(Reception::Everything));
+    }
+
+    pub(crate) fn join_as(&mut self, id: u64, user: &str, role: Role) {
+        self.clients.insert(id, Client::new(self.now, Self::address(id), &self.ciphers));
+        self.command(Command::Join { room: room(), peer: PeerId(id), user: User::new(user), role });
+    }
+
+    /// A member who publishes sound and pictures.
+    pub(crate) fn join_speaking(&mut self, id: u64, user: &str) {
+        self.join(id, user);
+        let client = self.clients.get_mut(&id).unwrap();
+        client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video);
+        self.offer(id);
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.sfu.command(self.now, command);
+        self.flush();
+    }
+
+    /// The client offers; it takes as long as any signaling.
+    pub(crate) fn offer(&mut self, id: u64) {
+        let sdp = self.clients.get_mut(&id).unwrap().offer(self.now);
+        self.fly(Flying::Command(Command::Offer { peer: PeerId(id), sdp, screens: Vec::new() }));
+    }
+
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += STEP;
+            self.step();
+        }
+    }
+
+    /// Runs until it is so, at most 60 s.
+    pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
+        let end = self.now + Duration::from_secs(60);
+        while !so(self) {
+            assert!(self.now < end, "never: {what}");
+            self.now += STEP;
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        while let Some(entry) = self.flying.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let flying = entry.remove();
+            self.land(flying);
+        }
+        if self.sfu.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.sfu.timeout(self.now);
+        }
+        self.flush();
+        let mut sent = Vec::new();
+        for client in self.clients.values_mut() {
+            client.run(self.now);
+            sent.extend(
+                client
+                    .outbox
+                    .drain(..)
+                    .filter(|(to, _)| *to == server())
+                    .map(|(_, datagram)| (client.address, datagram.to_vec())),
+            );
+        }
+        for (from, datagram) in sent {
+            if !self.lost() {
+                let from = self.translated.get(&from).copied().unwrap_or(from);
+                self.fly(Flying::ToServer(from, datagram));
+            }
+        }
+    }
+
+    /// From now on the network shows another address of the client, and the old one leads nowhere.
+    pub(crate) fn translate(&mut self, id: u64, shown: SocketAddr) {
+        self.translated.insert(Self::address(id), shown);
+    }
+
+    pub(crate) fn inject(&mut self, from: SocketAddr, datagram: &[u8]) {
+        let path = Path { local: server(), remote: from, transport: Transport::Udp };
+        self.sfu.receive(self.now, Arrival { unix_us: unix_us(self.start, self.now) }, path, datagram);
+    }
+
+    fn land(&mut self, flying: Flying) {
+        match flying {
+            Flying::ToServer(from, datagram) => self.inject(from, &datagram),
+            Flying::ToClient(to, datagram) => {
+                let own = self.translated.iter().find(|(_, shown)| **shown == to).map_or(to, |(own, _)| *own);
+                if self.translated.contains_key(&to) {
+                    return;
+                }
+                let to = own;
+                if let Some(client) = self.clients.values_mut().find(|client| client.address == to) {
+                    client.receive(self.now, server(), &datagram);
+                }
+            }
+            Flying::Command(command) => self.sfu.command(self.now, command),
+            Flying::Event(id, event) => self.tell(id, event),
+        }
+    }
+
+    fn tell(&mut self, id: u64, event: Event) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        match event {
+            Event::Answer { sdp, .. } => client.on_answer(self.now, sdp),
+            Event::Offer { sdp, .. } => {
+                if let Some(sdp) = client.on_offer(self.now, sdp) {
+                    self.fly(Flying::Command(Command::Answer { peer: PeerId(id), sdp }));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn flush(&mut self) {
+        let mut out = Vec::new();
+        self.sfu.flush(self.now, &mut |path, datagram| out.push((path.remote, datagram.to_vec())));
+        for (to, datagram) in out {
+            if !self.lost() {
+                self.fly(Flying::ToClient(to, datagram));
+            }
+        }
+        while let Some(event) = self.sfu.poll_event() {
+            if let Event::Answer { peer, .. } | Event::Offer { peer, .. } = &event {
+                self.fly(Flying::Event(peer.0, event.clone()));
+            }
+            self.events.push(event);
+        }
+    }
+
+    fn fly(&mut self, flying: Flying) {
+        self.count += 1;
+        self.flying.insert((self.now + DELAY, self.count), flying);
+    }
+
+    /// A fixed sequence of chances (xorshift).
+    fn lost(&mut self) -> bool {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % 1000 < u64::from(self.loss)
+    }
+
+    pub(crate) fn client(&self, id: u64) -> &Client {
+        &self.clients[&id]
+    }
+
+    /// How much of it each has heard of the other, in packets: sound and pictures.
+    pub(crate) fn heard(&self, id: u64, user: &str) -> (usize, usize) {
+        (self.client(id).heard_of(user, "audio").len(), self.client(id).heard_of(user, "video").len())
+    }
+
+    pub(crate) fn refused(&self) -> Vec<&Event> {
+        self.events.iter().filter(|event| matches!(event, Event::Refused { .. })).collect()
+    }
+}

@@ -1,0 +1,204 @@
+//! What stands between the media threads and the disk: a bounded queue of packets, gathered per track.
+//!
+//! This file must not know WebRTC or files. A media thread adds and never waits; one task takes everything at once. When the
+//! queue is full, packets are dropped and their span is noted, so that the recording tells the gap.
+//!
+//! Decision: one lock around gathered batches, not a channel of packets. The writer holds it for as long as it takes to swap a
+//! map; a packet costs one copy into its track's batch and no allocation.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shared::capture::{Batch, Mark};
+use shared::id::UserId;
+use shared::track::TrackKind;
+use tokio::sync::Notify;
+
+/// How much of one recording may wait for the disk: 50 cameras of 2 Mbit/s for a third of a second, some 40 times as long as a
+/// sync takes on a busy disk.
+const QUEUE_MAX_BYTES: usize = 4 << 20;
+
+/// Whose medium.
+pub(crate) type TrackKey = (UserId, TrackKind);
+
+/// The queue of one recording. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Queue {
+    waiting: Arc<Mutex<Waiting>>,
+    more: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    tracks: BTreeMap<TrackKey, Track>,
+    bytes: usize,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    batch: Batch,
+    dropped: Option<Dropped>,
+}
+
+/// Packets that could not be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    from_us: i64,
+    to_us: i64,
+    packets: u32,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    Closed,
+}
+
+/// What the writer finds.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Something to write.
+    Batches(Vec<(TrackKey, Batch)>),
+    /// Nothing, for now.
+    Nothing,
+    /// Nothing, and nothing will come.
+    Ended,
+}
+
+impl Queue {
+    /// Adds a packet, or notes that it was dropped.
+    pub(crate) fn rtp(&self, key: &TrackKey, sequence: u32, arrival_us: i64, packet: &[u8]) {
+        let mut waiting = self.lock();
+        if waiting.bytes + packet.len() > QUEUE_MAX_BYTES {
+            let one = Dropped { from_us: arrival_us, to_us: arrival_us, packets: 1 };
+            waiting.track(key).drop_more(one);
+            return;
+        }
+        waiting.add(key, packet.len(), |batch| batch.rtp(sequence, arrival_us, packet));
+        drop(waiting);
+        self.more.notify_one();
+    }
+
+    /// Adds something small that must not be lost: reports and marks are a thousandth of what flows, and fit beside a full queue.
+    pub(crate) fn note(&self, key: &TrackKey, add: impl FnOnce(&mut Batch)) {
+        self.lock().add(key, 0, add);
+        self.more.notify_one();
+    }
+
+    /// Notes that a batch could not be written; its span is told with the next that can.
+    pub(crate) fn lost(&self, key: &TrackKey, lost: Dropped) {
+        self.lock().track(key).drop_more(lost);
+    }
+
+    /// Nothing comes any more.
+    pub(crate) fn close(&self) {
+        self.lock().state = State::Closed;
+        self.more.notify_one();
+    }
+
+    /// Takes everything.
+    pub(crate) fn take(&self) -> Taken {
+        let (tracks, state) = {
+            let mut waiting = self.lock();
+            waiting.bytes = 0;
+            (std::mem::take(&mut waiting.tracks), waiting.state)
+        };
+        let batches: Vec<_> = tracks.into_iter().map(|(key, track)| (key, track.batch())).collect();
+        match (batches.is_empty(), state) {
+            (false, _) => Taken::Batches(batches),
+            (true, State::Open) => Taken::Nothing,
+            (true, State::Closed) => Taken::Ended,
+        }
+    }
+
+    /// Resolves when something was added or the queue was closed, also before this was called.
+    pub(crate) async fn more(&self) {
+        self.more.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, key: &TrackKey, bytes: usize, add: impl FnOnce(&mut Batch)) {
+        self.bytes += bytes;
+        add(&mut self.track(key).batch);
+    }
+
+    fn track(&mut self, key: &TrackKey) -> &mut Track {
+        if !self.tracks.contains_key(key) {
+            self.tracks.insert(key.clone(), Track::default());
+        }
+        self.tracks.get_mut(key).expect("it was just put there")
+    }
+}
+
+impl Track {
+    fn drop_more(&mut self, more: Dropped) {
+        let all = self.dropped.get_or_insert(Dropped { packets: 0, ..more });
+        all.from_us = all.from_us.min(more.from_us);
+        all.to_us = all.to_us.max(more.to_us);
+        all.packets = all.packets.saturating_add(more.packets);
+    }
+
+    fn batch(mut self) -> Batch {
+        if let Some(Dropped { from_us, to_us, packets }) = self.dropped {
+            self.batch.mark(to_us, Mark::Dropped { from_us, to_us, packets });
+        }
+        self.batch
+    }
+}
+
+impl Dropped {
+    /// A batch that could not be written; `None` when it holds no packets.
+    pub(crate) fn of(arrivals_us: Option<(i64, i64)>, packets: u64) -> Option<Self> {
+        let (from_us, to_us) = arrivals_us.filter(|_| packets > 0)?;
+        Some(Self { from_us, to_us, packets: u32::try_from(packets).unwrap_or(u32::MAX) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> TrackKey {
+        (UserId::parse("ann").unwrap(), TrackKind::Video)
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_tells_the_span() {
+        let (queue, key) = (Queue::default(), key());
+        let packet = vec![0; 1 << 20];
+        for arrival_us in 0..7 {
+            queue.rtp(&key, 0, arrival_us, &packet);
+        }
+        let Taken::Batches(batches) = queue.take() else { panic!("there is something") };
+        let mut expected = Batch::default();
+        (0..4).for_each(|arrival_us| expected.rtp(0, arrival_us, &packet));
+        expected.mark(6, Mark::Dropped { from_us: 4, to_us: 6, packets: 3 });
+        assert_eq!(format!("{:?}", batches[0].1), format!("{expected:?}"));
+        queue.rtp(&key, 0, 8, &packet);
+        assert!(matches!(queue.take(), Taken::Batches(_)), "there is room again");
+    }
+
+    #[test]
+    fn a_closed_queue_is_emptied_before_it_ends() {
+        let queue = Queue::default();
+        assert!(matches!(queue.take(), Taken::Nothing));
+        queue.note(&key(), |batch| batch.mark(1, Mark::Left));
+        queue.close();
+        assert!(matches!(queue.take(), Taken::Batches(_)));
+        assert!(matches!(queue.take(), Taken::Ended));
+    }
+
+    #[tokio::test]
+    async fn what_was_added_before_waiting_is_noticed() {
+        let queue = Queue::default();
+        queue.rtp(&key(), 1, 1, b"packet");
+        queue.more().await;
+    }
+}

@@ -1,0 +1,56 @@
+//! What operators see of the media threads. No label names a call or a person.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// The metrics of all media threads.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    /// Datagrams that came.
+    pub(super) received: IntCounter,
+    /// Bytes of them.
+    pub(super) received_bytes: IntCounter,
+    /// Datagrams that the kernel took.
+    pub(super) sent: IntCounter,
+    /// Datagrams that it did not take.
+    pub(super) dropped: IntCounter,
+    /// Bytes given to the kernel.
+    pub(super) sent_bytes: IntCounter,
+    /// Sessions that are connected or connecting.
+    pub(super) people: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let sent = IntCounterVec::new(
+            Opts::new(
+                "callreel_media_datagrams_sent_total",
+                "Datagrams of media sent, by what became of them",
+            ),
+            &["result"],
+        )?;
+        let metrics = Self {
+            received: IntCounter::new(
+                "callreel_media_datagrams_received_total",
+                "Datagrams of media received",
+            )?,
+            received_bytes: IntCounter::new(
+                "callreel_media_received_bytes_total",
+                "Bytes of media received",
+            )?,
+            dropped: sent.with_label_values(&["dropped"]),
+            sent_bytes: IntCounter::new("callreel_media_sent_bytes_total", "Bytes of media sent")?,
+            people: IntGauge::new("callreel_media_sessions", "Media sessions on this edge")?,
+            sent: sent.with_label_values(&["sent"]),
+        };
+        registry.register(Box::new(sent))?;
+        for counter in [&metrics.received, &metrics.received_bytes, &metrics.sent_bytes] {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        registry.register(Box::new(metrics.people.clone()))?;
+        Ok(metrics)
+    }
+}

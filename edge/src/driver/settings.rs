@@ -1,0 +1,111 @@
+//! `WEBRTC_*`: where media arrive, and how much one person may send.
+
+use std::net::IpAddr;
+
+use sfu::Limits;
+use shared::env::{Env, EnvError};
+
+/// The first UDP port of media unless `WEBRTC_UDP_PORT` says otherwise: not in the system's ephemeral range.
+const UDP_PORT: u16 = 10_000;
+/// The most media threads: more than any machine has cores that one process should take.
+const THREADS_MAX: usize = 64;
+
+/// What the driver reads.
+#[derive(Debug, Clone)]
+pub struct MediaSettings {
+    /// `WEBRTC_UDP_PORT`: of the first thread; the others take the following ones. 0: any that are free.
+    pub udp_port: u16,
+    /// `WEBRTC_PUBLIC_IP`: what people are told instead of our own addresses.
+    pub public_ips: Vec<IpAddr>,
+    /// `WEBRTC_THREADS`: how many threads carry media.
+    pub threads: usize,
+    /// Whether this machine alone may reach us, and is told so.
+    pub loopback: Loopback,
+    /// How much one person may send.
+    pub limits: Limits,
+}
+
+/// Whether loopback addresses are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loopback {
+    /// They are: `PUBLIC_URL` is on this machine.
+    Offered,
+    /// They are not.
+    Hidden,
+}
+
+impl MediaSettings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The first variable that is wrong.
+    pub fn from_env(env: &Env, loopback: Loopback) -> Result<Self, EnvError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+        let threads = env.parsed("WEBRTC_THREADS", cores, "a number of threads from 1 to 64")?;
+        if !(1..=THREADS_MAX).contains(&threads) {
+            return Err(EnvError::wants("WEBRTC_THREADS", "a number of threads from 1 to 64"));
+        }
+        let udp_port = env.parsed("WEBRTC_UDP_PORT", UDP_PORT, "a port number")?;
+        if udp_port != 0 && usize::from(udp_port) + threads > usize::from(u16::MAX) {
+            return Err(EnvError::wants(
+                "WEBRTC_UDP_PORT",
+                "a port number with room for one port per thread above it",
+            ));
+        }
+        Ok(Self { udp_port, public_ips: public_ips(env)?, threads, loopback, limits: limits(env)? })
+    }
+}
+
+fn public_ips(env: &Env) -> Result<Vec<IpAddr>, EnvError> {
+    let wrong = || {
+        EnvError::wants(
+            "WEBRTC_PUBLIC_IP",
+            "the addresses that clients reach, as 203.0.113.7 or 203.0.113.7,2001:db8::7",
+        )
+    };
+    let ip = |raw: String| raw.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified()).ok_or_else(wrong);
+    env.list("WEBRTC_PUBLIC_IP")?.into_iter().map(ip).collect()
+}
+
+fn limits(env: &Env) -> Result<Limits, EnvError> {
+    let Limits { audio_bps, video_bps } = Limits::default();
+    let wants = "bits per second, 8000 or more";
+    let bps = |name, default| {
+        let bps = env.parsed(name, default, wants)?;
+        if bps < 8_000 { Err(EnvError::wants(name, wants)) } else { Ok(bps) }
+    };
+    Ok(Limits {
+        audio_bps: bps("WEBRTC_MAX_AUDIO_BITRATE", audio_bps)?,
+        video_bps: bps("WEBRTC_MAX_VIDEO_BITRATE", video_bps)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<MediaSettings, String> {
+        let env = Env::from_pairs(pairs.iter().copied());
+        MediaSettings::from_env(&env, Loopback::Hidden).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn wrong_values_name_their_variable() {
+        for (name, value) in [
+            ("WEBRTC_UDP_PORT", "65535"),
+            ("WEBRTC_UDP_PORT", "x"),
+            ("WEBRTC_PUBLIC_IP", "example.org"),
+            ("WEBRTC_PUBLIC_IP", "0.0.0.0"),
+            ("WEBRTC_THREADS", "0"),
+            ("WEBRTC_MAX_VIDEO_BITRATE", "1"),
+        ] {
+            assert!(read(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn several_public_addresses_are_taken() {
+        let settings = read(&[("WEBRTC_PUBLIC_IP", "203.0.113.7, 2001:db8::7")]).unwrap();
+        assert_eq!(settings.public_ips.len(), 2);
+    }
+}

@@ -1,0 +1,141 @@
+//! One media thread: its loop from datagrams to datagrams.
+//!
+//! A turn is: wait, commands, up to four batches of datagrams, what time has made due, one flush, events. Flushing once a turn
+//! is the largest single win that was measured: packets of one destination leave as one run.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use sfu::{Arrival, Command, Event, Path, Sfu, Transport};
+use shared::clock::SharedClock;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tracing::{error, warn};
+
+use super::datagrams::{Destination, Outgoing, Port, RECEIVE_BATCH, Received};
+use super::metrics::Metrics;
+use super::sys::{self, Waker};
+
+/// Batches of datagrams in one turn: 128 receive slots, more than a millisecond's worth at 75,000 a second.
+const BATCHES_A_TURN: usize = 4;
+/// Commands in one turn; a flood of joins must not hold media up.
+const COMMANDS_A_TURN: usize = 64;
+/// The longest wait: a stop is noticed by the waker, so this only bounds a lost wakeup.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What a media thread owns.
+pub(super) struct Driver {
+    pub(super) sfu: Sfu,
+    pub(super) port: Port,
+    /// The local ends of our candidates.
+    pub(super) locals: Vec<SocketAddr>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) waker: Arc<Waker>,
+    pub(super) people: Arc<AtomicUsize>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) clock: SharedClock,
+    pub(super) stopped: Arc<AtomicBool>,
+    pub(super) metrics: Metrics,
+}
+
+impl Driver {
+    /// Runs until the process stops.
+    pub(super) fn run(mut self) {
+        let mut received = self.port.received();
+        let mut outgoing = Outgoing::default();
+        let mut waiting = None;
+        while !self.stopped.load(Ordering::Relaxed) {
+            self.wait(waiting.is_some());
+            self.waker.drain();
+            let now = Instant::now();
+            for command in self.commands.try_iter().take(COMMANDS_A_TURN) {
+                self.sfu.command(now, command);
+            }
+            self.receive(now, &mut received);
+            if self.sfu.poll_timeout().is_some_and(|due| due <= now) {
+                self.sfu.timeout(now);
+            }
+            self.flush(now, &mut outgoing);
+            waiting = self.tell(waiting);
+            self.count_people();
+        }
+    }
+
+    fn wait(&mut self, events_wait: bool) {
+        let longest = if events_wait { Duration::from_millis(10) } else { WAIT_MAX };
+        let due = self.sfu.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
+        let timeout = due.unwrap_or(longest).min(longest);
+        if let Err(error) = sys::wait(&[self.port.as_fd(), self.waker.as_fd()], Some(timeout)) {
+            error!("a media thread cannot wait for its port: {error}");
+        }
+    }
+
+    fn receive(&mut self, now: Instant, received: &mut Received) {
+        for _ in 0..BATCHES_A_TURN {
+            let slots = match self.port.receive(received) {
+                Ok(0) => return,
+                Ok(slots) => slots,
+                Err(error) => return warn!("cannot receive media: {error}"),
+            };
+            let arrival = Arrival { unix_us: self.clock.now().timestamp_micros() };
+            for datagram in received.datagrams() {
+                let local = self.local(datagram.to);
+                let path = Path { local, remote: datagram.from, transport: Transport::Udp };
+                self.metrics.received.inc();
+                self.metrics.received_bytes.inc_by(datagram.bytes.len() as u64);
+                self.sfu.receive(now, arrival, path, datagram.bytes);
+            }
+            if slots < RECEIVE_BATCH {
+                return;
+            }
+        }
+    }
+
+    /// The candidate that a datagram came to. One that came to an address which we do not offer is answered from there too, but
+    /// belongs to the first candidate of its family.
+    fn local(&self, to: IpAddr) -> SocketAddr {
+        let exact = self.locals.iter().find(|local| local.ip() == to);
+        let family = || self.locals.iter().find(|local| local.is_ipv4() == to.is_ipv4());
+        exact.or_else(family).or(self.locals.first()).copied().unwrap_or(SocketAddr::new(to, 0))
+    }
+
+    fn flush(&mut self, now: Instant, outgoing: &mut Outgoing) {
+        let mut bytes = 0;
+        self.sfu.flush(now, &mut |path, datagram| {
+            bytes += datagram.len() as u64;
+            outgoing.push(Destination { to: path.remote, from: path.local.ip() }, datagram);
+        });
+        if outgoing.len() == 0 {
+            return;
+        }
+        let sent = self.port.send(outgoing);
+        self.metrics.sent_bytes.inc_by(bytes);
+        self.metrics.sent.inc_by(sent.datagrams);
+        self.metrics.dropped.inc_by(sent.dropped);
+    }
+
+    /// Gives events out while there is room; what finds none is kept, and the rest stays where it is.
+    fn tell(&mut self, waiting: Option<Event>) -> Option<Event> {
+        let mut next = waiting.or_else(|| self.sfu.poll_event());
+        while let Some(event) = next {
+            match self.events.try_send(event) {
+                Ok(()) => next = self.sfu.poll_event(),
+                Err(TrySendError::Full(event)) => return Some(event),
+                // The rooms are gone: the process ends.
+                Err(TrySendError::Closed(_)) => return None,
+            }
+        }
+        None
+    }
+
+    fn count_people(&self) {
+        let people = self.sfu.sessions();
+        let before = self.people.swap(people, Ordering::Relaxed);
+        let change = i64::try_from(people).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
+        self.metrics.people.add(change);
+    }
+}

@@ -1,0 +1,353 @@
+//! Who is in which call, now: rooms in memory, and what has to follow in the database.
+//!
+//! This module must not know sockets' frames beyond their meaning, nor HTTP. It stands between signaling, the media threads and
+//! the rows: joins and leaves change memory at once, and are told to the database by a task that waits for it when it is away.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `room` | one room: members, what is told to whom |
+//! | `outbox` | what waits for one socket, bounded |
+//! | `admit` | who may come in, and where a call lives |
+//! | `facts` | joins and leaves on their way to rows |
+//! | `media` | what the media threads tell, and figures of quality |
+//! | `capture` | a room's tap follows its recording |
+//!
+//! Decisions:
+//! - A person who lost their socket keeps their place for 15 s (`AWAY_MAX`): media goes on as long as ICE lives, nobody is told, and
+//!   the recording's timeline shows no leave for a reload.
+//! - A room that is empty ends its call after `CALL_EMPTY_TIMEOUT`, measured by this process; a call that was active when the
+//!   process died is taken for empty from the start on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::clock::SharedClock;
+use shared::env::{Env, EnvError};
+use shared::id::{CallId, UserId};
+use shared::lifecycle::Tasks;
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use crate::driver::{Media, Overloaded};
+use crate::error::Code;
+use crate::recordings::Starter;
+use crate::signal::frame::{Ask, Candidate, Incoming, Join, LeaveReason, Outgoing, Subscription};
+
+mod admit;
+mod capture;
+mod facts;
+mod media;
+mod outbox;
+mod room;
+
+pub(crate) use admit::Admitted;
+use facts::{Fact, Facts};
+pub(crate) use outbox::{Goodbye, Mail, Outbox};
+use room::{Member, Presence, Room};
+
+/// How long somebody who lost their socket keeps their place (API, section 6).
+pub(crate) const AWAY_MAX: Duration = Duration::from_secs(15);
+/// How long an empty call goes on unless `CALL_EMPTY_TIMEOUT` says otherwise (API, section 3).
+const EMPTY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often qualities are told unless `QUALITY_INTERVAL_MS` says otherwise.
+const QUALITY_INTERVAL_MS: u64 = 5_000;
+/// How often rooms are looked over for people who stay away and calls that stay empty.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// What rooms read.
+#[derive(Debug, Clone)]
+pub struct RoomSettings {
+    /// `CALL_EMPTY_TIMEOUT`.
+    pub empty_timeout: Duration,
+    /// `QUALITY_INTERVAL_MS`.
+    pub quality_interval: Duration,
+}
+
+impl RoomSettings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The first variable that is wrong.
+    pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let wants = "milliseconds, 500 or more";
+        let quality = env.parsed("QUALITY_INTERVAL_MS", QUALITY_INTERVAL_MS, wants)?;
+        if quality < 500 {
+            return Err(EnvError::wants("QUALITY_INTERVAL_MS", wants));
+        }
+        Ok(Self {
+            empty_timeout: env.duration("CALL_EMPTY_TIMEOUT", EMPTY_TIMEOUT)?,
+            quality_interval: Duration::from_millis(quality),
+        })
+    }
+}
+
+/// The rooms of this edge. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rooms(Arc<Inner>);
+
+struct Inner {
+    settings: RoomSettings,
+    db: PgPool,
+    clock: SharedClock,
+    tasks: Tasks,
+    starter: Starter,
+    media: Media,
+    facts: Facts,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rooms: HashMap<CallId, Room>,
+    /// Whose session a peer of the media threads is.
+    peers: HashMap<sfu::PeerId, (CallId, UserId)>,
+    last_peer: u64,
+    reports: HashMap<u64, oneshot::Sender<Vec<sfu::PeerReport>>>,
+    last_report: u64,
+}
+
+/// One socket's place in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) call: CallId,
+    pub(crate) user: UserId,
+    /// Tells this session from a later one of the same person.
+    pub(crate) session: String,
+    peer: sfu::PeerId,
+}
+
+/// A wish that was not fulfilled; the socket stays.
+pub(crate) type Denied = (Code, String);
+
+impl Rooms {
+    /// Begins to hold rooms, and to listen to the media threads.
+    pub(crate) fn start(
+        settings: RoomSettings,
+        starter: Starter,
+        media: Media,
+        happened: mpsc::Receiver<sfu::Event>,
+        tasks: &Tasks,
+    ) -> Self {
+        let (facts, told) = facts::channel();
+        let rooms = Self(Arc::new(Inner {
+            settings,
+            db: starter.db.clone(),
+            clock: Arc::clone(&starter.clock),
+            tasks: tasks.clone(),
+            media,
+            facts,
+            state: Mutex::default(),
+            starter: starter.clone(),
+        }));
+        rooms.background(facts::write_all(starter, told));
+        rooms.background(media::listen(rooms.clone(), happened));
+        rooms.background(capture::follow(rooms.clone()));
+        rooms.background(capture::tell_outcomes(rooms.clone()));
+        rooms.background(media::tell_quality(rooms.clone()));
+        rooms.background(sweep(rooms.clone()));
+        rooms
+    }
+
+    /// Takes a seat, in a room that is made when there is none.
+    pub(crate) fn join(
+        &self,
+        admitted: Admitted,
+        join: Join,
+        outbox: Outbox,
+    ) -> Result<(Seat, Outgoing), Denied> {
+        let Admitted { call, user, host, max } = admitted;
+        let inner = &*self.0;
+        let mut state = inner.state();
+        let fresh = sfu::PeerId(state.last_peer + 1);
+        state.last_peer += 1;
+        let room = state
+            .rooms
+            .entry(call.clone())
+            .or_insert_with(|| Room::new(call.clone(), host, inner.media.place()));
+        room.max = max;
+        room.has_space_for(&user)?;
+        let taken_up = room.take_up(&user, join.session_id.as_deref(), &outbox);
+        let (peer, session) = match taken_up {
+            Some(seat) => seat,
+            None => {
+                let session = Ulid::generate().to_string();
+                let command = sfu::Command::Join {
+                    room: sfu::RoomId::new(call.as_str()),
+                    peer: fresh,
+                    user: sfu::User::new(user.as_str()),
+                    role: sfu::Role::Member(match join.receive {
+                        Some(false) => sfu::Reception::Nothing,
+                        Some(true) | None => sfu::Reception::Everything,
+                    }),
+                };
+                inner.media.command(room.shard, command).map_err(overloaded)?;
+                let member = Member {
+                    peer: fresh,
+                    session: session.clone(),
+                    presence: Presence::Here(outbox),
+                    metadata: join.metadata,
+                    muted: Vec::new(),
+                    joined_at: inner.clock.now(),
+                };
+                room.seat(&user, member, &inner.media, &inner.facts);
+                (fresh, session)
+            }
+        };
+        let joined = room.joined(&user, &session);
+        state.peers.insert(peer, (call.clone(), user.clone()));
+        drop(state);
+        capture::reconcile(self, &call);
+        Ok((Seat { call, user, session, peer }, joined))
+    }
+
+    /// Does what a seated client asks, other than joining.
+    pub(crate) fn ask(&self, seat: &Seat, frame: Incoming) -> Result<Option<Outgoing>, Denied> {
+        let inner = &*self.0;
+        let mut state = inner.state();
+        let room = state.rooms.get_mut(&seat.call).ok_or_else(not_joined)?;
+        room.holds(seat).ok_or_else(not_joined)?;
+        let peer = seat.peer;
+        let command = match (frame.ask, frame.target) {
+            (Ask::Offer { data, .. }, Some(target)) => return room.relay("offer", &seat.user, &target, data),
+            (Ask::Answer { data, .. }, Some(target)) => {
+                return room.relay("answer", &seat.user, &target, data);
+            }
+            (Ask::Candidate { data, .. }, Some(target)) => {
+                return room.relay("ice-candidate", &seat.user, &target, data);
+            }
+            (Ask::Message(data), Some(target)) => return room.relay("message", &seat.user, &target, data),
+            (Ask::Message(data), None) => {
+                room.tell_others(&seat.user, &Outgoing::Relayed("message", seat.user.clone(), data));
+                return Ok(None);
+            }
+            (Ask::Offer { sdp, screens, .. }, None) => {
+                let screens = screens.into_iter().map(sfu::Mid::new).collect();
+                sfu::Command::Offer { peer, sdp, screens }
+            }
+            (Ask::Answer { sdp, .. }, None) => sfu::Command::Answer { peer, sdp },
+            (Ask::Candidate { candidate, .. }, None) => sfu::Command::Candidate {
+                peer,
+                candidate: candidate.map(|Candidate { candidate, .. }| candidate),
+            },
+            (Ask::Mute(kind), _) => room.mute(seat, kind, sfu::Muting::Muted),
+            (Ask::Unmute(kind), _) => room.mute(seat, kind, sfu::Muting::Unmuted),
+            (Ask::Subscribe(wanted), _) => {
+                subscribe(peer, &wanted, sfu::Wish::UpTo(room::layer(wanted.layer)))
+            }
+            (Ask::Unsubscribe(unwanted), _) => subscribe(peer, &unwanted, sfu::Wish::No),
+            (Ask::Ping, _) => return Ok(Some(Outgoing::Pong)),
+            (Ask::Join(_) | Ask::Leave, _) => return Ok(None),
+        };
+        inner.media.command(room.shard, command).map_err(overloaded)?;
+        Ok(None)
+    }
+
+    /// Gives a seat up.
+    pub(crate) fn leave(&self, seat: &Seat) {
+        let inner = &*self.0;
+        let mut state = inner.state();
+        if let Some(room) = state.rooms.get_mut(&seat.call)
+            && room.holds(seat).is_some()
+        {
+            room.remove(&seat.user, LeaveReason::Left, inner);
+        }
+        state.peers.remove(&seat.peer);
+    }
+
+    /// The socket is gone; the seat is kept for a while.
+    pub(crate) fn lost(&self, seat: &Seat) {
+        if let Some(room) = self.0.state().rooms.get_mut(&seat.call) {
+            room.away(seat, Instant::now());
+        }
+    }
+
+    /// Everybody leaves a call that was ended.
+    pub(crate) fn close(&self, call: &CallId) {
+        let inner = &*self.0;
+        let mut state = inner.state();
+        if let Some(mut room) = state.rooms.remove(call) {
+            room.close(inner);
+            state.peers.retain(|_, (of, _)| of != call);
+        }
+    }
+
+    /// Tells a call's people something.
+    pub(crate) fn tell(&self, call: &CallId, what: &Outgoing) {
+        if let Some(room) = self.0.state().rooms.get(call) {
+            room.tell_all(what);
+        }
+    }
+
+    fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.tasks.stop.clone();
+        self.0.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn subscribe(peer: sfu::PeerId, of: &Subscription, wish: sfu::Wish) -> sfu::Command {
+    let medium = of.kind.map(room::medium);
+    sfu::Command::Subscribe { peer, of: sfu::User::new(of.user_id.as_str()), medium, wish }
+}
+
+fn overloaded(_: Overloaded) -> Denied {
+    (Code::Overloaded, "this edge is at its limit; try again".to_owned())
+}
+
+fn not_joined() -> Denied {
+    (Code::NotJoined, "join the room first".to_owned())
+}
+
+/// Ends what has waited long enough: seats of people who stay away, calls that stay empty.
+async fn sweep(rooms: Rooms) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut empty_since = facts::calls_left_by_a_crash(&rooms).await;
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        let ended = rooms.0.sweep(now, &mut empty_since);
+        for call in ended {
+            rooms.0.facts.tell(Fact::Empty { call });
+        }
+    }
+}
+
+impl Inner {
+    fn sweep(&self, now: Instant, empty_since: &mut HashMap<CallId, Instant>) -> Vec<CallId> {
+        let mut state = self.state();
+        for room in state.rooms.values_mut() {
+            for user in room.gone(now) {
+                room.remove(&user, LeaveReason::Disconnected, self);
+            }
+        }
+        for (call, room) in &state.rooms {
+            match room.is_empty() {
+                true => _ = empty_since.entry(call.clone()).or_insert(now),
+                false => _ = empty_since.remove(call),
+            }
+        }
+        let over = |since: &Instant| now.duration_since(*since) >= self.settings.empty_timeout;
+        let ended: Vec<CallId> =
+            empty_since.iter().filter(|(_, since)| over(since)).map(|(call, _)| call.clone()).collect();
+        for call in &ended {
+            empty_since.remove(call);
+            if let Some(mut room) = state.rooms.remove(call) {
+                room.close(self);
+            }
+        }
+        let State { rooms, peers, .. } = &mut *state;
+        peers.retain(|peer, (call, user)| rooms.get(call).is_some_and(|room| room.has_peer(user, *peer)));
+        ended
+    }
+}

@@ -1,0 +1,92 @@
+//! A room's tap follows its recording: on while one is live here, off when it stops or another begins.
+
+use std::time::Duration;
+
+use shared::db::recordings;
+use shared::id::{CallId, RecordingId};
+use shared::recording::RecordingState;
+use tokio::time::MissedTickBehavior;
+use tracing::warn;
+
+use super::{Inner, Rooms};
+use crate::control;
+use crate::signal::frame::{Outgoing, RecordingTold};
+
+/// How many stopped recordings of one room are followed to their end; a host who starts and stops more often learns the rest
+/// from the list.
+const AWAITED_MAX: usize = 16;
+/// How often their rows are read.
+const OUTCOMES_EVERY: Duration = Duration::from_secs(2);
+
+/// Tells people how their stopped recordings ended, as long as they are there.
+pub(super) async fn tell_outcomes(rooms: Rooms) {
+    let mut ticks = tokio::time::interval(OUTCOMES_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let awaited: Vec<(CallId, RecordingId)> = {
+            let state = rooms.0.state();
+            let all = state.rooms.iter();
+            all.flat_map(|(call, room)| room.awaited.iter().map(|one| (call.clone(), one.clone()))).collect()
+        };
+        for (call, recording) in awaited {
+            // A database that is away is asked again.
+            let Ok(row) = recordings::find(&rooms.0.db, &recording).await else { break };
+            let told = match row.map(|row| row.state) {
+                Some(RecordingState::Completed) => Some(RecordingTold::Completed),
+                Some(RecordingState::Failed) => Some(RecordingTold::Failed),
+                Some(RecordingState::Deleted) | None => None,
+                Some(_) => continue,
+            };
+            rooms.0.tell_outcome(&call, recording, told);
+        }
+    }
+}
+
+impl Inner {
+    fn tell_outcome(&self, call: &CallId, recording: RecordingId, told: Option<RecordingTold>) {
+        let mut state = self.state();
+        let Some(room) = state.rooms.get_mut(call) else { return };
+        room.awaited.retain(|awaited| *awaited != recording);
+        if let Some(told) = told {
+            room.tell_all(&Outgoing::Recording(told, recording));
+        }
+    }
+}
+
+/// Brings every room in step whenever a recording begins or stops.
+pub(super) async fn follow(rooms: Rooms) {
+    let mut changes = rooms.0.starter.ingest.changes();
+    while changes.changed().await.is_ok() {
+        let calls: Vec<CallId> = rooms.0.state().rooms.keys().cloned().collect();
+        calls.iter().for_each(|call| reconcile(&rooms, call));
+    }
+}
+
+/// Brings one room in step.
+pub(super) fn reconcile(rooms: &Rooms, call: &CallId) {
+    let inner = &*rooms.0;
+    let wanted = inner.starter.ingest.captured_in(call);
+    let mut state = inner.state();
+    let Some(room) = state.rooms.get_mut(call) else { return };
+    if room.recording == wanted {
+        return;
+    }
+    if let Some(stopped) = room.recording.take() {
+        room.tell_all(&Outgoing::Recording(RecordingTold::Stopped, stopped.clone()));
+        room.awaited.truncate(AWAITED_MAX - 1);
+        room.awaited.push(stopped);
+    }
+    let capture = wanted.as_ref().and_then(|recording| inner.starter.ingest.server_capture(recording));
+    let tap = capture.map(|capture| control::begin(capture, &inner.tasks));
+    let on = tap.is_some();
+    let command = sfu::Command::Record { room: sfu::RoomId::new(call.as_str()), tap };
+    if inner.media.command(room.shard, command).is_err() {
+        warn!(call.id = %call, "the media thread of call {call} is overloaded: its tap is tried again with the next change");
+        return;
+    }
+    if let Some(recording) = wanted.filter(|_| on) {
+        room.tell_all(&Outgoing::Recording(RecordingTold::Started, recording.clone()));
+        room.recording = Some(recording);
+    }
+}

@@ -1,0 +1,173 @@
+//! From a stream's ticks to the edge's wall clock, for every stream of one participant at once.
+//!
+//! Sender reports tie a stream to its sender's wall clock, exactly and for all of the sender's streams alike, so sound and
+//! picture stay together; what lies before the first report is placed by it too. The sender's clock is tied to the edge's
+//! by the packets that came quickest, over all streams of that sender and over time, because two computers' clocks drift
+//! apart by 180 ms an hour at 50 ppm. A stream without reports is tied to the edge's clock by its own quickest packets:
+//! that is the same as taking the sender's offset off and putting it on again.
+//!
+//! The time so given is later than the capture by the quickest way from the sender to the edge, for all streams alike.
+
+use std::collections::HashMap;
+
+use super::fit::{Line, Through, line};
+use super::survey::{EpochFacts, Survey};
+
+/// Clocks whose offsets from the edge's differ by less are the same sender's: two devices of one person rarely agree so
+/// well, and when they do, taking them for one is wrong by less than that.
+const SAME_SENDER_US: i64 = 250_000;
+
+/// A drift between the media's and the sender's clock shows above this; reports are a few milliseconds off.
+const REPORT_NOISE_US: f64 = 5_000.0;
+
+/// A drift against the edge's clock shows above this; the quickest of ten seconds' packets are some milliseconds late.
+const ARRIVAL_NOISE_US: f64 = 20_000.0;
+
+/// Reports that put the quickest packets of ten seconds this far from their arrival tell no time, and arrivals are
+/// believed: above the longest stall of a call, far below the hours that absurd reports make.
+const MAX_DELAY_US: i64 = 20_000_000;
+
+/// The clocks of one log's streams.
+#[derive(Debug, Default)]
+pub struct Clocks {
+    clocks: HashMap<(u32, usize), Clock>,
+}
+
+/// The clock of one epoch of one stream.
+#[derive(Debug, Clone, Copy)]
+enum Clock {
+    /// By arrivals alone.
+    Arrival(Line),
+    /// By reports to the sender's clock, and on to the edge's.
+    Sender(Line, Line),
+}
+
+impl Clocks {
+    /// Learns the clocks of one participant's logs; the answer has their order.
+    #[must_use]
+    pub fn learn(surveys: &[Survey]) -> Vec<Self> {
+        let mut learnt: Vec<Self> = surveys.iter().map(|_| Self::default()).collect();
+        let mut reported = Vec::new();
+        for (log, survey) in surveys.iter().enumerate() {
+            for (ssrc, stream) in &survey.streams {
+                for run in runs(&stream.epochs) {
+                    match line(&run.reports, Through::Middle, REPORT_NOISE_US) {
+                        Some(to_sender) => reported.push(Reported::new((log, *ssrc), run, to_sender)),
+                        None => learnt[log].learn_run(*ssrc, &run, run.by_arrival()),
+                    }
+                }
+            }
+        }
+        for group in by_sender(reported) {
+            let mut points: Vec<(i64, i64)> = group.iter().flat_map(|one| one.lows.iter().copied()).collect();
+            points.sort_unstable();
+            let Some(to_edge) = line(&points, Through::LowerEdge, ARRIVAL_NOISE_US) else { continue };
+            for Reported { log, ssrc, run, to_sender, lows, .. } in group {
+                let late_us = |&(sender, arrival): &(i64, i64)| arrival - to_edge.at(sender);
+                let fits = lows.iter().all(|low| late_us(low).abs() <= MAX_DELAY_US);
+                let clock = if fits { Some(Clock::Sender(to_sender, to_edge)) } else { run.by_arrival() };
+                learnt[log].learn_run(ssrc, &run, clock);
+            }
+        }
+        learnt
+    }
+
+    fn learn_run(&mut self, ssrc: u32, run: &Run, clock: Option<Clock>) {
+        let clock = clock.into_iter();
+        self.clocks
+            .extend(clock.flat_map(|clock| run.epochs.iter().map(move |epoch| ((ssrc, *epoch), clock))));
+    }
+
+    /// The edge's wall clock, microseconds since 1970, at a media time of a stream.
+    pub(super) fn edge_us(&self, ssrc: u32, epoch: usize, media_us: i64) -> Option<i64> {
+        Some(match self.clocks.get(&(ssrc, epoch))? {
+            Clock::Arrival(to_edge) => to_edge.at(media_us),
+            Clock::Sender(to_sender, to_edge) => to_edge.at(to_sender.at(media_us)),
+        })
+    }
+}
+
+/// Epochs of one stream whose clock went on: a stall lay between them, or an absurd timestamp.
+#[derive(Debug, Default)]
+struct Run {
+    epochs: Vec<usize>,
+    lows: Vec<(i64, i64)>,
+    reports: Vec<(i64, i64)>,
+    /// Arrival minus media time of the quickest packet of its last epoch.
+    offset_us: i64,
+}
+
+impl Run {
+    fn by_arrival(&self) -> Option<Clock> {
+        line(&self.lows, Through::LowerEdge, ARRIVAL_NOISE_US).map(Clock::Arrival)
+    }
+}
+
+/// Puts epochs together whose quickest packets are equally quick: the one clock cannot have stood still between them.
+fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (n, facts) in epochs.iter().enumerate() {
+        let Some(offset_us) = facts.lows.iter().map(|(media, arrival)| arrival - media).min() else {
+            continue;
+        };
+        let stalled = |run: &&mut Run| {
+            let late = (0..=MAX_DELAY_US).contains(&(offset_us - run.offset_us));
+            late && run.epochs.last().is_some_and(|last| last + 1 == n)
+        };
+        if let Some(run) = runs.iter_mut().find(stalled).filter(|_| facts.drains()) {
+            // It was still catching up when it ended, so it does not tell how quick packets can be.
+            run.epochs.push(n);
+            run.reports.extend_from_slice(&facts.reports);
+            continue;
+        }
+        let same = |run: &&mut Run| (run.offset_us - offset_us).abs() < SAME_SENDER_US;
+        let run = match runs.iter_mut().rev().find(same) {
+            Some(run) => run,
+            None => {
+                runs.push(Run::default());
+                runs.last_mut().expect("it was just pushed")
+            }
+        };
+        run.epochs.push(n);
+        run.lows.extend_from_slice(&facts.lows);
+        run.reports.extend_from_slice(&facts.reports);
+        run.offset_us = offset_us;
+    }
+    runs
+}
+
+/// A run that has sender reports.
+struct Reported {
+    log: usize,
+    ssrc: u32,
+    run: Run,
+    to_sender: Line,
+    /// The sender's clock and the arrival of the quickest packets.
+    lows: Vec<(i64, i64)>,
+    /// The least difference between the two.
+    offset_us: i64,
+}
+
+impl Reported {
+    fn new((log, ssrc): (usize, u32), run: Run, to_sender: Line) -> Self {
+        let lows: Vec<_> = run.lows.iter().map(|&(media, arrival)| (to_sender.at(media), arrival)).collect();
+        let offset_us = lows.iter().map(|(sender, arrival)| arrival - sender).min().unwrap_or(0);
+        Self { log, ssrc, run, to_sender, lows, offset_us }
+    }
+}
+
+fn by_sender(mut reported: Vec<Reported>) -> Vec<Vec<Reported>> {
+    reported.sort_by_key(|one| one.offset_us);
+    let mut groups: Vec<Vec<Reported>> = Vec::new();
+    for one in reported {
+        match groups.last_mut() {
+            Some(group)
+                if group.last().is_some_and(|last| one.offset_us - last.offset_us < SAME_SENDER_US) =>
+            {
+                group.push(one);
+            }
+            _ => groups.push(vec![one]),
+        }
+    }
+    groups
+}

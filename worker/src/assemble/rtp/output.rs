@@ -1,0 +1,344 @@
+//! Frames in the order of their times become the file: what cannot be decoded is held back, silence is filled with
+//! silence, pauses are cut out, and whatever is missing is told.
+//!
+//! Time never collapses: a frame stands where its clock says, and only a frame of another SSRC that overlaps what is
+//! written already is moved, by as little as a file needs.
+
+use std::io::{self, Seek, Write};
+
+use super::depacketize::av1_config;
+use super::facts::{Cut, Facts};
+use super::frames::{Frame, Loss};
+use super::survey::Survey;
+use super::{AfterLoss, Rotation, RtpPlan};
+use crate::assemble::codec::{Codec, Kind, Marked, h264, opus};
+use crate::assemble::timeline::{self, Finished, Timeline};
+use crate::assemble::writer::TrackHeader;
+use crate::assemble::{Gap, GapReason};
+
+/// Multiples of time in the file: finer than a sample's 1 ms rounding, coarse enough for clusters of three seconds.
+const TICK_US: i64 = 100;
+
+/// How far apart frames stand that were moved: what WebM can tell apart.
+const NUDGE_US: i64 = 1_000;
+
+/// Less missing than this at the beginning is how long a call takes to start.
+const EDGE_US: i64 = 100_000;
+
+/// Another SSRC that follows within this is a change of layer; later, its sender was gone.
+const GONE_US: i64 = 500_000;
+
+/// Sound that says nothing for longer was muted at its source: discontinuous transmission refreshes every 400 ms (RFC 7587,
+/// section 3.1.3, and libopus).
+const LONGEST_DTX_US: i64 = 1_000_000;
+
+/// A recording that ends this much after its track does ended without its participant.
+const TAIL_US: i64 = 1_000_000;
+
+/// The most silence that is filled in at once: longer than any recording may last.
+const MAX_SILENCE_US: i64 = 36 * 3_600 * 1_000_000;
+
+/// Gaps kept one by one; more are merged into the last.
+const MAX_GAPS: usize = 10_000;
+
+/// Turns of the picture that are kept.
+const MAX_ROTATIONS: usize = 1_440;
+
+/// Silence of every length that Opus has, longest first: microseconds, and the first byte of the packet, mono. What
+/// follows is `FF FE`, CELT's silence flag, whatever the length (RFC 6716, sections 3.1 and 4.3).
+const SILENCE: [(i64, u8); 4] = [(20_000, 0xF8), (10_000, 0xF0), (5_000, 0xE8), (2_500, 0xE0)];
+
+/// How long a decoder must run in before what it gives is right, nanoseconds (RFC 7845, section 4.6).
+const OPUS_PRE_ROLL_NS: u64 = 80_000_000;
+
+/// A frame and when it was captured by the edge's clock.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) ssrc: u32,
+    pub(super) edge_us: i64,
+    pub(super) frame: Frame,
+}
+
+/// The file being made.
+pub(super) struct Output<'a, W> {
+    timeline: Timeline<W>,
+    plan: &'a RtpPlan,
+    cut: Cut,
+    facts: Facts,
+    stereo: bool,
+    codecs: Vec<Codec>,
+    gate: Gate,
+    /// The SSRC and epoch of the last frame that was kept.
+    source: Option<(u32, usize)>,
+    /// The stereo bit of the last packet of sound.
+    stereo_bit: u8,
+    /// Frames of the current source stand after this.
+    floor_us: i64,
+    last_us: i64,
+    /// What happened since the last frame that was kept.
+    looked: Option<GapReason>,
+    gaps: Vec<Gap>,
+    rotations: Vec<Rotation>,
+}
+
+/// Which pictures may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// Only a keyframe: a decoder has nothing to begin with.
+    Keyframe,
+    /// Only a keyframe, for a while from this time on.
+    Frozen(i64),
+    Open,
+}
+
+impl<'a, W: Write + Seek> Output<'a, W> {
+    pub(super) fn new(survey: &Survey, plan: &'a RtpPlan, out: W) -> io::Result<Self> {
+        let cut = Cut::new(plan);
+        Ok(Self {
+            timeline: Timeline::new(out, TICK_US)?,
+            plan,
+            facts: Facts::new(survey, &cut),
+            cut,
+            stereo: survey.streams.values().any(|stream| stream.stereo),
+            codecs: Vec::new(),
+            gate: Gate::Keyframe,
+            source: None,
+            stereo_bit: 0,
+            floor_us: -NUDGE_US,
+            last_us: -TICK_US,
+            looked: None,
+            gaps: Vec::new(),
+            rotations: Vec::new(),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.timeline.is_empty()
+    }
+
+    /// Takes the next frame.
+    pub(super) fn frame(&mut self, placed: &Placed) -> io::Result<()> {
+        if self.cut.is_paused(placed.edge_us) {
+            self.looked = Some(GapReason::Paused);
+            self.freeze();
+            return Ok(());
+        }
+        let time_us = self.cut.place(placed.edge_us);
+        match placed.frame.codec.kind() {
+            Kind::Audio => self.sound(placed, time_us),
+            Kind::Video => self.picture(placed, time_us),
+        }
+    }
+
+    fn sound(&mut self, placed: &Placed, time_us: i64) -> io::Result<()> {
+        let (frame, end_us) = (&placed.frame, self.timeline.end_us());
+        let lasts_us = opus::duration_us(&frame.data).unwrap_or(0);
+        if frame.lost_before != Loss::None {
+            self.looked = Some(GapReason::PacketLoss);
+        }
+        // Sound that is there already, from an SSRC that overlaps, or from before the file's zero.
+        if lasts_us == 0 || end_us - time_us > lasts_us / 2 {
+            return Ok(());
+        }
+        let missing_us = time_us - end_us;
+        let looked = self.looked.take().or_else(|| match self.source {
+            None => (missing_us >= EDGE_US).then_some(GapReason::Disconnected),
+            Some((ssrc, _)) if ssrc != placed.ssrc && missing_us >= GONE_US => Some(GapReason::Disconnected),
+            Some(_) => (missing_us > LONGEST_DTX_US).then_some(GapReason::Muted),
+        });
+        if let Some(looked) = looked {
+            self.gap(end_us, time_us, looked);
+        }
+        self.stereo_bit = frame.data.first().map_or(0, |toc| toc & 4);
+        self.silence(end_us, time_us)?;
+        self.source = Some((placed.ssrc, frame.at.epoch));
+        self.write(frame, time_us.max(self.last_us + TICK_US))
+    }
+
+    /// Fills a span with Opus silence, to less than 2.5 ms.
+    fn silence(&mut self, mut at_us: i64, to_us: i64) -> io::Result<()> {
+        if to_us - at_us > MAX_SILENCE_US {
+            return Ok(());
+        }
+        for (lasts_us, toc) in SILENCE {
+            let packet = [toc | self.stereo_bit, 0xFF, 0xFE];
+            while to_us - at_us >= lasts_us {
+                self.put(Codec::Opus, at_us, Marked::Key, &packet)?;
+                at_us += lasts_us;
+            }
+        }
+        Ok(())
+    }
+
+    fn picture(&mut self, placed: &Placed, time_us: i64) -> io::Result<()> {
+        let frame = &placed.frame;
+        let key = frame.codec.is_keyframe(&frame.data, frame.marked) && self.knows(frame);
+        // Another SSRC begins with a keyframe; what else comes of one is a straggler of the layer before.
+        if !key && self.source.is_some_and(|(ssrc, _)| ssrc != placed.ssrc) {
+            return Ok(());
+        }
+        if frame.lost_before != Loss::None {
+            self.looked = Some(GapReason::PacketLoss);
+        }
+        if frame.lost_before == Loss::Reference {
+            self.freeze();
+        }
+        if !key && !self.passes(time_us) {
+            return Ok(());
+        }
+        self.gate = Gate::Open;
+        let time_us = self.settle(placed, time_us);
+        let end_us = self.timeline.end_us();
+        let looked = self.looked.take().or_else(|| match self.source {
+            None => (time_us >= EDGE_US).then_some(GapReason::Disconnected),
+            Some((ssrc, _)) if ssrc != placed.ssrc && time_us - end_us >= GONE_US => {
+                Some(GapReason::Disconnected)
+            }
+            Some(_) => None,
+        });
+        if let Some(looked) = looked {
+            self.gap(end_us, time_us, looked);
+        }
+        self.source = Some((placed.ssrc, frame.at.epoch));
+        self.turn(frame, time_us);
+        self.write(frame, time_us)
+    }
+
+    /// Whether a picture that needs others may pass.
+    fn passes(&self, time_us: i64) -> bool {
+        match (self.gate, self.plan.after_loss) {
+            (Gate::Open, _) | (Gate::Frozen(_), AfterLoss::Keep) => true,
+            (Gate::Keyframe, _) => false,
+            (Gate::Frozen(since_us), AfterLoss::FreezeUpTo { us }) => time_us - since_us >= us,
+        }
+    }
+
+    /// Pictures from here on may refer to one that is missing.
+    fn freeze(&mut self) {
+        if self.gate == Gate::Open {
+            self.gate = Gate::Frozen(self.timeline.end_us());
+        }
+    }
+
+    /// Moves a frame behind what another source has written. Within a source times may go back: those are B frames.
+    fn settle(&mut self, placed: &Placed, time_us: i64) -> i64 {
+        if self.source.is_some_and(|source| source != (placed.ssrc, placed.frame.at.epoch)) {
+            self.floor_us = self.last_us;
+        }
+        if time_us > self.floor_us {
+            return time_us.max(0);
+        }
+        self.floor_us += NUDGE_US;
+        self.floor_us
+    }
+
+    /// Whether the file has a track for the frame's codec; a keyframe tells what one needs.
+    fn knows(&mut self, frame: &Frame) -> bool {
+        if self.codecs.contains(&frame.codec) {
+            return true;
+        }
+        let mut header = TrackHeader::new(frame.codec);
+        header.codec_private = match frame.codec {
+            Codec::H264 => match h264::avcc_from(h264::prefixed(&frame.data, 4)) {
+                Some(avcc) => avcc,
+                None => return false,
+            },
+            Codec::Av1 => av1_config(&frame.data).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        self.begin_track(header);
+        true
+    }
+
+    fn begin_track(&mut self, header: TrackHeader) {
+        let codec = header.codec;
+        self.codecs.push(codec);
+        self.timeline.track_beside(number(codec), header);
+    }
+
+    fn turn(&mut self, frame: &Frame, time_us: i64) {
+        let Some(degrees) = frame.rotation else { return };
+        let before = self.rotations.last().map_or(0, |last| last.degrees);
+        if degrees != before && self.rotations.len() < MAX_ROTATIONS {
+            self.rotations.push(Rotation { time_us, degrees });
+        }
+    }
+
+    fn write(&mut self, frame: &Frame, time_us: i64) -> io::Result<()> {
+        self.put(frame.codec, time_us, frame.marked, &frame.data)
+    }
+
+    fn put(&mut self, codec: Codec, time_us: i64, marked: Marked, data: &[u8]) -> io::Result<()> {
+        if codec == Codec::Opus && !self.codecs.contains(&codec) {
+            self.begin_track(self.opus_header());
+        }
+        self.last_us = self.last_us.max(time_us);
+        let frame =
+            timeline::Frame { track: number(codec), time_us, marked, duration_us: 0, data, additions: &[] };
+        self.timeline.frame(&frame)
+    }
+
+    fn opus_header(&self) -> TrackHeader {
+        let channels = if self.stereo { 2 } else { 1 };
+        TrackHeader {
+            codec_private: opus::head(channels, 0),
+            channels: channels.into(),
+            seek_pre_roll_ns: OPUS_PRE_ROLL_NS,
+            ..TrackHeader::new(Codec::Opus)
+        }
+    }
+
+    fn gap(&mut self, from_us: i64, to_us: i64, looked: GapReason) {
+        if to_us - from_us < TICK_US {
+            return;
+        }
+        self.push(Gap { from_us, to_us, reason: self.facts.reason(from_us, to_us, looked) });
+    }
+
+    fn push(&mut self, gap: Gap) {
+        let full = self.gaps.len() >= MAX_GAPS;
+        match self.gaps.last_mut() {
+            Some(last) if full => last.to_us = last.to_us.max(gap.to_us),
+            _ => self.gaps.push(gap),
+        }
+    }
+
+    /// Finishes the file.
+    pub(super) fn finish(mut self) -> io::Result<(Finished, Vec<Rotation>)> {
+        let end_us = self.timeline.end_us();
+        let stop_us = self.plan.stop_us.map_or(end_us, |stop_us| self.cut.place(stop_us));
+        if stop_us - end_us > TAIL_US {
+            self.gap(end_us, stop_us, GapReason::Disconnected);
+        }
+        let muted = self.facts.muted.iter().map(|&(from, to)| (from.min(end_us), to.min(end_us)));
+        let muted = muted.filter(|(from, to)| from < to);
+        let muted = muted.map(|(from_us, to_us)| Gap { from_us, to_us, reason: GapReason::Muted });
+        let seams = self.cut.seams().filter(|at_us| (0..=end_us).contains(at_us));
+        let seams = seams.map(|at_us| Gap { from_us: at_us, to_us: at_us, reason: GapReason::Paused });
+        let more: Vec<Gap> = muted.chain(seams).collect();
+        self.gaps.extend(more);
+        let rotations = self.rotations;
+        self.timeline.gaps.extend(joined(self.gaps));
+        Ok((self.timeline.finish()?, rotations))
+    }
+}
+
+/// Gaps in order, those of one reason that touch made one.
+fn joined(mut gaps: Vec<Gap>) -> Vec<Gap> {
+    gaps.sort_by_key(|gap| (gap.reason as u8, gap.from_us));
+    let mut joined: Vec<Gap> = Vec::new();
+    for gap in gaps {
+        match joined.last_mut() {
+            Some(last) if last.reason == gap.reason && gap.from_us <= last.to_us => {
+                last.to_us = last.to_us.max(gap.to_us);
+            }
+            _ => joined.push(gap),
+        }
+    }
+    joined.sort_by_key(|gap| gap.from_us);
+    joined
+}
+
+fn number(codec: Codec) -> u64 {
+    codec as u64
+}

@@ -1,0 +1,138 @@
+//! Tracks that the edge captured become Matroska files whose zero is the recording's start.
+//!
+//! All of a recording's logs are surveyed before any is assembled: a participant's logs share one clock, and a pause that
+//! one log tells of holds for all.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::sync::Arc;
+
+use shared::capture::rtp::{Logged, Records};
+use shared::id::UserId;
+use shared::recording::Recording;
+use shared::spool::Spool;
+use shared::track::Track;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::track::{AssembledTrack, empty, ms, reason, usable};
+use crate::assemble::AssembleError;
+use crate::assemble::rtp::{self, Clocks, LogSource, RtpPlan, Survey};
+use crate::ctx::Ctx;
+
+/// Written at once to the assembled file.
+const BUFFER: usize = 1 << 20;
+
+/// A track whose log has been read once.
+#[derive(Debug)]
+pub(super) struct Surveyed {
+    track: Track,
+    survey: Survey,
+    clocks: Clocks,
+    plan: Arc<RtpPlan>,
+}
+
+/// Surveys the logs of a recording's server tracks.
+///
+/// # Errors
+/// When a log cannot be read.
+pub(super) async fn survey(
+    ctx: &Ctx,
+    recording: &Recording,
+    tracks: Vec<Track>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Vec<Surveyed>> {
+    let mut plan = RtpPlan {
+        start_us: recording.started_at.timestamp_micros(),
+        stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
+        ..RtpPlan::default()
+    };
+    let (spool, cancel) = (ctx.spool.clone(), cancel.clone());
+    ctx.blocking(move || {
+        let mut participants: BTreeMap<UserId, Vec<(Track, Survey)>> = BTreeMap::new();
+        for track in tracks {
+            let survey = rtp::survey(&mut Source::open(&spool, &track, &cancel)?)?;
+            plan.pauses.extend_from_slice(survey.pauses());
+            participants.entry(track.participant.clone()).or_default().push((track, survey));
+        }
+        let plan = Arc::new(plan);
+        let mut all = Vec::new();
+        for (tracks, surveys) in
+            participants.into_values().map(|both| both.into_iter().unzip::<_, _, Vec<_>, Vec<_>>())
+        {
+            let clocks = Clocks::learn(&surveys);
+            for ((track, survey), clocks) in tracks.into_iter().zip(surveys).zip(clocks) {
+                all.push(Surveyed { track, survey, clocks, plan: plan.clone() });
+            }
+        }
+        Ok(all)
+    })
+    .await
+}
+
+/// Assembles a surveyed track into `folder`.
+///
+/// # Errors
+/// When the log cannot be read or the file cannot be written.
+pub(super) async fn assemble(
+    ctx: &Ctx,
+    surveyed: Surveyed,
+    folder: &Path,
+    cancel: &CancellationToken,
+) -> anyhow::Result<AssembledTrack> {
+    let bytes = surveyed.track.bytes;
+    let (spool, folder, cancel) = (ctx.spool.clone(), folder.to_owned(), cancel.clone());
+    let done = ctx.blocking(move || assemble_blocking(&spool, &surveyed, &folder, &cancel)).await?;
+    ctx.metrics.assembled(bytes);
+    Ok(done)
+}
+
+fn assemble_blocking(
+    spool: &Spool,
+    surveyed: &Surveyed,
+    folder: &Path,
+    cancel: &CancellationToken,
+) -> anyhow::Result<AssembledTrack> {
+    let Surveyed { track, survey, clocks, plan } = surveyed;
+    let began_ms = plan.start_us / 1_000;
+    let name = format!("{}.mkv", track.id);
+    let out = BufWriter::with_capacity(BUFFER, File::create(folder.join(&name))?);
+    let mut source = Source::open(spool, track, cancel)?;
+    match rtp::assemble(&mut source, survey, clocks, plan, out) {
+        Ok(done) => {
+            let turns = done.rotations.len();
+            info!(track.id = %track.id, "track {}: {} packets lost, {turns} turns of the picture", track.id, done.lost);
+            Ok(usable(track, name, began_ms, &done.file))
+        }
+        Err(AssembleError::NoMedia { detail, .. }) => {
+            warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
+            let last_us = survey.arrivals.map_or(plan.start_us, |(_, last)| last);
+            Ok(empty(track, began_ms, ms(last_us - plan.start_us), reason(survey.why_empty())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The log as the assembly reads it: one record in memory at a time.
+struct Source {
+    records: Records,
+    cancel: CancellationToken,
+}
+
+impl Source {
+    fn open(spool: &Spool, track: &Track, cancel: &CancellationToken) -> anyhow::Result<Self> {
+        let records = Records::open(spool, &track.recording, &track.id)?;
+        Ok(Self { records, cancel: cancel.clone() })
+    }
+}
+
+impl LogSource for Source {
+    fn next_logged(&mut self) -> io::Result<Option<Logged>> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.records.read_next().map_err(io::Error::other)
+    }
+}
