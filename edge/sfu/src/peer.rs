@@ -32,14 +32,14 @@ use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Config, ConfigError};
-use crate::forward::Report;
 use crate::ids::Mid;
+use crate::leg;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
 use cipher::Cipher;
 use media::Exchange;
-pub(crate) use media::{Inbound, Receipt};
+pub(crate) use media::Inbound;
 use route::Route;
 use script::{Next, Step};
 pub(crate) use sdp::Kind;
@@ -323,14 +323,14 @@ impl Peer {
     }
 
     /// Sends a sender report of one of our streams.
-    pub(crate) fn send_report(&mut self, now: Instant, report: Report) {
-        let Report { ssrc, ntp, rtp, packets, bytes } = report;
+    pub(crate) fn send_report(&mut self, now: Instant, report: leg::SenderReport) {
+        let leg::SenderReport { ssrc, ntp, rtp, packets, octets } = report;
         let report = SenderReport {
             ssrc,
             ntp_time: ntp,
             rtp_time: rtp,
             packet_count: packets,
-            octet_count: bytes,
+            octet_count: octets,
             ..Default::default()
         };
         self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]));

@@ -25,6 +25,7 @@ use rtc::shared::error::Error;
 
 use crate::format::TRANSPORT_CC;
 use crate::packet::Packet;
+use crate::quality::ReportBlock;
 
 use super::sdp::Section;
 use super::streams::{First, Found, Stream, Streams};
@@ -51,25 +52,14 @@ pub(crate) enum Inbound {
         rtp: u32,
     },
     /// How one of our streams arrives there.
-    Receipt(Receipt),
+    Receipt {
+        ssrc: u32,
+        block: ReportBlock,
+    },
     /// A keyframe of one of our streams is needed.
     KeyframeWanted {
         ssrc: u32,
     },
-}
-
-/// A report block (RFC 3550, section 6.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Receipt {
-    pub(crate) ssrc: u32,
-    /// In 256ths.
-    pub(crate) fraction_lost: u8,
-    /// In ticks of the stream's clock.
-    pub(crate) jitter: u32,
-    /// The middle of the NTP time of our last report that has arrived there.
-    pub(crate) last_report: u32,
-    /// How long ago, in 65,536ths of a second.
-    pub(crate) since_last_report: u32,
 }
 
 /// What the connection and its interceptor share. Both are driven by one thread: the lock is never waited for.
@@ -264,13 +254,17 @@ fn read_report(packet: &dyn std::any::Any) -> Vec<Inbound> {
 }
 
 fn receipt(block: &rtc::rtcp::reception_report::ReceptionReport) -> Inbound {
-    Inbound::Receipt(Receipt {
+    Inbound::Receipt {
         ssrc: block.ssrc,
-        fraction_lost: block.fraction_lost,
-        jitter: block.jitter,
-        last_report: block.last_sender_report,
-        since_last_report: block.delay,
-    })
+        block: ReportBlock {
+            // 24 bits with a sign.
+            lost: (block.total_lost << 8).cast_signed() >> 8,
+            highest: block.last_sequence_number,
+            jitter: block.jitter,
+            last_report: block.last_sender_report,
+            delay: block.delay,
+        },
+    }
 }
 
 /// A stream in the library's words. Pictures are asked for again; sound repairs itself (Opus' own redundancy).

@@ -26,11 +26,12 @@ impl Sfu {
                 if let Some(session) = self.sessions.get_mut(&peer) {
                     session.wish(of, medium, wish);
                     self.subscribe_all(now, peer);
+                    self.share(now, peer);
                 }
             }
             Command::Mute { peer, medium, muting } => self.mute(now, peer, medium, muting),
             Command::Record { room, tap } => self.record(now, &room, tap),
-            Command::Report { room, token } => self.report(room.as_ref(), token),
+            Command::Report { room, token } => self.report(now, room.as_ref(), token),
         }
     }
 
@@ -59,7 +60,7 @@ impl Sfu {
         let farewells = &mut self.farewells;
         session.peer.flush(now, &mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
         self.demux.remove(id);
-        self.timers.remove(id);
+        self.timers.remove(&id);
         let at = self.unix_us(now);
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         room.members.retain(|member| *member != id);
@@ -81,11 +82,13 @@ impl Sfu {
             self.leave(now, id);
         }
         self.rooms.remove(room);
+        self.room_timers.remove(room);
     }
 
     fn forget_idle(&mut self, room: &RoomId) {
         if self.rooms.get(room).is_some_and(crate::room::Room::is_idle) {
             self.rooms.remove(room);
+            self.room_timers.remove(room);
         }
     }
 
@@ -98,10 +101,16 @@ impl Sfu {
             .values_mut()
             .filter(|track| track.owner == id && medium.is_none_or(|only| only == track.medium))
         {
-            if track.muting == Muting::Muted && muting == Muting::Unmuted {
-                track.want_keyframes();
+            if muting == Muting::Muted {
+                track.pause();
+            } else if track.muting == Muting::Muted {
+                track.want_keyframes(now);
             }
             track.muting = muting;
+        }
+        let members = room.members.clone();
+        for member in members {
+            self.share(now, member);
         }
         let mark = if muting == Muting::Muted { TapMark::Muted } else { TapMark::Unmuted };
         self.mark_timeline(now, id, medium, mark);
@@ -113,7 +122,7 @@ impl Sfu {
         let there = self.rooms.entry(room.clone()).or_default();
         there.tap = tap;
         if there.tap.is_some() {
-            there.tracks.values_mut().for_each(crate::track::Track::begin_tap);
+            there.tracks.values_mut().for_each(|track| track.begin_tap(now));
             let members = there.members.clone();
             for id in &members {
                 self.mark(*id);

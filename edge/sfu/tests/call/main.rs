@@ -277,7 +277,8 @@ fn many_wishes_for_a_keyframe_become_few() {
         world.run(Duration::from_millis(50));
     }
     let after = asked(&mut world) - before;
-    assert!((2..=3).contains(&after), "{after} in a second");
+    // One in 300 ms at most.
+    assert!((2..=4).contains(&after), "{after} in a second");
 }
 
 /// Keyframes asked of the first participant.
