@@ -10,6 +10,7 @@ mod publishing;
 mod reporting;
 mod sharing;
 mod signaling;
+mod speaking;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

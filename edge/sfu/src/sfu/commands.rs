@@ -70,6 +70,7 @@ impl Sfu {
         for track in room.tracks_of(id) {
             self.unpublish(&session.room, track);
         }
+        self.forget_voice(id, &session.room);
         if let Some(room) = self.rooms.get_mut(&session.room) {
             room.mark(&session.user, None, at, TapMark::Left);
         }
@@ -111,6 +112,9 @@ impl Sfu {
         let members = room.members.clone();
         for member in members {
             self.share(now, member);
+        }
+        if medium.is_none_or(|only| only == Medium::Audio) {
+            self.switch_microphone(now, id);
         }
         let mark = if muting == Muting::Muted { TapMark::Muted } else { TapMark::Unmuted };
         self.mark_timeline(now, id, medium, mark);

@@ -10,6 +10,7 @@ use crate::path::Arrival;
 use crate::peer::Inbound;
 use crate::quality::ReportBlock;
 use crate::sfu::Sfu;
+use crate::sfu::speaking::level;
 use crate::track::TrackId;
 
 impl Sfu {
@@ -34,6 +35,12 @@ impl Sfu {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let Some(track) = room.tracks.get_mut(&track) else { return };
+        if let Some(level) = level(track, packet) {
+            room.speakers.heard(now, &id, level);
+            if let Some(at) = room.speakers.poll_timeout() {
+                self.room_timers.wake(&session.room, at);
+            }
+        }
         let look = track.look(&packet.payload);
         if let Some(tap) = &mut room.tap {
             track.tap((now, arrival.unix_us), packet, look, tap.as_mut(), &mut self.wire);

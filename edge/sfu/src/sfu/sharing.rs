@@ -29,15 +29,19 @@ impl Sfu {
         legs.sort_unstable();
         let estimate_bps = u64::MAX;
         let owners = share_out(now, room, &legs, estimate_bps);
-        self.room_timers.wake(&session.room, now + SHARE_EVERY);
+        let at = *room.share_at.get_or_insert(now + SHARE_EVERY);
+        self.room_timers.wake(&session.room, at);
         for owner in owners {
             self.mark(owner);
         }
     }
 
-    /// A room's time has come.
-    pub(super) fn room_timeout(&mut self, now: Instant, room: &RoomId) {
-        let Some(there) = self.rooms.get(room) else { return };
+    /// Chooses for everybody in a room, if it is time.
+    pub(super) fn share_room(&mut self, now: Instant, room: &RoomId) {
+        let Some(there) = self.rooms.get_mut(room) else { return };
+        if there.share_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
         let has_pictures = there.tracks.values().any(|track| track.medium.is_picture());
         for member in there.members.clone().into_iter().filter(|_| has_pictures) {
             self.share(now, member);
@@ -47,11 +51,16 @@ impl Sfu {
 
 /// Chooses for these legs of one session. Returns who may have to be asked for keyframes.
 fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], estimate_bps: u64) -> Vec<PeerId> {
+    let speaker = room.speakers.active().copied();
     let (mut audio_bps, mut pictures, mut chosen) = (0, Vec::new(), Vec::new());
     for (number, ssrc) in legs {
         let Some(track) = room.tracks.get_mut(number) else { continue };
         let Some(at) = track.legs.iter().position(|leg| leg.ssrc == *ssrc) else { continue };
-        let rank = if track.medium == Medium::Screen { Rank::Screen } else { Rank::Other };
+        let rank = match track.medium {
+            Medium::Screen => Rank::Screen,
+            _ if speaker == Some(track.owner) => Rank::Speaker,
+            _ => Rank::Other,
+        };
         let mut subscription = track.legs[at].share;
         subscription.source = track.source(now, track.legs[at].up_to, rank);
         if track.medium.is_picture() {

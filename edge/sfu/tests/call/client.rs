@@ -19,10 +19,14 @@ use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::RTCRtpSenderId;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
+    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability,
+    RTCRtpRtxParameters, RtpCodecKind,
 };
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+
+/// RFC 6464.
+const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
 pub(crate) const LAYERS: [&str; 3] = ["q", "h", "f"];
 pub(crate) const AUDIO_EVERY: Duration = Duration::from_millis(20);
@@ -47,6 +51,8 @@ pub(crate) struct Client {
     /// Our own offer waits for an answer.
     pub(crate) offering: bool,
     pub(crate) connected: bool,
+    /// How loud its sound says it is, in -dBov.
+    pub(crate) level: u8,
     /// Numbers in the payloads received, by the sender's stream id and the track's kind.
     pub(crate) heard: BTreeMap<(String, String), Vec<Received>>,
     /// Sender reports received, by SSRC.
@@ -81,6 +87,10 @@ impl Client {
     pub(crate) fn new(now: Instant, address: SocketAddr, ciphers: &[SrtpProtectionProfile]) -> Self {
         let mut engine = MediaEngine::default();
         engine.register_default_codecs().unwrap();
+        let uri = LEVEL.to_owned();
+        engine
+            .register_header_extension(RTCRtpHeaderExtensionCapability { uri }, RtpCodecKind::Audio, None)
+            .unwrap();
         let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
         let settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
@@ -97,6 +107,7 @@ impl Client {
             manners: Manners::Polite,
             offering: false,
             connected: false,
+            level: 127,
             heard: BTreeMap::new(),
             errors: Vec::new(),
             outbox: VecDeque::new(),
@@ -184,12 +195,15 @@ impl Client {
         self.outgoing.retain(|outgoing| outgoing.layer != Some(rid));
     }
 
-    /// Values of the extensions that name a layer.
+    /// Values of extensions: of pictures, those that name a layer; of sound, its level.
     fn names(&mut self, at: usize) -> Vec<(u8, Bytes)> {
-        let Some(rid) = self.outgoing[at].layer.filter(|_| self.outgoing[at].number < 20) else {
+        let outgoing = &self.outgoing[at];
+        let rid = outgoing.layer.filter(|_| outgoing.number < 20);
+        if outgoing.picture && rid.is_none() {
             return Vec::new();
-        };
-        let id = self.outgoing[at].sender;
+        }
+        let (id, level) =
+            (outgoing.sender, (!outgoing.picture).then(|| Bytes::copy_from_slice(&[self.level])));
         let mid =
             self.connection.rtp_transceiver(id.into()).and_then(|transceiver| transceiver.mid().clone());
         let Some(mut sender) = self.connection.rtp_sender(id) else { return Vec::new() };
@@ -197,9 +211,10 @@ impl Client {
         let find = |end: &str| {
             known.iter().find(|extension| extension.uri.ends_with(end)).map(|found| found.id as u8)
         };
-        let mid = find("sdes:mid").zip(mid.map(Bytes::from));
-        let rid = find("sdes:rtp-stream-id").map(|id| (id, Bytes::from(rid)));
-        mid.into_iter().chain(rid).collect()
+        let mid = find("sdes:mid").zip(mid.map(Bytes::from).filter(|_| rid.is_some()));
+        let rid = find("sdes:rtp-stream-id").zip(rid.map(Bytes::from));
+        let level = find(LEVEL).zip(level);
+        mid.into_iter().chain(rid).chain(level).collect()
     }
 
     pub(crate) fn offer(&mut self, now: Instant) -> String {

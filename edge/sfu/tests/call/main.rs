@@ -27,6 +27,14 @@ fn two_members_see_and_hear_each_other() {
     world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
     assert_eq!(world.refused(), Vec::<&Event>::new());
     assert_eq!(world.client(1).errors, Vec::<String>::new());
+    world.run(3 * SECOND);
+    world.command(Command::Report { room: None, token: 9 });
+    let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
+    let microphone = &peers[0].published.iter().find(|it| it.medium == sfu::Medium::Audio).unwrap();
+    assert!(microphone.bitrate_bps > 5_000 && microphone.loss == 0.0, "{microphone:?}");
+    let leg = &peers[0].received.iter().find(|it| it.medium == sfu::Medium::Video).unwrap();
+    let round_trip = leg.round_trip.unwrap();
+    assert!(leg.bitrate_bps > 10_000 && round_trip.abs_diff(2 * world::DELAY) < world::DELAY / 2, "{leg:?}");
 }
 
 #[test]
@@ -291,6 +299,33 @@ fn asked(world: &mut World) -> u64 {
         .flat_map(|peer| &peer.published)
         .map(|track| track.keyframe_requests)
         .sum()
+}
+
+#[test]
+fn whoever_speaks_is_told_and_the_muted_are_not() {
+    let mut world = World::new();
+    for (id, user) in [(1, "ann"), (2, "ben")] {
+        world.join_speaking(id, user);
+    }
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.clients.get_mut(&2).unwrap().level = 30;
+    world.until("ben speaks", |world| speakers(world) == ["ben"]);
+    world.clients.get_mut(&1).unwrap().level = 10;
+    world.until("ann takes over", |world| speakers(world) == ["ben", "ann"]);
+    let (medium, muting) = (Some(sfu::Medium::Audio), sfu::Muting::Muted);
+    world.command(Command::Mute { peer: PeerId(1), medium, muting });
+    world.until("ben has the floor again", |world| speakers(world) == ["ben", "ann", "ben"]);
+    world.run(5 * SECOND);
+    world.command(Command::Leave { peer: PeerId(2) });
+    assert_eq!(speakers(&world), ["ben", "ann", "ben", "-"]);
+}
+
+fn speakers(world: &World) -> Vec<&str> {
+    let of = |event| match event {
+        &Event::ActiveSpeaker { ref user, .. } => Some(user.as_ref().map_or("-", sfu::User::as_str)),
+        _ => None,
+    };
+    world.events.iter().filter_map(of).collect()
 }
 
 #[test]
