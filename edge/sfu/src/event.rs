@@ -88,6 +88,9 @@ pub enum SignalError {
     /// The session is there already.
     #[error("the session has joined already")]
     AlreadyJoined,
+    /// The shard has as many sessions as it can serve, or is about to and this would begin another room.
+    #[error("no room for more sessions")]
+    Full,
     /// The connection could not be made.
     #[error("no connection could be made: {0}")]
     Internal(String),
@@ -117,6 +120,8 @@ pub struct PeerReport {
     pub published: Vec<TrackReport>,
     /// What it receives from us.
     pub received: Vec<LegReport>,
+    /// How much we think can be sent to it, bits a second.
+    pub estimate_bps: u64,
 }
 
 /// One stream that we receive. Counters begin with the track.

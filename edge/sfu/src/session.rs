@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::command::{Layer, Muting, Reception, Role, Wish};
 use crate::ids::{Medium, Mid, RoomId, User};
+use crate::layers::trial::Trials;
 use crate::leg::Leg;
 use crate::negotiation::{Negotiation, Standing};
 use crate::peer::{Kind, Peer};
@@ -21,6 +22,7 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     pub(crate) negotiation: Negotiation,
     pub(crate) standing: Standing,
+    pub(crate) trials: Trials,
     /// Tracks by the SSRC that the client sends them with.
     pub(crate) sources: HashMap<u32, TrackId>,
     /// Tracks by the SSRC that we send them with.
@@ -44,6 +46,7 @@ impl Session {
             peer,
             negotiation,
             standing: Standing::Apart,
+            trials: Trials::default(),
             sources: HashMap::new(),
             legs: HashMap::new(),
             resting: HashMap::new(),

@@ -46,6 +46,7 @@ pub struct Sfu {
     farewells: Vec<(Path, BytesMut)>,
     events: VecDeque<Event>,
     next_track: u64,
+    max_sessions: usize,
     /// The wall clock as of the last arrival and the instant that belongs to it: commands carry no arrival of their own.
     clock: Option<(Instant, Arrival)>,
     /// Scratch space of the forwarding.
@@ -70,6 +71,7 @@ impl Sfu {
             return Err(ConfigError::Unreachable(bad.address));
         }
         Ok(Self {
+            max_sessions: config.max_sessions,
             factory: Arc::new(Factory::new(config)?),
             sessions: HashMap::new(),
             rooms: HashMap::new(),

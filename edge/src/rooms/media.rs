@@ -114,6 +114,7 @@ pub(crate) fn quality(report: &PeerReport) -> Value {
     json!({
         "userId": report.user.as_str(),
         "published": report.published.iter().map(published).collect::<Vec<_>>(),
+        "estimateBps": report.estimate_bps,
         "received": report.received.iter().map(received).collect::<Vec<_>>(),
     })
 }

@@ -107,6 +107,14 @@ pub fn share(now: Instant, estimate_bps: u64, audio_bps: u64, subscriptions: &mu
     wanted
 }
 
+/// What sound and the lowest layer of the most important source need with the margin; `None` without pictures.
+pub fn least(audio_bps: u64, subscriptions: &[Subscription]) -> Option<u64> {
+    let first =
+        subscriptions.iter().filter(|it| it.source.range().is_some()).min_by_key(|it| it.source.rank)?;
+    let (lowest, _) = first.source.range()?;
+    Some(audio_bps.saturating_add(with_margin(first.bitrate(Choice::Send(lowest)))))
+}
+
 const RANKS: [Rank; 3] = [Rank::Screen, Rank::Speaker, Rank::Other];
 
 /// One layer up for each of a rank, then another: no more rounds than there are layers.

@@ -11,22 +11,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rtc::interceptor::{
-    Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder,
+    Attribute, Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder,
     NackResponderInterceptor, Packet as Library, RTCPFeedback, RTPHeaderExtension, ReceiverReportBuilder,
     ReceiverReportInterceptor, StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
-    TwccSenderBuilder, TwccSenderInterceptor,
 };
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::sansio::Protocol;
+use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
+use rtc::shared::marshal::{Marshal, MarshalSize};
 
+use crate::estimate::Estimator;
 use crate::format::TRANSPORT_CC;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
+use super::allowance::{Allowance, Verdict};
+use super::numbering::Numbering;
+use super::padding::{Padding, Sent};
 use super::sdp::Section;
 use super::streams::{First, Found, Stream, Streams};
 
@@ -63,18 +70,50 @@ pub(crate) enum Inbound {
 }
 
 /// What the connection and its interceptor share. Both are driven by one thread: the lock is never waited for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Exchange(Arc<Mutex<Shared>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     streams: Streams,
     inbox: VecDeque<Inbound>,
     /// Streams to be forgotten by the library's parts.
     gone: Vec<u32>,
+    /// How much may be sent: it sees every packet that leaves, retransmissions included.
+    estimator: Estimator,
+    /// The last packet of a picture, and what is sent beyond media at the moment.
+    newest: Option<Sent>,
+    padding: Option<Padding>,
+    allowance: Allowance,
 }
 
 impl Exchange {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
+            streams: Streams::default(),
+            inbox: VecDeque::new(),
+            gone: Vec::new(),
+            estimator: Estimator::new(now, super::ESTIMATE),
+            newest: None,
+            padding: None,
+            allowance: Allowance::new(now),
+        })))
+    }
+
+    /// Uses the estimate of what may be sent.
+    pub(super) fn estimate<T>(&self, uses: impl FnOnce(&mut Estimator) -> T) -> T {
+        uses(&mut self.lock().estimator)
+    }
+
+    /// Sends more than media for a moment if that could find room for `wanted_bps`.
+    pub(super) fn probe(&self, now: Instant, wanted_bps: u64) {
+        let shared = &mut *self.lock();
+        let Some(newest) = shared.newest else { return };
+        if let Some(probe) = shared.estimator.probe(now, wanted_bps) {
+            shared.padding = Some(Padding::new(now, probe, newest));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +138,7 @@ pub(super) struct MediaTap {
     generator: NackGeneratorInterceptor,
     reports: ReceiverReportInterceptor,
     feedback: TwccReceiverInterceptor,
-    numbering: TwccSenderInterceptor,
+    numbering: Numbering,
     out: VecDeque<TaggedPacket>,
 }
 
@@ -115,7 +154,7 @@ impl MediaTap {
             generator: generator.build(),
             reports: ReceiverReportBuilder::new().build(),
             feedback: TwccReceiverBuilder::new().build(),
-            numbering: TwccSenderBuilder::new().build(),
+            numbering: Numbering::default(),
             out: VecDeque::new(),
         }
     }
@@ -144,6 +183,7 @@ impl MediaTap {
         if let Library::Rtcp(packets) = &message.message.packet {
             let mut shared = self.exchange.lock();
             for packet in packets {
+                read_feedback(message.now, packet.as_any(), &mut shared.estimator);
                 let room = MAX_INBOX.saturating_sub(shared.inbox.len());
                 shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
             }
@@ -169,6 +209,56 @@ impl MediaTap {
         }
     }
 
+    /// Numbers a packet of media; `None` for a retransmission too many.
+    fn number(&mut self, mut message: TaggedPacket) -> Option<TaggedPacket> {
+        let repairs = message.message.has(&Attribute::Retransmission);
+        if let Library::Rtp(packet) = &mut message.message.packet {
+            if repairs && self.allows(message.now, packet.payload.len()) == Verdict::Drop {
+                return None;
+            }
+            let number = self.numbering.number(&mut packet.header);
+            let bytes = packet.header.marshal_size() + packet.payload.len();
+            let shared = &mut *self.exchange.lock();
+            shared.estimator.sent(message.now, number, bytes);
+            if !repairs {
+                shared.allowance.media(message.now, shared.estimator.bps(), bytes);
+            }
+            if let Some(padding) = &mut shared.padding {
+                padding.sent(bytes);
+            }
+            if self.numbering.is_repaired(packet.header.ssrc) {
+                let (ssrc, sequence) = (packet.header.ssrc, packet.header.sequence_number);
+                shared.newest = Some(Sent { ssrc, sequence, bytes });
+            }
+        }
+        Some(message)
+    }
+
+    /// Whether so much may be sent again. What a probe repeats has its own limit.
+    fn allows(&self, now: Instant, bytes: usize) -> Verdict {
+        let shared = &mut *self.exchange.lock();
+        if shared.padding.is_some() {
+            return Verdict::Send;
+        }
+        shared.allowance.take(now, shared.estimator.bps(), bytes)
+    }
+
+    /// Repeats recent packets as their receiver could have asked for them.
+    fn pad(&mut self, now: Instant) -> Result<(), Error> {
+        let due = {
+            let shared = &mut *self.exchange.lock();
+            let due = shared.padding.as_mut().and_then(|padding| padding.due(now));
+            shared.padding.take_if(|padding| padding.is_over(now));
+            due
+        };
+        if let Some(request) = due {
+            let message = Library::Rtcp(vec![Box::new(request)]).into();
+            let transport = TransportContext::default();
+            pass(&mut self.responder, Some(TaggedPacket { now, transport, message }))?;
+        }
+        Ok(())
+    }
+
     /// Collects what the parts have made; packets of media get their transport-wide number last.
     fn collect(&mut self) -> Result<(), Error> {
         while let Some(message) = self.generator.poll_write() {
@@ -181,10 +271,9 @@ impl MediaTap {
             self.out.push_back(message);
         }
         while let Some(message) = self.responder.poll_write() {
-            self.numbering.handle_write(message)?;
-        }
-        while let Some(message) = self.numbering.poll_write() {
-            self.out.push_back(message);
+            if let Some(message) = self.number(message) {
+                self.out.push_back(message);
+            }
         }
         Ok(())
     }
@@ -236,6 +325,19 @@ pub(super) fn write(packet: Packet) -> rtc::rtp::packet::Packet {
         let _ = header.set_extension(id, value);
     }
     rtc::rtp::packet::Packet { header, payload: packet.payload }
+}
+
+/// What the estimate of the connection rests on.
+fn read_feedback(now: Instant, packet: &dyn std::any::Any, estimator: &mut Estimator) {
+    if let Some(feedback) = packet.downcast_ref::<TransportLayerCc>() {
+        // The estimator reads bytes; the library only gives what it has read.
+        let read = feedback.marshal().map(|bytes| estimator.feedback(now, &bytes));
+        if !matches!(read, Ok(Ok(()))) {
+            tracing::debug!("transport feedback refused");
+        }
+    } else if let Some(limit) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+        estimator.remb(now, limit.bitrate as u64);
+    }
 }
 
 fn read_report(packet: &dyn std::any::Any) -> Vec<Inbound> {
@@ -326,28 +428,29 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.pad(now)?;
         self.generator.handle_timeout(now)?;
         self.reports.handle_timeout(now)?;
         self.feedback.handle_timeout(now)
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let padding = self.exchange.lock().padding.as_ref().map(Padding::next);
+        let parts =
+            [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()];
+        parts.into_iter().flatten().chain(padding).min()
     }
 }
 
 impl Interceptor for MediaTap {
     fn bind_local_stream(&mut self, info: &StreamInfo) {
         self.responder.bind_local_stream(info);
-        self.numbering.bind_local_stream(info);
+        self.numbering.bind(info);
     }
 
     fn unbind_local_stream(&mut self, info: &StreamInfo) {
         self.responder.unbind_local_stream(info);
-        self.numbering.unbind_local_stream(info);
+        self.numbering.unbind(info);
     }
 
     fn bind_remote_stream(&mut self, _: &StreamInfo) {}

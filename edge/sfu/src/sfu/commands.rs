@@ -13,6 +13,9 @@ use crate::session::Session;
 use crate::sfu::Sfu;
 use crate::tap::{Tap, TapMark};
 
+/// Share of the sessions that only rooms that run can have: those who are late, and those who reload.
+const KEPT_PERCENT: usize = 10;
+
 impl Sfu {
     pub(super) fn carry_out(&mut self, now: Instant, command: Command) {
         match command {
@@ -39,6 +42,9 @@ impl Sfu {
         if self.sessions.contains_key(&id) {
             return self.refuse(id, SignalError::AlreadyJoined);
         }
+        if self.is_full_for(&room) {
+            return self.refuse(id, SignalError::Full);
+        }
         let peer = match Peer::new(&self.factory, now) {
             Ok(peer) => peer,
             Err(error) => return self.refuse(id, SignalError::Internal(error.to_string())),
@@ -52,6 +58,12 @@ impl Sfu {
         self.sessions.insert(id, Session::new(room, user, role, peer, Negotiation::new(manners, now)));
         self.subscribe_all(now, id);
         self.mark(id);
+    }
+
+    /// Whether nobody may come into a room: the last of the capacity is for rooms that run.
+    fn is_full_for(&self, room: &RoomId) -> bool {
+        let kept = if self.rooms.contains_key(room) { 0 } else { self.max_sessions * KEPT_PERCENT / 100 };
+        self.sessions.len() + kept >= self.max_sessions
     }
 
     fn leave(&mut self, now: Instant, id: PeerId) {

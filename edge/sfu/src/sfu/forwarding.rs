@@ -82,7 +82,7 @@ impl Sfu {
             return;
         };
         if let Some(leg) = track.legs.iter_mut().find(|leg| leg.ssrc == ssrc) {
-            leg.on_receipt(now, block);
+            session.peer.note_receipt(now, leg.on_receipt(now, block));
         }
     }
 

@@ -34,7 +34,8 @@ fn report_of(now: Instant, (name, room): (&RoomId, &mut Room), id: PeerId, sessi
             received.extend(outgoing(now, track, id));
         }
     }
-    PeerReport { room: name.clone(), peer: id, user: session.user.clone(), published, received }
+    let (room, user) = (name.clone(), session.user.clone());
+    PeerReport { room, peer: id, user, published, received, estimate_bps: session.peer.estimate_bps(now) }
 }
 
 fn incoming(now: Instant, medium: Medium, layer: &mut Arrivals) -> TrackReport {

@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use crate::ids::{Medium, PeerId, RoomId};
-use crate::layers::share::share;
+use crate::layers::share::{least, share};
 use crate::layers::{Choice, Layer, Rank};
 use crate::room::Room;
+use crate::session::Session;
 use crate::sfu::Sfu;
 use crate::track::TrackId;
 
@@ -19,7 +20,7 @@ pub(super) const SHARE_EVERY: Duration = Duration::from_millis(250);
 impl Sfu {
     /// Chooses for one session.
     pub(super) fn share(&mut self, now: Instant, id: PeerId) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let mut legs: Vec<(TrackId, u32)> =
             session.legs.iter().map(|(ssrc, track)| (*track, *ssrc)).collect();
@@ -27,8 +28,7 @@ impl Sfu {
             return;
         }
         legs.sort_unstable();
-        let estimate_bps = u64::MAX;
-        let owners = share_out(now, room, &legs, estimate_bps);
+        let owners = share_out(now, room, &legs, session);
         let at = *room.share_at.get_or_insert(now + SHARE_EVERY);
         self.room_timers.wake(&session.room, at);
         for owner in owners {
@@ -50,7 +50,7 @@ impl Sfu {
 }
 
 /// Chooses for these legs of one session. Returns who may have to be asked for keyframes.
-fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], estimate_bps: u64) -> Vec<PeerId> {
+fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], session: &mut Session) -> Vec<PeerId> {
     let speaker = room.speakers.active().copied();
     let (mut audio_bps, mut pictures, mut chosen) = (0, Vec::new(), Vec::new());
     for (number, ssrc) in legs {
@@ -72,7 +72,10 @@ fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], estimate_bp
             track.aim(now, at, if flows { Choice::Send(Layer::F) } else { Choice::Pause });
         }
     }
-    share(now, estimate_bps, audio_bps, &mut pictures);
+    let (estimate_bps, least) = (session.peer.estimate_bps(now), least(audio_bps, &pictures));
+    let budget = session.trials.budget(now, estimate_bps, least);
+    let wanted_bps = share(now, budget, audio_bps, &mut pictures);
+    session.peer.probe(now, wanted_bps);
     let mut owners = Vec::new();
     for ((number, at), subscription) in chosen.into_iter().zip(pictures) {
         let Some(track) = room.tracks.get_mut(&number) else { continue };
