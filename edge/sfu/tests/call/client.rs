@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc::interceptor::Registry;
+use rtc::interceptor::{NackGeneratorBuilder, Registry, Slot};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
@@ -27,6 +27,9 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 /// RFC 6464.
 const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+
+/// How often a lost packet is asked for.
+const MAX_ASKED: u16 = 5;
 
 pub(crate) const LAYERS: [&str; 3] = ["q", "h", "f"];
 pub(crate) const AUDIO_EVERY: Duration = Duration::from_millis(20);
@@ -99,6 +102,9 @@ impl Client {
             .register_header_extension(RTCRtpHeaderExtensionCapability { uri }, RtpCodecKind::Audio, None)
             .unwrap();
         let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
+        // The library's receiver does not see what a retransmission repairs and would ask for it for ever; browsers do neither.
+        let asking = NackGeneratorBuilder::new().with_max_nacks_per_packet(MAX_ASKED);
+        let registry = registry.with(Slot::NackGenerator, asking.build());
         let settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
             .with_srtp_protection_profiles(ciphers.to_vec())

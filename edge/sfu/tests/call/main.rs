@@ -330,6 +330,28 @@ fn speakers(world: &World) -> Vec<&str> {
 }
 
 #[test]
+fn a_full_shard_begins_no_room_and_running_ones_grow_until_it_is_quite_full() {
+    let mut world = World::new();
+    let member = sfu::Role::Member(sfu::Reception::Nothing);
+    let join = |world: &mut World, id: u64, room: &str| {
+        let (room, user) = (sfu::RoomId::new(room), sfu::User::new(format!("user{id}")));
+        world.sfu.command(world.now, Command::Join { room, peer: PeerId(id), user, role: member.clone() });
+        let full = Event::Refused { peer: PeerId(id), error: sfu::SignalError::Full };
+        !std::iter::from_fn(|| world.sfu.poll_event()).any(|event| event == full)
+    };
+    let mut id = 0;
+    while join(&mut world, id, "running") && world.sfu.sessions() < sfu::MAX_SESSIONS * 9 / 10 {
+        id += 1;
+    }
+    assert!(!join(&mut world, 10_000, "new"));
+    assert!(join(&mut world, 10_001, "running"));
+    while join(&mut world, id + 1, "running") {
+        id += 1;
+    }
+    assert_eq!(world.sfu.sessions(), sfu::MAX_SESSIONS);
+}
+
+#[test]
 fn a_client_that_has_only_the_slow_cipher_is_heard_too() {
     let mut world = World::new();
     world.join_speaking(1, "ann");
