@@ -173,7 +173,8 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
-    let sfu = Sfu::new(Config { candidates, limits: settings.limits, max_sessions: MAX_SESSIONS }, Instant::now())?;
+    let sfu =
+        Sfu::new(Config { candidates, limits: settings.limits, max_sessions: MAX_SESSIONS }, Instant::now())?;
     info!("media thread {number} is reached at {}", offered.join(", "));
     Ok(Bound { sfu, port, address, locals })
 }

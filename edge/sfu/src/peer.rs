@@ -6,6 +6,7 @@
 mod allowance;
 mod cipher;
 mod engine;
+mod estimating;
 mod media;
 mod numbering;
 mod padding;
@@ -15,6 +16,7 @@ mod sdp;
 mod senders;
 mod sockets;
 mod streams;
+mod translate;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,12 +37,10 @@ use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Config, ConfigError};
-use crate::estimate;
 use crate::ids::Mid;
 use crate::leg;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
-use crate::quality::Receipt;
 
 use cipher::Cipher;
 use media::Exchange;
@@ -53,11 +53,6 @@ use senders::Sender;
 pub(crate) use senders::SenderId;
 use sockets::{Socket, gather, sockets};
 pub(crate) use streams::Stream;
-
-/// Where the estimate of what may be sent begins and ends. It begins where a camera of 640 lines fits: a call that begins blurred
-/// on every good line is worse than half a second of queue on a bad one. 50 kbit/s is sound with its headers, 20 Mbit/s nine screens.
-const ESTIMATE: estimate::Limits =
-    estimate::Limits { least_bps: 50_000, start_bps: 1_000_000, most_bps: 20_000_000 };
 
 /// What all connections of a shard share.
 #[derive(Debug)]
@@ -329,7 +324,7 @@ impl Peer {
 
     /// Sends a packet of one of our streams.
     pub(crate) fn send(&mut self, now: Instant, packet: Packet) {
-        self.write(now, RTCMessage::RtpPacket(String::new(), media::write(packet)));
+        self.write(now, RTCMessage::RtpPacket(String::new(), translate::write(packet)));
     }
 
     /// Sends a sender report of one of our streams.
@@ -344,30 +339,6 @@ impl Peer {
             ..Default::default()
         };
         self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]));
-    }
-
-    /// Bits a second that may be sent to the client.
-    pub(crate) fn estimate_bps(&self, now: Instant) -> u64 {
-        self.exchange.estimate(|estimator| {
-            if estimator.poll_timeout().is_some_and(|at| at <= now) {
-                estimator.timeout(now);
-            }
-            estimator.bps()
-        })
-    }
-
-    /// The client has told how one of our streams arrives.
-    pub(crate) fn note_receipt(&mut self, now: Instant, receipt: Receipt) {
-        let Receipt { expected, lost, round_trip: Some(round_trip) } = receipt else { return };
-        let count = |packets: u64| u32::try_from(packets).unwrap_or(u32::MAX);
-        self.exchange.estimate(|estimator| {
-            estimator.receiver_report(now, count(expected), count(lost), round_trip);
-        });
-    }
-
-    /// So much could be sent if there was room: looks for it now and then.
-    pub(crate) fn probe(&mut self, now: Instant, wanted_bps: u64) {
-        self.exchange.probe(now, wanted_bps);
     }
 
     /// Asks for a keyframe of one of the client's streams.

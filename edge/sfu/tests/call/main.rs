@@ -322,10 +322,10 @@ fn whoever_speaks_is_told_and_the_muted_are_not() {
 }
 
 fn speakers(world: &World) -> Vec<&str> {
-    let of = |event| match event {
-        &Event::ActiveSpeaker { ref user, .. } => Some(user.as_ref().map_or("-", sfu::User::as_str)),
-        _ => None,
-    };
+    fn of(event: &Event) -> Option<&str> {
+        let Event::ActiveSpeaker { user, .. } = event else { return None };
+        Some(user.as_ref().map_or("-", sfu::User::as_str))
+    }
     world.events.iter().filter_map(of).collect()
 }
 

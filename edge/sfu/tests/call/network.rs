@@ -1,5 +1,5 @@
 //! Calls over bad networks: loss, reordering, jitter, and lines that become narrow and wide again. The clock is moved by hand and
-//! chances are a fixed sequence, so the figures are the same on every run; `--no-capture` shows them.
+//! chances are a fixed sequence, so the figures hardly differ from run to run; `--no-capture` shows them.
 
 use std::time::{Duration, Instant};
 
