@@ -32,7 +32,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Instant;
 
 use anyhow::Context;
-use sfu::{Command, Config, Event, Sfu};
+use sfu::{Command, Config, Event, MAX_SESSIONS, Sfu};
 use shared::clock::SharedClock;
 use shared::lifecycle::Tasks;
 use tokio::sync::mpsc;
@@ -166,7 +166,8 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
-    let sfu = Sfu::new(Config { candidates, limits: settings.limits }, Instant::now())?;
+    let sfu =
+        Sfu::new(Config { candidates, limits: settings.limits, max_sessions: MAX_SESSIONS }, Instant::now())?;
     info!("media thread {number} is reached at {}", offered.join(", "));
     Ok(Bound { sfu, port, locals })
 }

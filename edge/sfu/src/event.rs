@@ -88,6 +88,9 @@ pub enum SignalError {
     /// The session is there already.
     #[error("the session has joined already")]
     AlreadyJoined,
+    /// The shard has as many sessions as it can serve, or is about to and this would begin another room.
+    #[error("no room for more sessions")]
+    Full,
     /// The connection could not be made.
     #[error("no connection could be made: {0}")]
     Internal(String),
@@ -117,6 +120,8 @@ pub struct PeerReport {
     pub published: Vec<TrackReport>,
     /// What it receives from us.
     pub received: Vec<LegReport>,
+    /// How much we think can be sent to it, bits a second.
+    pub estimate_bps: u64,
 }
 
 /// One stream that we receive. Counters begin with the track.
@@ -128,8 +133,14 @@ pub struct TrackReport {
     pub rid: String,
     /// Packets received, retransmitted ones included once.
     pub packets: u64,
-    /// Bytes of payload received.
+    /// Bytes of header and payload received.
     pub bytes: u64,
+    /// Bits a second of late.
+    pub bitrate_bps: u64,
+    /// Share of packets that did not come, of late, 0 to 1 (RFC 3550, appendix A.3).
+    pub loss: f32,
+    /// Interarrival jitter as we see it.
+    pub jitter: Duration,
     /// Keyframes that we asked for.
     pub keyframe_requests: u64,
 }
@@ -145,9 +156,11 @@ pub struct LegReport {
     pub rid: String,
     /// Packets sent, without retransmissions.
     pub packets: u64,
-    /// Bytes of payload sent.
+    /// Bytes of header and payload sent.
     pub bytes: u64,
-    /// Share of packets lost since the report before, 0 to 1 (RFC 3550, section 6.4.1).
+    /// Bits a second of late.
+    pub bitrate_bps: u64,
+    /// Share of packets lost of late, 0 to 1, as the receiver's reports tell (RFC 3550, section 6.4.1).
     pub loss: f32,
     /// Interarrival jitter as the receiver sees it.
     pub jitter: Duration,

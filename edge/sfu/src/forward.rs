@@ -1,16 +1,25 @@
-//! One leg: one track on its way to one subscriber. It holds what differs between the publisher's packets and the subscriber's:
-//! SSRC, payload type, extension ids, sequence numbers and timestamps.
+//! One leg: one track on its way to one subscriber. It joins what the policies say about it: [`Switch`] which packets go out,
+//! [`leg`] how they are numbered, [`Outbound`] how they arrive; and it renames payload types and header extensions.
 //!
 //! It must not know connections: it turns a packet into a packet.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::command::Layer;
+use bytes::{Bytes, BytesMut};
+
+use crate::codec::Look;
+use crate::command::Layer as UpTo;
 use crate::format::{Codec, Extensions, FORWARDED};
 use crate::ids::PeerId;
+use crate::layers::share::Subscription;
+use crate::layers::switch::{Need, Step, Switch};
+use crate::layers::{Choice, Layer, Rank, Source, Wish};
+use crate::leg::timestamp::ClockMap;
+use crate::leg::{self, LegStart};
 use crate::packet::Packet;
-use crate::peer::{Receipt, SenderId};
+use crate::peer::SenderId;
+use crate::quality::{Outbound, Quality, Receipt, ReportBlock};
+use crate::track::figures::Figures;
 
 /// A publisher's track as one subscriber gets it.
 #[derive(Debug)]
@@ -18,59 +27,80 @@ pub(crate) struct Leg {
     pub(crate) peer: PeerId,
     pub(crate) sender: SenderId,
     pub(crate) ssrc: u32,
-    pub(crate) up_to: Layer,
+    pub(crate) up_to: UpTo,
+    /// What was chosen for it last.
+    pub(crate) share: Subscription,
     /// Set once the subscriber has agreed.
     agreed: Option<Agreed>,
+    /// The SSRC of the publisher that flows.
     source: Option<u32>,
-    rewrite: Rewrite,
-    sent: Sent,
-    quality: Quality,
+    switch: Switch,
+    rewrite: leg::Leg,
+    sent: Outbound,
+    figures: Figures,
 }
 
 /// What the subscriber's side calls things.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Agreed {
-    payload_type: u8,
     /// The publisher's extension ids and the subscriber's.
     extensions: Vec<(u8, u8)>,
 }
 
-#[derive(Debug, Default)]
-struct Sent {
-    packets: u64,
-    bytes: u64,
+/// What a leg has to know of a packet besides the packet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arriving {
+    pub(crate) layer: Layer,
+    /// Sound counts as keyframes: every packet stands alone.
+    pub(crate) look: Look,
+    pub(crate) clock: Option<ClockMap>,
 }
 
-/// What the subscriber's receiver reports tell.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Quality {
-    pub(crate) loss: f32,
-    pub(crate) jitter: Duration,
-    pub(crate) round_trip: Option<Duration>,
-    /// The middle of our last sender report's NTP time, and when it left.
-    reported: Option<(u32, Instant)>,
+/// What becomes of a packet.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) packet: Packet,
+    /// Of the new layer, when it has changed: so that the receiver knows its clock at once.
+    pub(crate) report: Option<leg::SenderReport>,
 }
 
 impl Leg {
-    pub(crate) fn new(peer: PeerId, sender: SenderId, ssrc: u32, up_to: Layer) -> Self {
-        let (rewrite, sent, quality) = (Rewrite::default(), Sent::default(), Quality::default());
-        Self { peer, sender, ssrc, up_to, agreed: None, source: None, rewrite, sent, quality }
+    /// `resting` is what an earlier track left on the same SSRC: its numbers go on, since no number may be encrypted twice.
+    pub(crate) fn new(
+        now: Instant,
+        (peer, sender, ssrc): (PeerId, SenderId, u32),
+        codec: &Codec,
+        up_to: UpTo,
+        resting: Option<leg::Leg>,
+    ) -> Self {
+        let nothing = Source { wish: Wish::No, rank: Rank::Other, tile: None, flows: [None; 3] };
+        Self {
+            peer,
+            sender,
+            ssrc,
+            up_to,
+            share: Subscription::new(nothing),
+            agreed: None,
+            source: None,
+            switch: Switch::Paused,
+            rewrite: resting.unwrap_or_else(|| begin(ssrc, codec)),
+            sent: Outbound::new(now, codec.clock_rate),
+            figures: Figures::new(now),
+        }
     }
 
-    /// The subscriber has agreed to something: find our codec and extensions in it. Returns whether packets can flow.
-    pub(crate) fn agree(
-        &mut self,
-        codec: &Codec,
-        ids: &Extensions,
-        theirs: Option<(&[Codec], &Extensions)>,
-    ) -> bool {
-        self.agreed = theirs.and_then(|(codecs, their_ids)| {
+    /// The subscriber has agreed to something: find our codec and extensions in it.
+    pub(crate) fn agree(&mut self, codec: &Codec, ids: &Extensions, theirs: Option<(&[Codec], &Extensions)>) {
+        let found = theirs.and_then(|(codecs, their_ids)| {
             let payload_type = codecs.iter().find(|known| known.accepts(codec))?.payload_type;
             let extensions =
                 FORWARDED.iter().filter_map(|uri| Some((ids.id(uri)?, their_ids.id(uri)?))).collect();
-            Some(Agreed { payload_type, extensions })
+            Some((payload_type, Agreed { extensions }))
         });
-        self.agreed.is_some()
+        if let Some((payload_type, _)) = found {
+            self.rewrite.set_payload_type(payload_type);
+        }
+        self.agreed = found.map(|(_, agreed)| agreed);
     }
 
     /// The SSRC of the publisher that flows.
@@ -78,142 +108,129 @@ impl Leg {
         self.source
     }
 
-    /// The publisher's packet as the subscriber shall get it; `None` before it has agreed.
-    pub(crate) fn take(&mut self, now: Instant, packet: &Packet, clock_rate: u32) -> Option<Packet> {
-        let agreed = self.agreed.as_ref()?;
-        if self.source != Some(packet.ssrc) {
-            self.source = Some(packet.ssrc);
-            self.rewrite.splice(now, packet, clock_rate);
+    /// Sends this from now on; pictures change at a keyframe, which has to be asked for.
+    pub(crate) fn aim(&mut self, choice: Choice) -> Need {
+        if choice == Choice::Pause {
+            self.source = None;
         }
-        let (sequence, timestamp) = self.rewrite.apply(now, packet);
-        self.sent.packets += 1;
-        self.sent.bytes += packet.payload.len() as u64;
-        let rename = |(id, value): &(u8, bytes::Bytes)| {
+        self.switch.aim(choice)
+    }
+
+    /// The layer whose keyframe helps the subscriber now.
+    pub(crate) fn lost(&self) -> Need {
+        self.switch.lost()
+    }
+
+    /// A stream of the publisher is no more; another one takes its place.
+    pub(crate) fn replaced(&mut self, ssrc: u32) -> Need {
+        if self.source != Some(ssrc) {
+            return Need::Nothing;
+        }
+        self.source = None;
+        self.switch.restart()
+    }
+
+    /// The publisher's packet as the subscriber shall get it; `None` when it shall not.
+    pub(crate) fn take(&mut self, now: Instant, packet: &Packet, arriving: Arriving) -> Option<Taken> {
+        self.agreed.as_ref()?;
+        let step = self.switch.packet(arriving.layer, &arriving.look);
+        match step {
+            Step::Change => {
+                self.rewrite.follow(packet.ssrc);
+                self.source = Some(packet.ssrc);
+            }
+            Step::Forward => {}
+            // A layer that was left: numbers were kept for its late packets. But nothing of what is paused.
+            Step::Ignore if self.source.is_none_or(|source| source == packet.ssrc) => return None,
+            Step::Ignore => {}
+        }
+        let outgoing = self.rewrite.forward(&leg::Packet {
+            ssrc: packet.ssrc,
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            arrival: now,
+            clock: arriving.clock,
+            payload: &packet.payload,
+        })?;
+        let packet = self.renamed(packet, outgoing)?;
+        self.sent.packet(packet.size());
+        let clock = arriving.clock.filter(|_| step == Step::Change);
+        let report = clock.and_then(|clock| self.report(now, self.source?, clock));
+        Some(Taken { packet, report })
+    }
+
+    fn renamed(&self, packet: &Packet, outgoing: leg::Outgoing) -> Option<Packet> {
+        let agreed = self.agreed.as_ref()?;
+        let rename = |(id, value): &(u8, Bytes)| {
             let (_, theirs) = agreed.extensions.iter().find(|(ours, _)| ours == id)?;
             Some((*theirs, value.clone()))
         };
+        let payload = if outgoing.patch.is_empty() {
+            packet.payload.clone()
+        } else {
+            let mut payload = BytesMut::from(&packet.payload[..]);
+            outgoing.patch.apply(&mut payload);
+            payload.freeze()
+        };
         Some(Packet {
             marker: packet.marker,
-            payload_type: agreed.payload_type,
-            sequence,
-            timestamp,
-            ssrc: self.ssrc,
+            payload_type: outgoing.payload_type,
+            sequence: outgoing.sequence,
+            timestamp: outgoing.timestamp,
+            ssrc: outgoing.ssrc,
             extensions: packet.extensions.iter().filter_map(rename).collect(),
-            payload: packet.payload.clone(),
+            payload,
         })
-    }
-
-    /// Nothing flows for a while; what comes next is joined on without a gap in the sequence numbers.
-    pub(crate) fn pause(&mut self) {
-        self.source = None;
     }
 
     /// The publisher's sender report in the subscriber's timestamps: the NTP time stays the publisher's, so that its sound and
-    /// picture keep their distance (RFC 3550, section 6.4.1).
-    pub(crate) fn report(&mut self, now: Instant, ntp: u64, rtp: u32) -> Option<Report> {
+    /// picture keep their distance (RFC 3550, section 6.4.1). `None` for a stream that does not flow.
+    pub(crate) fn report(&mut self, now: Instant, ssrc: u32, clock: ClockMap) -> Option<leg::SenderReport> {
         self.agreed.as_ref()?;
-        self.quality.reported = Some(((ntp >> 16) as u32, now));
-        let (packets, bytes) = (self.sent.packets as u32, self.sent.bytes as u32);
-        Some(Report {
-            ssrc: self.ssrc,
-            ntp,
-            rtp: rtp.wrapping_add(self.rewrite.timestamp_offset),
-            packets,
-            bytes,
-        })
+        let report = self.rewrite.sender_report(ssrc, clock)?;
+        self.sent.report_sent(now, report.ntp);
+        Some(report)
     }
 
     /// The subscriber has told how the packets arrive.
-    pub(crate) fn on_receipt(&mut self, now: Instant, receipt: &Receipt, clock_rate: u32) {
-        self.quality.loss = f32::from(receipt.fraction_lost) / 256.0;
-        self.quality.jitter =
-            Duration::from_secs_f64(f64::from(receipt.jitter) / f64::from(clock_rate.max(1)));
-        if let Some((middle, at)) = self.quality.reported
-            && middle == receipt.last_report
-            && middle != 0
-        {
-            let held = Duration::from_secs_f64(f64::from(receipt.since_last_report) / 65_536.0);
-            self.quality.round_trip = Some(now.saturating_duration_since(at).saturating_sub(held));
-        }
+    pub(crate) fn on_receipt(&mut self, now: Instant, block: ReportBlock) -> Receipt {
+        self.sent.received(now, block)
     }
 
-    /// Packets, bytes of payload, and what the receiver says about them.
-    pub(crate) fn figures(&self) -> (u64, u64, Quality) {
-        (self.sent.packets, self.sent.bytes, self.quality)
+    /// Packets and bytes since the beginning, and the figures of the last interval.
+    pub(crate) fn figures(&mut self, now: Instant) -> ((u64, u64), Quality) {
+        let sent = &mut self.sent;
+        let quality = self.figures.renew(now, || sent.interval(now));
+        (self.sent.totals(), quality)
+    }
+
+    /// The numbers of its SSRC, for the next track on it.
+    pub(crate) fn rest(self) -> leg::Leg {
+        self.rewrite
     }
 }
 
-/// A sender report as it goes out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) ssrc: u32,
-    pub(crate) ntp: u64,
-    pub(crate) rtp: u32,
-    pub(crate) packets: u32,
-    pub(crate) bytes: u32,
+/// Numbers of an SSRC that nothing was sent with. A codec that cannot be asked has no counters, as sound has none.
+fn begin(ssrc: u32, codec: &Codec) -> leg::Leg {
+    leg::Leg::new(LegStart {
+        ssrc,
+        payload_type: codec.payload_type,
+        codec: codec.known().unwrap_or(crate::codec::Codec::Opus),
+        clock_rate: codec.clock_rate,
+        sequence: rand::random(),
+        timestamp: rand::random(),
+    })
 }
-
-/// Joins sources into one stream of numbers.
-#[derive(Debug, Default)]
-struct Rewrite {
-    sequence_offset: u16,
-    timestamp_offset: u32,
-    last: Option<Last>,
-}
-
-#[derive(Debug)]
-struct Last {
-    sequence: u16,
-    timestamp: u32,
-    at: Instant,
-}
-
-impl Rewrite {
-    /// The next packet continues the last one: next number, and as many ticks later as time has passed (one at least).
-    fn splice(&mut self, now: Instant, packet: &Packet, clock_rate: u32) {
-        let Some(last) = &self.last else {
-            return;
-        };
-        let ticks = now.saturating_duration_since(last.at).as_secs_f64() * f64::from(clock_rate);
-        self.sequence_offset = last.sequence.wrapping_add(1).wrapping_sub(packet.sequence);
-        self.timestamp_offset =
-            last.timestamp.wrapping_add((ticks as u32).max(1)).wrapping_sub(packet.timestamp);
-    }
-
-    fn apply(&mut self, now: Instant, packet: &Packet) -> (u16, u32) {
-        let sequence = packet.sequence.wrapping_add(self.sequence_offset);
-        let timestamp = packet.timestamp.wrapping_add(self.timestamp_offset);
-        let newer = self.last.as_ref().is_none_or(|last| sequence.wrapping_sub(last.sequence) < 0x8000);
-        if newer {
-            self.last = Some(Last { sequence, timestamp, at: now });
-        }
-        (sequence, timestamp)
-    }
-}
-
-/// Names that a publisher's layers usually have, and their rank.
-pub(crate) fn rank(rid: &str, position: usize) -> usize {
-    match rid {
-        "q" | "l" | "low" => 0,
-        "h" | "m" | "medium" => 1,
-        "f" | "high" => 2,
-        _ => position,
-    }
-}
-
-/// Shared name of a layer; empty without simulcast.
-pub(crate) type Rid = Arc<str>;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
+    use crate::codec::Starts;
 
     fn codec() -> Codec {
         Codec {
             payload_type: 96,
-            mime: "video/VP8".into(),
+            mime: "video/H264".into(),
             clock_rate: 90_000,
             channels: 0,
             fmtp: String::new(),
@@ -222,62 +239,65 @@ mod tests {
 
     fn packet(ssrc: u32, sequence: u16, timestamp: u32) -> Packet {
         let extensions = vec![(1, Bytes::from_static(b"x")), (3, Bytes::from_static(b"y"))];
-        Packet {
-            marker: false,
-            payload_type: 96,
-            sequence,
-            timestamp,
-            ssrc,
-            extensions,
-            payload: Bytes::new(),
-        }
+        let payload = Bytes::from_static(&[1]);
+        Packet { marker: false, payload_type: 96, sequence, timestamp, ssrc, extensions, payload }
     }
 
-    fn leg() -> Leg {
-        let mut leg = Leg::new(PeerId(1), SenderId::default(), 77, Layer::Full);
+    fn leg(resting: Option<leg::Leg>) -> Leg {
+        let ids = (PeerId(1), SenderId::default(), 77);
+        let mut leg = Leg::new(Instant::now(), ids, &codec(), UpTo::Full, resting);
         let ours =
             Extensions(vec![(3, crate::format::VIDEO_ORIENTATION.into()), (1, crate::format::MID.into())]);
         let theirs = Extensions(vec![(9, crate::format::VIDEO_ORIENTATION.into())]);
         let accepted = [Codec { payload_type: 120, ..codec() }];
-        assert!(leg.agree(&codec(), &ours, Some((&accepted, &theirs))));
+        leg.agree(&codec(), &ours, Some((&accepted, &theirs)));
         leg
     }
 
+    fn arriving(layer: Layer, starts: Starts) -> Arriving {
+        Arriving { layer, look: Look { starts, ..Look::ORDINARY }, clock: None }
+    }
+
+    const KEY: Starts = Starts::Keyframe(None);
+
     #[test]
-    fn names_are_the_subscribers() {
-        let out = leg().take(Instant::now(), &packet(5, 1, 1), 90_000).unwrap();
+    fn names_are_the_subscribers_and_a_keyframe_comes_first() {
+        let (mut leg, now) = (leg(None), Instant::now());
+        assert_eq!(leg.aim(Choice::Send(Layer::F)), Need::Keyframe(Layer::F));
+        assert!(leg.take(now, &packet(5, 1, 1), arriving(Layer::F, Starts::Nothing)).is_none());
+        let out = leg.take(now, &packet(5, 2, 1), arriving(Layer::F, KEY)).unwrap().packet;
         assert_eq!((out.ssrc, out.payload_type), (77, 120));
         assert_eq!(out.extensions, [(9, Bytes::from_static(b"y"))]);
     }
 
     #[test]
-    fn a_change_of_source_continues_numbers_and_time() {
-        let (mut leg, now) = (leg(), Instant::now());
-        let first = leg.take(now, &packet(5, 65_535, 1000), 90_000).unwrap();
-        let second =
-            leg.take(now + Duration::from_millis(100), &packet(6, 10, 4_000_000_000), 90_000).unwrap();
-        assert_eq!(second.sequence, first.sequence.wrapping_add(1));
-        assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 9000);
+    fn a_change_of_layer_a_pause_and_another_track_leave_no_gap() {
+        let (mut leg, now) = (leg(None), Instant::now());
+        leg.aim(Choice::Send(Layer::Q));
+        let first = leg.take(now, &packet(5, 65_535, 1_000), arriving(Layer::Q, KEY)).unwrap().packet;
+        leg.aim(Choice::Send(Layer::F));
+        let second = leg.take(now, &packet(6, 10, 77), arriving(Layer::F, KEY)).unwrap().packet;
+        leg.aim(Choice::Pause);
+        assert!(leg.take(now, &packet(6, 11, 77), arriving(Layer::F, Starts::Nothing)).is_none());
+        leg.aim(Choice::Send(Layer::F));
+        let third = leg.take(now, &packet(6, 99, 900), arriving(Layer::F, KEY)).unwrap().packet;
+        let mut other = self::leg(Some(leg.rest()));
+        other.aim(Choice::Send(Layer::F));
+        let fourth = other.take(now, &packet(8, 5, 5), arriving(Layer::F, KEY)).unwrap().packet;
+        let numbers = [second, third, fourth].map(|it| it.sequence.wrapping_sub(first.sequence));
+        assert_eq!(numbers, [1, 2, 3]);
     }
 
     #[test]
-    fn a_sender_report_moves_as_its_packets_do() {
-        let (mut leg, now) = (leg(), Instant::now());
-        leg.take(now, &packet(5, 1, 1000), 90_000);
-        let later = leg.take(now + Duration::from_secs(1), &packet(6, 7, 500_000), 90_000).unwrap();
-        let report = leg.report(now, 0x1234_5678_9ABC_DEF0, 500_900).unwrap();
-        assert_eq!(report.rtp.wrapping_sub(later.timestamp), 900);
-        assert_eq!((report.ntp, report.packets), (0x1234_5678_9ABC_DEF0, 2));
-        let receipt = Receipt {
-            ssrc: 77,
-            fraction_lost: 64,
-            jitter: 9000,
-            last_report: 0x5678_9ABC,
-            since_last_report: 32_768,
-        };
-        leg.on_receipt(now + Duration::from_millis(620), &receipt, 90_000);
-        let quality = leg.figures().2;
-        assert_eq!(quality.round_trip, Some(Duration::from_millis(120)));
-        assert_eq!((quality.loss, quality.jitter), (0.25, Duration::from_millis(100)));
+    fn a_change_is_followed_by_the_new_layers_clock() {
+        let (mut leg, now) = (leg(None), Instant::now());
+        leg.aim(Choice::Send(Layer::F));
+        let clock = Some(ClockMap { ntp: 5 << 32, rtp: 1_900 });
+        let taken =
+            leg.take(now, &packet(5, 1, 1_000), Arriving { clock, ..arriving(Layer::F, KEY) }).unwrap();
+        let report = taken.report.unwrap();
+        assert_eq!(report.rtp.wrapping_sub(taken.packet.timestamp), 900);
+        assert_eq!((report.ntp, report.packets), (5 << 32, 1));
+        assert!(leg.take(now, &packet(5, 2, 1_000), arriving(Layer::F, KEY)).unwrap().report.is_none());
     }
 }

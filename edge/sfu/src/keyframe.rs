@@ -1,45 +1,63 @@
-//! Asking a publisher for keyframes. Many subscribers ask at once when somebody joins or loses packets; the publisher must make
-//! one keyframe, not one for each.
+//! Requests for keyframes of one stream: the throttle, whether one is to go out at the next flush, and how many did.
+//!
+//! It must not know who wished, nor how a request is written.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// At most one request per layer in this time. A keyframe takes an encoder and the network about this long to appear, so a
-/// second request within it would be answered by the first one's keyframe anyway.
-pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(500);
+use crate::throttle::{Ask, Keyframes};
 
-/// The requests of one layer.
+/// The requests of one stream.
 #[derive(Debug, Default)]
-pub(crate) struct Keyframes {
-    asked: Option<Instant>,
-    pending: bool,
+pub(crate) struct Requests {
+    keyframes: Keyframes,
+    due: Due,
     count: u64,
 }
 
-impl Keyframes {
+/// Whether a request is to be sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Due {
+    #[default]
+    No,
+    Yes,
+}
+
+impl Requests {
     /// Somebody needs a keyframe.
-    pub(crate) fn want(&mut self) {
-        self.pending = true;
+    pub(crate) fn wish(&mut self, now: Instant) {
+        let ask = self.keyframes.wish(now);
+        self.note(ask);
+    }
+
+    /// Somebody lost a picture: perhaps the keyframe that was asked for.
+    pub(crate) fn lost(&mut self, now: Instant) {
+        let ask = self.keyframes.wish_after_loss(now);
+        self.note(ask);
+    }
+
+    fn note(&mut self, ask: Ask) {
+        if ask == Ask::Now {
+            self.due = Due::Yes;
+        }
     }
 
     /// One has come: whoever waited has it.
     pub(crate) fn came(&mut self) {
-        self.pending = false;
+        self.keyframes.passed();
     }
 
-    /// Whether to ask now.
-    pub(crate) fn due(&mut self, now: Instant) -> bool {
-        let due = self.pending && self.asked.is_none_or(|asked| now >= asked + MIN_INTERVAL);
-        if due {
-            self.asked = Some(now);
-            self.pending = false;
-            self.count += 1;
-        }
+    /// Whether to ask now; a request that was given out is not given out again.
+    pub(crate) fn take(&mut self, now: Instant) -> Due {
+        let ask = self.keyframes.timeout(now);
+        self.note(ask);
+        let due = std::mem::take(&mut self.due);
+        self.count += u64::from(due == Due::Yes);
         due
     }
 
     /// When to look again.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.pending.then(|| self.asked.map(|asked| asked + MIN_INTERVAL)).flatten()
+        self.keyframes.poll_timeout()
     }
 
     /// Requests so far.
@@ -51,19 +69,21 @@ impl Keyframes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::throttle::MIN_INTERVAL;
 
     #[test]
     fn many_wishes_make_one_request_and_the_late_ones_another() {
         let start = Instant::now();
-        let mut keyframes = Keyframes::default();
-        keyframes.want();
-        keyframes.want();
-        assert!(keyframes.due(start));
-        keyframes.want();
-        assert!(!keyframes.due(start));
-        assert_eq!(keyframes.next(), Some(start + MIN_INTERVAL));
-        assert!(keyframes.due(start + MIN_INTERVAL));
-        assert_eq!(keyframes.next(), None);
-        assert_eq!(keyframes.count(), 2);
+        let mut requests = Requests::default();
+        requests.wish(start);
+        requests.wish(start);
+        assert_eq!(requests.take(start), Due::Yes);
+        assert_eq!(requests.take(start), Due::No);
+        requests.came();
+        requests.wish(start);
+        assert_eq!(requests.take(start), Due::No);
+        assert_eq!(requests.next(), Some(start + MIN_INTERVAL));
+        assert_eq!(requests.take(start + MIN_INTERVAL), Due::Yes);
+        assert_eq!(requests.count(), 2);
     }
 }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`share`] | how an estimate is divided among the sources: audio, then screens, then the speaker, then the others |
 //! | [`switch`] | when a leg changes over to the layer it should have: at a keyframe of that layer |
+//! | [`trial`] | when to send a picture although none fits, to learn whether that is still so |
 //!
 //! Must not know packets, SSRCs or how the estimate came about.
 
 pub mod share;
 pub mod switch;
+pub mod trial;
 
 use crate::codec::Size;
 

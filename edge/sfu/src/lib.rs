@@ -56,7 +56,7 @@ mod track;
 pub mod twcc;
 
 pub use command::{Command, Layer, Muting, Reception, Role, Wish};
-pub use config::{Candidate, CandidateKind, Config, ConfigError, Limits};
+pub use config::{Candidate, CandidateKind, Config, ConfigError, Limits, MAX_SESSIONS};
 pub use event::{Event, LegReport, PeerReport, SignalError, TrackInfo, TrackReport};
 pub use ids::{Medium, Mid, PeerId, RoomId, User};
 pub use path::{Arrival, Path, Transport};

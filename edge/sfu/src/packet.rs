@@ -20,6 +20,13 @@ const TWO_BYTE_PROFILE: u16 = 0x1000;
 const ONE_BYTE_PROFILE: u16 = 0xBEDE;
 
 impl Packet {
+    /// Bytes of header and payload.
+    pub(crate) fn size(&self) -> usize {
+        let extensions: usize = self.extensions.iter().map(|(_, value)| 1 + value.len()).sum();
+        let header = if self.extensions.is_empty() { 12 } else { 16 + extensions.next_multiple_of(4) };
+        header + self.payload.len()
+    }
+
     /// The packet as it would be on the wire before encryption.
     pub(crate) fn write(&self, into: &mut BytesMut) {
         into.put_u8(0x80 | if self.extensions.is_empty() { 0 } else { 0x10 });

@@ -3,15 +3,20 @@
 //!
 //! It must not know rooms, users' rights or whose turn it is to offer.
 
+mod allowance;
 mod cipher;
 mod engine;
+mod estimating;
 mod media;
+mod numbering;
+mod padding;
 mod route;
 mod script;
 mod sdp;
 mod senders;
 mod sockets;
 mod streams;
+mod translate;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,14 +37,14 @@ use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Config, ConfigError};
-use crate::forward::Report;
 use crate::ids::Mid;
+use crate::leg;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
 use cipher::Cipher;
 use media::Exchange;
-pub(crate) use media::{Inbound, Receipt};
+pub(crate) use media::Inbound;
 use route::Route;
 use script::{Next, Step};
 pub(crate) use sdp::Kind;
@@ -116,7 +121,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(factory: &Arc<Factory>, now: Instant) -> Result<Self, Refusal> {
-        let exchange = Exchange::default();
+        let exchange = Exchange::new(now);
         let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
         let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
         let sockets = sockets(&factory.config);
@@ -319,18 +324,18 @@ impl Peer {
 
     /// Sends a packet of one of our streams.
     pub(crate) fn send(&mut self, now: Instant, packet: Packet) {
-        self.write(now, RTCMessage::RtpPacket(String::new(), media::write(packet)));
+        self.write(now, RTCMessage::RtpPacket(String::new(), translate::write(packet)));
     }
 
     /// Sends a sender report of one of our streams.
-    pub(crate) fn send_report(&mut self, now: Instant, report: Report) {
-        let Report { ssrc, ntp, rtp, packets, bytes } = report;
+    pub(crate) fn send_report(&mut self, now: Instant, report: leg::SenderReport) {
+        let leg::SenderReport { ssrc, ntp, rtp, packets, octets } = report;
         let report = SenderReport {
             ssrc,
             ntp_time: ntp,
             rtp_time: rtp,
             packet_count: packets,
-            octet_count: bytes,
+            octet_count: octets,
             ..Default::default()
         };
         self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]));

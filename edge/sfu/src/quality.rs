@@ -154,6 +154,17 @@ pub struct ReportBlock {
     pub delay: u32,
 }
 
+/// What a report block tells beyond the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Receipt {
+    /// Packets expected since then.
+    pub expected: u64,
+    /// Packets of them that are missing.
+    pub lost: u64,
+    /// The round trip, if the report tells one.
+    pub round_trip: Option<Duration>,
+}
+
 /// Sender reports whose sending is remembered: at one a second or slower, more than a round trip's worth.
 const REPORTS: usize = 4;
 
@@ -213,21 +224,23 @@ impl Outbound {
         self.next_report = (self.next_report + 1) % REPORTS;
     }
 
-    /// The subscriber reported. Gives the round trip, if the report tells one.
-    pub fn received(&mut self, now: Instant, block: ReportBlock) -> Option<Duration> {
+    /// The subscriber reported.
+    pub fn received(&mut self, now: Instant, block: ReportBlock) -> Receipt {
+        let mut receipt = Receipt::default();
         self.jitter = Duration::from_secs_f64(f64::from(block.jitter) / f64::from(self.clock_rate));
         if let Some(last) = self.last_block {
             let expected = u64::from(block.highest.wrapping_sub(last.highest));
             // Numbers that go back belong to a receiver that began anew.
             if expected < u64::from(u32::MAX / 2) {
                 let lost = u64::try_from(i64::from(block.lost) - i64::from(last.lost)).unwrap_or(0);
-                self.lost = (self.lost.0 + lost.min(expected), self.lost.1 + expected);
+                (receipt.lost, receipt.expected) = (lost.min(expected), expected);
+                self.lost = (self.lost.0 + receipt.lost, self.lost.1 + expected);
             }
         }
         self.last_block = Some(block);
-        let round_trip = self.round_trip_of(now, block);
-        self.round_trip = round_trip.or(self.round_trip);
-        round_trip
+        receipt.round_trip = self.round_trip_of(now, block);
+        self.round_trip = receipt.round_trip.or(self.round_trip);
+        receipt
     }
 
     fn round_trip_of(&self, now: Instant, block: ReportBlock) -> Option<Duration> {
@@ -326,9 +339,9 @@ mod tests {
         leg.report_sent(start, ntp);
         let block =
             ReportBlock { lost: 0, highest: 10, jitter: 900, last_report: 0x0001_8000, delay: 65_536 / 2 };
-        assert_eq!(leg.received(start + 580 * MS, block), Some(80 * MS));
-        assert_eq!(leg.received(start + 400 * MS, block), None, "held longer than it was away");
-        assert_eq!(leg.received(start + 580 * MS, ReportBlock { last_report: 5, ..block }), None);
+        assert_eq!(leg.received(start + 580 * MS, block).round_trip, Some(80 * MS));
+        assert_eq!(leg.received(start + 400 * MS, block).round_trip, None, "held longer than it was away");
+        assert_eq!(leg.received(start + 580 * MS, ReportBlock { last_report: 5, ..block }).round_trip, None);
         let quality = leg.interval(start + 1_000 * MS);
         assert_eq!((quality.round_trip, quality.jitter), (Some(80 * MS), 10 * MS));
     }

@@ -3,8 +3,10 @@
 //! It must not know connections.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use crate::ids::{Medium, PeerId, User};
+use crate::speaker::Speakers;
 use crate::tap::{Tap, TapMark};
 use crate::track::{Track, TrackId};
 
@@ -14,6 +16,9 @@ pub(crate) struct Room {
     pub(crate) members: Vec<PeerId>,
     pub(crate) tracks: HashMap<TrackId, Track>,
     pub(crate) tap: Option<Box<dyn Tap>>,
+    pub(crate) speakers: Speakers<PeerId>,
+    /// When layers are chosen next; `None` while nobody gets anything.
+    pub(crate) share_at: Option<Instant>,
 }
 
 impl Room {
@@ -37,6 +42,11 @@ impl Room {
         let mut ids: Vec<TrackId> = self.tracks.keys().copied().collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// When it has something to do.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.share_at.into_iter().chain(self.speakers.poll_timeout()).min()
     }
 
     /// Whether the shard may forget it.

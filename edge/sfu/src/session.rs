@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use crate::command::{Layer, Muting, Reception, Role, Wish};
 use crate::ids::{Medium, Mid, RoomId, User};
+use crate::layers::trial::Trials;
+use crate::leg::Leg;
 use crate::negotiation::{Negotiation, Standing};
 use crate::peer::{Kind, Peer};
 use crate::track::TrackId;
@@ -20,10 +22,13 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     pub(crate) negotiation: Negotiation,
     pub(crate) standing: Standing,
+    pub(crate) trials: Trials,
     /// Tracks by the SSRC that the client sends them with.
     pub(crate) sources: HashMap<u32, TrackId>,
     /// Tracks by the SSRC that we send them with.
     pub(crate) legs: HashMap<u32, TrackId>,
+    /// Numbers of SSRCs whose track has gone, for the next one on them: as many as the connection has senders.
+    pub(crate) resting: HashMap<u32, Leg>,
     pub(crate) screens: Vec<Mid>,
     /// Whether it waits for a flush.
     pub(crate) dirty: bool,
@@ -41,8 +46,10 @@ impl Session {
             peer,
             negotiation,
             standing: Standing::Apart,
+            trials: Trials::default(),
             sources: HashMap::new(),
             legs: HashMap::new(),
+            resting: HashMap::new(),
             screens: Vec::new(),
             dirty: false,
             media: HashMap::new(),

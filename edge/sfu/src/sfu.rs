@@ -8,7 +8,9 @@ mod commands;
 mod forwarding;
 mod publishing;
 mod reporting;
+mod sharing;
 mod signaling;
+mod speaking;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -36,13 +38,15 @@ pub struct Sfu {
     sessions: HashMap<PeerId, Session>,
     rooms: HashMap<RoomId, Room>,
     demux: Demux,
-    timers: Timers,
+    timers: Timers<PeerId>,
+    room_timers: Timers<RoomId>,
     /// Sessions to be looked after at the next flush.
     dirty: VecDeque<PeerId>,
     /// Goodbyes of sessions that have left, given out at the next flush. A few datagrams per session, and a flush per batch.
     farewells: Vec<(Path, BytesMut)>,
     events: VecDeque<Event>,
     next_track: u64,
+    max_sessions: usize,
     /// The wall clock as of the last arrival and the instant that belongs to it: commands carry no arrival of their own.
     clock: Option<(Instant, Arrival)>,
     /// Scratch space of the forwarding.
@@ -67,11 +71,13 @@ impl Sfu {
             return Err(ConfigError::Unreachable(bad.address));
         }
         Ok(Self {
+            max_sessions: config.max_sessions,
             factory: Arc::new(Factory::new(config)?),
             sessions: HashMap::new(),
             rooms: HashMap::new(),
             demux: Demux::default(),
             timers: Timers::default(),
+            room_timers: Timers::default(),
             dirty: VecDeque::new(),
             farewells: Vec::new(),
             events: VecDeque::new(),
@@ -105,11 +111,14 @@ impl Sfu {
                 self.mark(id);
             }
         }
+        while let Some(room) = self.room_timers.pop(now) {
+            self.room_timeout(now, &room);
+        }
     }
 
     /// When to call [`Self::timeout`] next, if nothing comes in before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.room_timers.next()).min()
     }
 
     /// Looks after every session that something was done to, and gives out all datagrams. To be called once after each batch of
@@ -138,7 +147,7 @@ impl Sfu {
 
     /// Sessions, rooms, and entries of every table together: 0 when nobody is there and nothing is recorded.
     pub fn occupancy(&self) -> usize {
-        self.sessions.len() + self.rooms.len() + self.demux.len() + self.timers.len()
+        self.sessions.len() + self.rooms.len() + self.demux.len() + self.timers.len() + self.room_timers.len()
     }
 
     fn look_after(&mut self, now: Instant, id: PeerId, out: &mut dyn FnMut(Path, &[u8])) {
@@ -178,7 +187,7 @@ impl Sfu {
         });
         let wakes = [session.peer.next_timeout(), session.negotiation.next(), keyframe];
         if let Some(at) = wakes.into_iter().flatten().min() {
-            self.timers.wake(id, at.max(now));
+            self.timers.wake(&id, at.max(now));
         }
     }
 

@@ -1,32 +1,40 @@
-//! When somebody has to be woken: a heap, so that a peer with nothing to do costs nothing.
+//! When somebody has to be woken: a heap, so that a peer or a room with nothing to do costs nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::Hash;
 use std::time::Instant;
 
-use crate::ids::PeerId;
-
-/// One wake-up per peer. An entry of the heap that is not the peer's present one is stale and skipped.
-#[derive(Debug, Default)]
-pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, PeerId)>>,
-    wakes: HashMap<PeerId, Instant>,
+/// One wake-up per key. An entry of the heap that is not the key's present one is stale and skipped.
+#[derive(Debug)]
+pub(crate) struct Timers<K> {
+    heap: BinaryHeap<Reverse<(Instant, K)>>,
+    wakes: HashMap<K, Instant>,
 }
 
-impl Timers {
-    /// Wakes the peer at `at` or before. A later wish does not move an earlier wake-up: the peer then asks again, which costs
+impl<K> Default for Timers<K>
+where
+    K: Ord,
+{
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), wakes: HashMap::new() }
+    }
+}
+
+impl<K: Clone + Ord + Hash> Timers<K> {
+    /// Wakes it at `at` or before. A later wish does not move an earlier wake-up: it then asks again, which costs
     /// less than an entry in the heap per packet.
-    pub(crate) fn wake(&mut self, peer: PeerId, at: Instant) {
-        if self.wakes.get(&peer).is_some_and(|planned| *planned <= at) {
+    pub(crate) fn wake(&mut self, key: &K, at: Instant) {
+        if self.wakes.get(key).is_some_and(|planned| *planned <= at) {
             return;
         }
-        self.wakes.insert(peer, at);
-        self.heap.push(Reverse((at, peer)));
+        self.wakes.insert(key.clone(), at);
+        self.heap.push(Reverse((at, key.clone())));
     }
 
-    /// Forgets a peer.
-    pub(crate) fn remove(&mut self, peer: PeerId) {
-        self.wakes.remove(&peer);
+    /// Forgets one.
+    pub(crate) fn remove(&mut self, key: &K) {
+        self.wakes.remove(key);
         self.skip_stale();
         if self.wakes.is_empty() {
             self.heap = BinaryHeap::new();
@@ -38,28 +46,27 @@ impl Timers {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes a peer whose time has come.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<PeerId> {
+    /// Takes one whose time has come.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<K> {
         self.skip_stale();
-        let Reverse((at, peer)) = *self.heap.peek()?;
-        if at > now {
+        if self.next()? > now {
             return None;
         }
-        self.heap.pop();
-        self.wakes.remove(&peer);
+        let Reverse((_, key)) = self.heap.pop()?;
+        self.wakes.remove(&key);
         self.skip_stale();
-        Some(peer)
+        Some(key)
     }
 
     fn skip_stale(&mut self) {
-        while let Some(Reverse((at, peer))) = self.heap.peek()
-            && self.wakes.get(peer) != Some(at)
+        while let Some(Reverse((at, key))) = self.heap.peek()
+            && self.wakes.get(key) != Some(at)
         {
             self.heap.pop();
         }
     }
 
-    /// Peers that wait and entries of the heap: zero when nobody is there.
+    /// Those that wait and entries of the heap: zero when nobody is there.
     pub(crate) fn len(&self) -> usize {
         self.wakes.len() + self.heap.len()
     }
@@ -70,16 +77,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::ids::PeerId;
 
     #[test]
     fn peers_wake_in_order_and_once() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timers = Timers::default();
-        timers.wake(PeerId(1), at(3));
-        timers.wake(PeerId(2), at(2));
-        timers.wake(PeerId(1), at(1));
-        timers.wake(PeerId(1), at(5));
+        timers.wake(&PeerId(1), at(3));
+        timers.wake(&PeerId(2), at(2));
+        timers.wake(&PeerId(1), at(1));
+        timers.wake(&PeerId(1), at(5));
         assert_eq!(timers.pop(at(0)), None);
         assert_eq!(timers.next(), Some(at(1)));
         assert_eq!(timers.pop(at(9)), Some(PeerId(1)));
@@ -91,8 +99,8 @@ mod tests {
     #[test]
     fn a_removed_peer_leaves_nothing() {
         let mut timers = Timers::default();
-        timers.wake(PeerId(1), Instant::now());
-        timers.remove(PeerId(1));
+        timers.wake(&PeerId(1), Instant::now());
+        timers.remove(&PeerId(1));
         assert_eq!((timers.next(), timers.len()), (None, 0));
     }
 }

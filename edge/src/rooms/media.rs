@@ -120,12 +120,21 @@ pub(crate) fn quality(report: &PeerReport) -> Value {
     json!({
         "userId": report.user.as_str(),
         "published": report.published.iter().map(published).collect::<Vec<_>>(),
+        "estimateBps": report.estimate_bps,
         "received": report.received.iter().map(received).collect::<Vec<_>>(),
     })
 }
 
 fn published(track: &TrackReport) -> Value {
-    json!({ "kind": track.medium.as_str(), "layer": track.rid, "packets": track.packets, "bytes": track.bytes })
+    json!({
+        "kind": track.medium.as_str(),
+        "layer": track.rid,
+        "packets": track.packets,
+        "bytes": track.bytes,
+        "bitrateBps": track.bitrate_bps,
+        "loss": track.loss,
+        "jitterMs": track.jitter.as_secs_f64() * 1e3,
+    })
 }
 
 fn received(leg: &LegReport) -> Value {
@@ -135,6 +144,7 @@ fn received(leg: &LegReport) -> Value {
         "layer": leg.rid,
         "packets": leg.packets,
         "bytes": leg.bytes,
+        "bitrateBps": leg.bitrate_bps,
         "loss": leg.loss,
         "jitterMs": leg.jitter.as_secs_f64() * 1e3,
         "roundTripMs": leg.round_trip.map(|time| time.as_secs_f64() * 1e3),

@@ -4,14 +4,20 @@
 //! of rank; what is left raises sources a layer at a time, again by rank, evenly within one. So a speaker in the
 //! highest layer never costs another their only picture, while a screen or speaker is raised before the others are.
 //!
-//! Going up needs [`UP_MARGIN`] on top of the layer's bitrate, staying needs nothing, so that a bitrate which moves
-//! about the estimate does not change the layer each time; and after going down, [`UP_HOLD`] keeps from trying again.
+//! Going up needs [`UP_MARGIN`] on top of the layer's bitrate, staying only [`STAY_PERCENT`] of it, so that a bitrate
+//! which moves about the estimate does not change the layer each time; and after going down, [`UP_HOLD`] keeps from trying again.
 
 use super::{Choice, Layer, Rank, Source};
 use std::time::{Duration, Instant};
 
 /// A layer not sent so far has to fit with this margin, in percent: estimates move by about 15 % (one decrease).
 pub const UP_MARGIN: u64 = 20;
+
+/// A layer that is sent stays while this share of it fits, in percent: one decrease of the estimate goes to 85 % of what
+/// arrives, and the larger bursts of a layer just taken cause one on a line that carries it. On a line that does not the
+/// next one follows, to 72 %. Measured at 1 Mbit/s with a layer of 500 kbit/s: without this it was left and taken
+/// again every seven seconds.
+pub const STAY_PERCENT: u64 = 84;
 
 /// After a source was lowered for want of bandwidth it is not raised for this long: the estimate needs a few seconds to
 /// find its level again, and each change costs a keyframe.
@@ -43,16 +49,17 @@ impl Subscription {
     }
 
     /// Takes a layer if what it needs is left. Staying is cheaper than going up.
-    fn take(&mut self, now: Instant, layer: Layer, left: &mut u64) -> Taken {
+    fn take(&mut self, now: Instant, layer: Layer, left: &mut i64) -> Taken {
         let next = Choice::Send(layer);
-        let room = *left + self.bitrate(self.pending);
+        let room = left.saturating_add(signed(self.bitrate(self.pending)));
         let bitrate = self.bitrate(next);
         let stays = self.choice.layer().is_some_and(|was| layer <= was);
         let held = self.lowered.is_some_and(|at| now.saturating_duration_since(at) < UP_HOLD);
-        if !stays && (held || with_margin(bitrate) > room) || bitrate > room {
+        let needed = if stays { bitrate * STAY_PERCENT / 100 } else { with_margin(bitrate) };
+        if !stays && held || signed(needed) > room.max(0) {
             return Taken::No;
         }
-        *left = room - bitrate;
+        *left = room.saturating_sub(signed(bitrate));
         self.pending = next;
         Taken::Yes
     }
@@ -87,7 +94,8 @@ enum Taken {
 /// Chooses for all sources of a subscriber at once. Within a rank the order of the slice counts. Gives the bitrate
 /// that everything wished for would need: what probing is worth up to. Allocates nothing.
 pub fn share(now: Instant, estimate_bps: u64, audio_bps: u64, subscriptions: &mut [Subscription]) -> u64 {
-    let mut left = estimate_bps.saturating_sub(audio_bps);
+    // Below zero after a layer that stays although it does not quite fit.
+    let mut left = signed(estimate_bps.saturating_sub(audio_bps));
     let mut wanted = audio_bps;
     for rank in RANKS {
         for subscription in subscriptions.iter_mut().filter(|it| it.source.rank == rank) {
@@ -107,10 +115,18 @@ pub fn share(now: Instant, estimate_bps: u64, audio_bps: u64, subscriptions: &mu
     wanted
 }
 
+/// What sound and the lowest layer of the most important source need with the margin; `None` without pictures.
+pub fn least(audio_bps: u64, subscriptions: &[Subscription]) -> Option<u64> {
+    let first =
+        subscriptions.iter().filter(|it| it.source.range().is_some()).min_by_key(|it| it.source.rank)?;
+    let (lowest, _) = first.source.range()?;
+    Some(audio_bps.saturating_add(with_margin(first.bitrate(Choice::Send(lowest)))))
+}
+
 const RANKS: [Rank; 3] = [Rank::Screen, Rank::Speaker, Rank::Other];
 
 /// One layer up for each of a rank, then another: no more rounds than there are layers.
-fn raise(now: Instant, rank: Rank, subscriptions: &mut [Subscription], left: &mut u64) {
+fn raise(now: Instant, rank: Rank, subscriptions: &mut [Subscription], left: &mut i64) {
     for _ in Layer::ALL {
         for subscription in subscriptions.iter_mut().filter(|it| it.source.rank == rank) {
             if let Some(layer) = subscription.above() {
@@ -118,6 +134,10 @@ fn raise(now: Instant, rank: Rank, subscriptions: &mut [Subscription], left: &mu
             }
         }
     }
+}
+
+fn signed(bps: u64) -> i64 {
+    i64::try_from(bps).unwrap_or(i64::MAX)
 }
 
 fn with_margin(bitrate_bps: u64) -> u64 {
@@ -210,9 +230,9 @@ mod tests {
         let (mut all, start) = ([camera(Rank::Other)], Instant::now());
         share(start, 700_000, 0, &mut all);
         assert_eq!(choices(&all), [H]);
-        share(start, 510_000, 0, &mut all);
-        assert_eq!(choices(&all), [H], "staying needs no margin");
-        share(start, 490_000, 0, &mut all);
+        share(start, 425_000, 0, &mut all);
+        assert_eq!(choices(&all), [H], "one decrease is no reason");
+        share(start, 415_000, 0, &mut all);
         assert_eq!(choices(&all), [Q]);
         share(start + UP_HOLD / 2, 2_000_000, 0, &mut all);
         assert_eq!(choices(&all), [Q]);
@@ -221,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_the_estimate_is_given_away() {
+    fn hardly_more_than_the_estimate_is_given_away() {
         let (mut random, start) = (Random::seeded(6), Instant::now());
         let ranks = [Rank::Screen, Rank::Speaker, Rank::Other];
         let mut all: Vec<_> = (0..9).map(|index| camera(ranks[index % 3])).collect();
@@ -234,7 +254,7 @@ mod tests {
             let (estimate, audio) = (random.below(8_000_000), random.below(200_000));
             share(start + Duration::from_millis(step * 300), estimate, audio, &mut all);
             let given: u64 = all.iter().map(|it| it.bitrate(it.choice())).sum();
-            assert!(given <= estimate.saturating_sub(audio));
+            assert!(given * STAY_PERCENT / 100 <= estimate.saturating_sub(audio));
         }
     }
 }

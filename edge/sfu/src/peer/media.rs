@@ -11,23 +11,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rtc::interceptor::{
-    Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder,
-    NackResponderInterceptor, Packet as Library, RTCPFeedback, RTPHeaderExtension, ReceiverReportBuilder,
-    ReceiverReportInterceptor, StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
-    TwccSenderBuilder, TwccSenderInterceptor,
+    Attribute, Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder,
+    NackResponderInterceptor, Packet as Library, ReceiverReportBuilder, ReceiverReportInterceptor,
+    StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
 };
-use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtcp::receiver_report::ReceiverReport;
-use rtc::rtcp::sender_report::SenderReport;
 use rtc::sansio::Protocol;
+use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
+use rtc::shared::marshal::MarshalSize;
 
-use crate::format::TRANSPORT_CC;
+use crate::estimate::Estimator;
 use crate::packet::Packet;
+use crate::quality::ReportBlock;
 
+use super::allowance::{Allowance, Verdict};
+use super::estimating::ESTIMATE;
+use super::numbering::Numbering;
+use super::padding::{Padding, Sent};
 use super::sdp::Section;
 use super::streams::{First, Found, Stream, Streams};
+use super::translate::{describe, header_only, read, read_feedback, read_report};
 
 /// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
 /// more than one.
@@ -51,40 +54,61 @@ pub(crate) enum Inbound {
         rtp: u32,
     },
     /// How one of our streams arrives there.
-    Receipt(Receipt),
+    Receipt {
+        ssrc: u32,
+        block: ReportBlock,
+    },
     /// A keyframe of one of our streams is needed.
     KeyframeWanted {
         ssrc: u32,
     },
 }
 
-/// A report block (RFC 3550, section 6.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Receipt {
-    pub(crate) ssrc: u32,
-    /// In 256ths.
-    pub(crate) fraction_lost: u8,
-    /// In ticks of the stream's clock.
-    pub(crate) jitter: u32,
-    /// The middle of the NTP time of our last report that has arrived there.
-    pub(crate) last_report: u32,
-    /// How long ago, in 65,536ths of a second.
-    pub(crate) since_last_report: u32,
-}
-
 /// What the connection and its interceptor share. Both are driven by one thread: the lock is never waited for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Exchange(Arc<Mutex<Shared>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     streams: Streams,
     inbox: VecDeque<Inbound>,
     /// Streams to be forgotten by the library's parts.
     gone: Vec<u32>,
+    /// How much may be sent: it sees every packet that leaves, retransmissions included.
+    estimator: Estimator,
+    /// The last packet of a picture, and what is sent beyond media at the moment.
+    newest: Option<Sent>,
+    padding: Option<Padding>,
+    allowance: Allowance,
 }
 
 impl Exchange {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
+            streams: Streams::default(),
+            inbox: VecDeque::new(),
+            gone: Vec::new(),
+            estimator: Estimator::new(now, ESTIMATE),
+            newest: None,
+            padding: None,
+            allowance: Allowance::new(now),
+        })))
+    }
+
+    /// Uses the estimate of what may be sent.
+    pub(super) fn estimate<T>(&self, uses: impl FnOnce(&mut Estimator) -> T) -> T {
+        uses(&mut self.lock().estimator)
+    }
+
+    /// Sends more than media for a moment if that could find room for `wanted_bps`.
+    pub(super) fn probe(&self, now: Instant, wanted_bps: u64) {
+        let shared = &mut *self.lock();
+        let Some(newest) = shared.newest else { return };
+        if let Some(probe) = shared.estimator.probe(now, wanted_bps) {
+            shared.padding = Some(Padding::new(now, probe, newest));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,7 +133,7 @@ pub(super) struct MediaTap {
     generator: NackGeneratorInterceptor,
     reports: ReceiverReportInterceptor,
     feedback: TwccReceiverInterceptor,
-    numbering: TwccSenderInterceptor,
+    numbering: Numbering,
     out: VecDeque<TaggedPacket>,
 }
 
@@ -125,7 +149,7 @@ impl MediaTap {
             generator: generator.build(),
             reports: ReceiverReportBuilder::new().build(),
             feedback: TwccReceiverBuilder::new().build(),
-            numbering: TwccSenderBuilder::new().build(),
+            numbering: Numbering::default(),
             out: VecDeque::new(),
         }
     }
@@ -154,6 +178,7 @@ impl MediaTap {
         if let Library::Rtcp(packets) = &message.message.packet {
             let mut shared = self.exchange.lock();
             for packet in packets {
+                read_feedback(message.now, packet.as_any(), &mut shared.estimator);
                 let room = MAX_INBOX.saturating_sub(shared.inbox.len());
                 shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
             }
@@ -179,6 +204,56 @@ impl MediaTap {
         }
     }
 
+    /// Numbers a packet of media; `None` for a retransmission too many.
+    fn number(&mut self, mut message: TaggedPacket) -> Option<TaggedPacket> {
+        let repairs = message.message.has(&Attribute::Retransmission);
+        if let Library::Rtp(packet) = &mut message.message.packet {
+            if repairs && self.allows(message.now, packet.payload.len()) == Verdict::Drop {
+                return None;
+            }
+            let number = self.numbering.number(&mut packet.header);
+            let bytes = packet.header.marshal_size() + packet.payload.len();
+            let shared = &mut *self.exchange.lock();
+            shared.estimator.sent(message.now, number, bytes);
+            if !repairs {
+                shared.allowance.media(message.now, shared.estimator.bps(), bytes);
+            }
+            if let Some(padding) = &mut shared.padding {
+                padding.sent(bytes);
+            }
+            if self.numbering.is_repaired(packet.header.ssrc) {
+                let (ssrc, sequence) = (packet.header.ssrc, packet.header.sequence_number);
+                shared.newest = Some(Sent { ssrc, sequence, bytes });
+            }
+        }
+        Some(message)
+    }
+
+    /// Whether so much may be sent again. What a probe repeats has its own limit.
+    fn allows(&self, now: Instant, bytes: usize) -> Verdict {
+        let shared = &mut *self.exchange.lock();
+        if shared.padding.is_some() {
+            return Verdict::Send;
+        }
+        shared.allowance.take(now, shared.estimator.bps(), bytes)
+    }
+
+    /// Repeats recent packets as their receiver could have asked for them.
+    fn pad(&mut self, now: Instant) -> Result<(), Error> {
+        let due = {
+            let shared = &mut *self.exchange.lock();
+            let due = shared.padding.as_mut().and_then(|padding| padding.due(now));
+            shared.padding.take_if(|padding| padding.is_over(now));
+            due
+        };
+        if let Some(request) = due {
+            let message = Library::Rtcp(vec![Box::new(request)]).into();
+            let transport = TransportContext::default();
+            pass(&mut self.responder, Some(TaggedPacket { now, transport, message }))?;
+        }
+        Ok(())
+    }
+
     /// Collects what the parts have made; packets of media get their transport-wide number last.
     fn collect(&mut self) -> Result<(), Error> {
         while let Some(message) = self.generator.poll_write() {
@@ -191,10 +266,9 @@ impl MediaTap {
             self.out.push_back(message);
         }
         while let Some(message) = self.responder.poll_write() {
-            self.numbering.handle_write(message)?;
-        }
-        while let Some(message) = self.numbering.poll_write() {
-            self.out.push_back(message);
+            if let Some(message) = self.number(message) {
+                self.out.push_back(message);
+            }
         }
         Ok(())
     }
@@ -205,94 +279,6 @@ fn pass(part: &mut dyn Interceptor, message: Option<TaggedPacket>) -> Result<Opt
     let Some(message) = message else { return Ok(None) };
     part.handle_read(message)?;
     Ok(part.poll_read())
-}
-
-/// Ours from the library's.
-fn read(packet: rtc::rtp::packet::Packet) -> Packet {
-    let header = packet.header;
-    Packet {
-        marker: header.marker,
-        payload_type: header.payload_type,
-        sequence: header.sequence_number,
-        timestamp: header.timestamp,
-        ssrc: header.ssrc,
-        extensions: header
-            .extensions
-            .into_iter()
-            .map(|extension| (extension.id, extension.payload))
-            .collect(),
-        payload: packet.payload,
-    }
-}
-
-/// The library's from ours, for parts that look at headers.
-fn header_only(packet: &Packet) -> rtc::rtp::packet::Packet {
-    write(Packet { payload: packet.payload.clone(), ..packet.clone() })
-}
-
-/// The library's from ours.
-pub(super) fn write(packet: Packet) -> rtc::rtp::packet::Packet {
-    let mut header = rtc::rtp::header::Header {
-        version: 2,
-        marker: packet.marker,
-        payload_type: packet.payload_type,
-        sequence_number: packet.sequence,
-        timestamp: packet.timestamp,
-        ssrc: packet.ssrc,
-        ..Default::default()
-    };
-    for (id, value) in packet.extensions {
-        // An extension that the header cannot hold is left out; the packet is worth more.
-        let _ = header.set_extension(id, value);
-    }
-    rtc::rtp::packet::Packet { header, payload: packet.payload }
-}
-
-fn read_report(packet: &dyn std::any::Any) -> Vec<Inbound> {
-    if let Some(report) = packet.downcast_ref::<SenderReport>() {
-        let own = Inbound::SenderReport { ssrc: report.ssrc, ntp: report.ntp_time, rtp: report.rtp_time };
-        std::iter::once(own).chain(report.reports.iter().map(receipt)).collect()
-    } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
-        report.reports.iter().map(receipt).collect()
-    } else if let Some(loss) = packet.downcast_ref::<PictureLossIndication>() {
-        vec![Inbound::KeyframeWanted { ssrc: loss.media_ssrc }]
-    } else if let Some(request) = packet.downcast_ref::<FullIntraRequest>() {
-        request.fir.iter().map(|entry| Inbound::KeyframeWanted { ssrc: entry.ssrc }).collect()
-    } else {
-        Vec::new()
-    }
-}
-
-fn receipt(block: &rtc::rtcp::reception_report::ReceptionReport) -> Inbound {
-    Inbound::Receipt(Receipt {
-        ssrc: block.ssrc,
-        fraction_lost: block.fraction_lost,
-        jitter: block.jitter,
-        last_report: block.last_sender_report,
-        since_last_report: block.delay,
-    })
-}
-
-/// A stream in the library's words. Pictures are asked for again; sound repairs itself (Opus' own redundancy).
-fn describe(stream: &Stream) -> StreamInfo {
-    let nack = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
-    let picture = stream.codec.mime.starts_with("video/");
-    StreamInfo {
-        ssrc: stream.ssrc,
-        payload_type: stream.codec.payload_type,
-        mime_type: stream.codec.mime.clone(),
-        clock_rate: stream.codec.clock_rate,
-        channels: stream.codec.channels,
-        sdp_fmtp_line: stream.codec.fmtp.clone(),
-        rtcp_feedback: if picture { vec![nack] } else { Vec::new() },
-        rtp_header_extensions: stream
-            .extensions
-            .id(TRANSPORT_CC)
-            .map(|id| RTPHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: u16::from(id) })
-            .into_iter()
-            .collect(),
-        ..StreamInfo::default()
-    }
 }
 
 impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
@@ -332,28 +318,29 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
+        self.pad(now)?;
         self.generator.handle_timeout(now)?;
         self.reports.handle_timeout(now)?;
         self.feedback.handle_timeout(now)
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let padding = self.exchange.lock().padding.as_ref().map(Padding::next);
+        let parts =
+            [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()];
+        parts.into_iter().flatten().chain(padding).min()
     }
 }
 
 impl Interceptor for MediaTap {
     fn bind_local_stream(&mut self, info: &StreamInfo) {
         self.responder.bind_local_stream(info);
-        self.numbering.bind_local_stream(info);
+        self.numbering.bind(info);
     }
 
     fn unbind_local_stream(&mut self, info: &StreamInfo) {
         self.responder.unbind_local_stream(info);
-        self.numbering.unbind_local_stream(info);
+        self.numbering.unbind(info);
     }
 
     fn bind_remote_stream(&mut self, _: &StreamInfo) {}

@@ -13,6 +13,9 @@ use crate::session::Session;
 use crate::sfu::Sfu;
 use crate::tap::{Tap, TapMark};
 
+/// Share of the sessions that only rooms that run can have: those who are late, and those who reload.
+const KEPT_PERCENT: usize = 10;
+
 impl Sfu {
     pub(super) fn carry_out(&mut self, now: Instant, command: Command) {
         match command {
@@ -26,17 +29,21 @@ impl Sfu {
                 if let Some(session) = self.sessions.get_mut(&peer) {
                     session.wish(of, medium, wish);
                     self.subscribe_all(now, peer);
+                    self.share(now, peer);
                 }
             }
             Command::Mute { peer, medium, muting } => self.mute(now, peer, medium, muting),
             Command::Record { room, tap } => self.record(now, &room, tap),
-            Command::Report { room, token } => self.report(room.as_ref(), token),
+            Command::Report { room, token } => self.report(now, room.as_ref(), token),
         }
     }
 
     fn join(&mut self, now: Instant, room: RoomId, id: PeerId, user: User, role: Role) {
         if self.sessions.contains_key(&id) {
             return self.refuse(id, SignalError::AlreadyJoined);
+        }
+        if self.is_full_for(&room) {
+            return self.refuse(id, SignalError::Full);
         }
         let peer = match Peer::new(&self.factory, now) {
             Ok(peer) => peer,
@@ -53,13 +60,19 @@ impl Sfu {
         self.mark(id);
     }
 
+    /// Whether nobody may come into a room: the last of the capacity is for rooms that run.
+    fn is_full_for(&self, room: &RoomId) -> bool {
+        let kept = if self.rooms.contains_key(room) { 0 } else { self.max_sessions * KEPT_PERCENT / 100 };
+        self.sessions.len() + kept >= self.max_sessions
+    }
+
     fn leave(&mut self, now: Instant, id: PeerId) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         session.peer.close();
         let farewells = &mut self.farewells;
         session.peer.flush(now, &mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
         self.demux.remove(id);
-        self.timers.remove(id);
+        self.timers.remove(&id);
         let at = self.unix_us(now);
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         room.members.retain(|member| *member != id);
@@ -69,6 +82,7 @@ impl Sfu {
         for track in room.tracks_of(id) {
             self.unpublish(&session.room, track);
         }
+        self.forget_voice(id, &session.room);
         if let Some(room) = self.rooms.get_mut(&session.room) {
             room.mark(&session.user, None, at, TapMark::Left);
         }
@@ -81,11 +95,13 @@ impl Sfu {
             self.leave(now, id);
         }
         self.rooms.remove(room);
+        self.room_timers.remove(room);
     }
 
     fn forget_idle(&mut self, room: &RoomId) {
         if self.rooms.get(room).is_some_and(crate::room::Room::is_idle) {
             self.rooms.remove(room);
+            self.room_timers.remove(room);
         }
     }
 
@@ -98,10 +114,19 @@ impl Sfu {
             .values_mut()
             .filter(|track| track.owner == id && medium.is_none_or(|only| only == track.medium))
         {
-            if track.muting == Muting::Muted && muting == Muting::Unmuted {
-                track.want_keyframes();
+            if muting == Muting::Muted {
+                track.pause();
+            } else if track.muting == Muting::Muted {
+                track.want_keyframes(now);
             }
             track.muting = muting;
+        }
+        let members = room.members.clone();
+        for member in members {
+            self.share(now, member);
+        }
+        if medium.is_none_or(|only| only == Medium::Audio) {
+            self.switch_microphone(now, id);
         }
         let mark = if muting == Muting::Muted { TapMark::Muted } else { TapMark::Unmuted };
         self.mark_timeline(now, id, medium, mark);
@@ -113,7 +138,7 @@ impl Sfu {
         let there = self.rooms.entry(room.clone()).or_default();
         there.tap = tap;
         if there.tap.is_some() {
-            there.tracks.values_mut().for_each(crate::track::Track::begin_tap);
+            there.tracks.values_mut().for_each(|track| track.begin_tap(now));
             let members = there.members.clone();
             for id in &members {
                 self.mark(*id);

@@ -3,10 +3,14 @@
 use std::time::Instant;
 
 use crate::ids::PeerId;
+use crate::keyframe::Due;
+use crate::leg::timestamp::ClockMap;
 use crate::packet::Packet;
 use crate::path::Arrival;
-use crate::peer::{Inbound, Receipt};
+use crate::peer::Inbound;
+use crate::quality::ReportBlock;
 use crate::sfu::Sfu;
+use crate::sfu::speaking::level;
 use crate::track::TrackId;
 
 impl Sfu {
@@ -19,10 +23,10 @@ impl Sfu {
                     }
                 }
                 Inbound::SenderReport { ssrc, ntp, rtp } => {
-                    self.forward_report(now, arrival, id, ssrc, (ntp, rtp));
+                    self.forward_report(now, arrival, id, ssrc, ClockMap { ntp, rtp });
                 }
-                Inbound::Receipt(receipt) => self.note_receipt(now, id, &receipt),
-                Inbound::KeyframeWanted { ssrc } => self.want_keyframe(id, ssrc),
+                Inbound::Receipt { ssrc, block } => self.note_receipt(now, id, ssrc, block),
+                Inbound::KeyframeWanted { ssrc } => self.want_keyframe(now, id, ssrc),
             }
         }
     }
@@ -31,38 +35,38 @@ impl Sfu {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let Some(track) = room.tracks.get_mut(&track) else { return };
+        if let Some(level) = level(track, packet) {
+            room.speakers.heard(now, &id, level);
+            if let Some(at) = room.speakers.poll_timeout() {
+                self.room_timers.wake(&session.room, at);
+            }
+        }
+        let look = track.look(&packet.payload);
         if let Some(tap) = &mut room.tap {
-            track.tap(now, arrival.unix_us, packet, tap.as_mut(), &mut self.wire);
+            track.tap((now, arrival.unix_us), packet, look, tap.as_mut(), &mut self.wire);
         }
         let mut outs = std::mem::take(&mut self.outs);
-        track.forward(now, packet, &mut outs);
+        track.forward(now, packet, look, &mut outs);
         for out in outs.drain(..) {
             let Some(subscriber) = self.sessions.get_mut(&out.peer) else { continue };
-            if let Some(report) = out.report {
+            if let Some(report) = out.taken.report {
                 subscriber.peer.send_report(now, report);
             }
-            subscriber.peer.send(now, out.packet);
+            subscriber.peer.send(now, out.taken.packet);
             self.mark(out.peer);
         }
         self.outs = outs;
     }
 
-    fn forward_report(
-        &mut self,
-        now: Instant,
-        arrival: Arrival,
-        id: PeerId,
-        ssrc: u32,
-        (ntp, rtp): (u64, u32),
-    ) {
+    fn forward_report(&mut self, now: Instant, arrival: Arrival, id: PeerId, ssrc: u32, clock: ClockMap) {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(track) = session.sources.get(&ssrc) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let Some(track) = room.tracks.get_mut(track) else { return };
         if let Some(tap) = &mut room.tap {
-            tap.sender_report(&track.user, track.medium, arrival.unix_us, ssrc, ntp, rtp);
+            tap.sender_report(&track.user, track.medium, arrival.unix_us, ssrc, clock.ntp, clock.rtp);
         }
-        for (peer, report) in track.report(now, ssrc, ntp, rtp) {
+        for (peer, report) in track.report(now, ssrc, clock) {
             if let Some(subscriber) = self.sessions.get_mut(&peer) {
                 subscriber.peer.send_report(now, report);
                 self.mark(peer);
@@ -70,45 +74,37 @@ impl Sfu {
         }
     }
 
-    fn note_receipt(&mut self, now: Instant, id: PeerId, receipt: &Receipt) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        let Some(track) = session.legs.get(&receipt.ssrc) else { return };
+    fn note_receipt(&mut self, now: Instant, id: PeerId, ssrc: u32, block: ReportBlock) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(track) = session.legs.get(&ssrc) else { return };
         let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track))
         else {
             return;
         };
-        let clock_rate = track.codec.clock_rate;
-        if let Some(leg) = track.legs.iter_mut().find(|leg| leg.ssrc == receipt.ssrc) {
-            leg.on_receipt(now, receipt, clock_rate);
+        if let Some(leg) = track.legs.iter_mut().find(|leg| leg.ssrc == ssrc) {
+            session.peer.note_receipt(now, leg.on_receipt(now, block));
         }
     }
 
     /// A subscriber has lost its picture.
-    fn want_keyframe(&mut self, id: PeerId, ssrc: u32) {
+    fn want_keyframe(&mut self, now: Instant, id: PeerId, ssrc: u32) {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(track) = session.legs.get(&ssrc) else { return };
         let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track))
         else {
             return;
         };
-        track.want_keyframe_for(ssrc);
+        // What the throttle holds back has to be waited for: the owner is looked after, and its timer set, in any case.
+        track.want_keyframe_for(now, ssrc);
         let owner = track.owner;
         self.mark(owner);
     }
 
     /// A subscriber needs a keyframe of everything that it gets.
-    pub(super) fn want_keyframes_for(&mut self, _now: Instant, id: PeerId) {
+    pub(super) fn want_keyframes_for(&mut self, now: Instant, id: PeerId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let Some(room) = self.rooms.get_mut(&session.room) else { return };
-        let mut owners = Vec::new();
-        for track in session.legs.values() {
-            if let Some(track) = room.tracks.get_mut(track) {
-                track.want_keyframes();
-                owners.push(track.owner);
-            }
-        }
-        for owner in owners {
-            self.mark(owner);
+        for ssrc in session.legs.keys().copied().collect::<Vec<u32>>() {
+            self.want_keyframe(now, id, ssrc);
         }
     }
 
@@ -119,7 +115,7 @@ impl Sfu {
         for (ssrc, track) in &session.sources {
             let layers = room.tracks.get_mut(track).map(|track| track.layers.iter_mut());
             for layer in layers.into_iter().flatten().filter(|layer| layer.stream.ssrc == *ssrc) {
-                if layer.keyframes.due(now) {
+                if layer.requests.take(now) == Due::Yes {
                     session.peer.ask_keyframe(now, *ssrc);
                 }
             }

@@ -42,8 +42,12 @@ impl Sfu {
         self.sessions.get_mut(&id)?.sources.insert(stream.ssrc, track);
         let track = self.rooms.get_mut(&room)?.tracks.get_mut(&track)?;
         track.add_layer(now, stream);
-        track.want_keyframes();
-        Some(track.id)
+        track.want_keyframes(now);
+        let (number, members) = (track.id, track.legs.iter().map(|leg| leg.peer).collect::<Vec<PeerId>>());
+        for member in members {
+            self.share(now, member);
+        }
+        Some(number)
     }
 
     fn publish(&mut self, now: Instant, id: PeerId, room: &RoomId, track: Track) {
@@ -64,7 +68,7 @@ impl Sfu {
         let Some(track) = self.rooms.get_mut(room).and_then(|there| there.tracks.remove(&track)) else {
             return;
         };
-        for leg in &track.legs {
+        for leg in track.legs {
             self.drop_leg(leg);
         }
         if let Some(owner) = self.sessions.get_mut(&track.owner) {
@@ -97,7 +101,7 @@ impl Sfu {
     }
 
     /// Brings one leg into line.
-    fn subscribe(&mut self, _now: Instant, id: PeerId, room: &RoomId, track: TrackId) {
+    fn subscribe(&mut self, now: Instant, id: PeerId, room: &RoomId, track: TrackId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(track) = self.rooms.get_mut(room).and_then(|there| there.tracks.get_mut(&track)) else {
             return;
@@ -112,7 +116,9 @@ impl Sfu {
             (Some(up_to), None) => {
                 match session.peer.add_sender(&track.user, track.medium, &track.codec, track.id.0) {
                     Ok((sender, ssrc)) => {
-                        track.legs.push(Leg::new(id, sender, ssrc, up_to));
+                        let resting = session.resting.remove(&ssrc);
+                        let leg = Leg::new(now, (id, sender, ssrc), &track.codec, up_to, resting);
+                        track.legs.push(leg);
                         session.legs.insert(ssrc, track.id);
                         session.negotiation.want();
                         self.mark(id);
@@ -122,18 +128,20 @@ impl Sfu {
             }
             (None, Some(at)) => {
                 let leg = track.legs.swap_remove(at);
-                self.drop_leg(&leg);
+                self.drop_leg(leg);
             }
             (None, None) => {}
         }
     }
 
-    fn drop_leg(&mut self, leg: &Leg) {
-        if let Some(session) = self.sessions.get_mut(&leg.peer) {
+    fn drop_leg(&mut self, leg: Leg) {
+        let peer = leg.peer;
+        if let Some(session) = self.sessions.get_mut(&peer) {
             session.peer.remove_sender(leg.sender);
             session.legs.remove(&leg.ssrc);
+            session.resting.insert(leg.ssrc, leg.rest());
             session.negotiation.want();
-            self.mark(leg.peer);
+            self.mark(peer);
         }
     }
 

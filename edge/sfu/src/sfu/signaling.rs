@@ -105,6 +105,7 @@ impl Sfu {
     fn agreed(&mut self, now: Instant, id: PeerId) {
         self.unpublish_silent(id);
         self.agree_legs(id);
+        self.share(now, id);
         // The library forgets its streams at every renegotiation, and so may a decoder that was set up anew.
         self.want_keyframes_for(now, id);
     }

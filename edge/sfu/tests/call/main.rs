@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod client;
+mod network;
 mod tap;
 mod world;
 
@@ -27,6 +28,14 @@ fn two_members_see_and_hear_each_other() {
     world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
     assert_eq!(world.refused(), Vec::<&Event>::new());
     assert_eq!(world.client(1).errors, Vec::<String>::new());
+    world.run(3 * SECOND);
+    world.command(Command::Report { room: None, token: 9 });
+    let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
+    let microphone = &peers[0].published.iter().find(|it| it.medium == sfu::Medium::Audio).unwrap();
+    assert!(microphone.bitrate_bps > 5_000 && microphone.loss == 0.0, "{microphone:?}");
+    let leg = &peers[0].received.iter().find(|it| it.medium == sfu::Medium::Video).unwrap();
+    let round_trip = leg.round_trip.unwrap();
+    assert!(leg.bitrate_bps > 5_000 && round_trip.abs_diff(2 * world::DELAY) < world::DELAY / 2, "{leg:?}");
 }
 
 #[test]
@@ -191,7 +200,7 @@ fn malformed_datagrams_change_nothing() {
             world.run(Duration::from_millis(10));
         }
     }
-    assert_eq!(world.sfu.occupancy(), before);
+    assert!(world.sfu.occupancy() <= before + network::SLACK);
     let heard = world.heard(2, "ann").1.max(world.heard(1, "ben").1);
     world.until("both still hear", |world| both_hear(world, (1, "ann"), (2, "ben"), heard + 100));
 }
@@ -277,7 +286,8 @@ fn many_wishes_for_a_keyframe_become_few() {
         world.run(Duration::from_millis(50));
     }
     let after = asked(&mut world) - before;
-    assert!((2..=3).contains(&after), "{after} in a second");
+    // One in 300 ms at most.
+    assert!((2..=4).contains(&after), "{after} in a second");
 }
 
 /// Keyframes asked of the first participant.
@@ -290,6 +300,55 @@ fn asked(world: &mut World) -> u64 {
         .flat_map(|peer| &peer.published)
         .map(|track| track.keyframe_requests)
         .sum()
+}
+
+#[test]
+fn whoever_speaks_is_told_and_the_muted_are_not() {
+    let mut world = World::new();
+    for (id, user) in [(1, "ann"), (2, "ben")] {
+        world.join_speaking(id, user);
+    }
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.clients.get_mut(&2).unwrap().level = 30;
+    world.until("ben speaks", |world| speakers(world) == ["ben"]);
+    world.clients.get_mut(&1).unwrap().level = 10;
+    world.until("ann takes over", |world| speakers(world) == ["ben", "ann"]);
+    let (medium, muting) = (Some(sfu::Medium::Audio), sfu::Muting::Muted);
+    world.command(Command::Mute { peer: PeerId(1), medium, muting });
+    world.until("ben has the floor again", |world| speakers(world) == ["ben", "ann", "ben"]);
+    world.run(5 * SECOND);
+    world.command(Command::Leave { peer: PeerId(2) });
+    assert_eq!(speakers(&world), ["ben", "ann", "ben", "-"]);
+}
+
+fn speakers(world: &World) -> Vec<&str> {
+    fn of(event: &Event) -> Option<&str> {
+        let Event::ActiveSpeaker { user, .. } = event else { return None };
+        Some(user.as_ref().map_or("-", sfu::User::as_str))
+    }
+    world.events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_full_shard_begins_no_room_and_running_ones_grow_until_it_is_quite_full() {
+    let mut world = World::new();
+    let member = sfu::Role::Member(sfu::Reception::Nothing);
+    let join = |world: &mut World, id: u64, room: &str| {
+        let (room, user) = (sfu::RoomId::new(room), sfu::User::new(format!("user{id}")));
+        world.sfu.command(world.now, Command::Join { room, peer: PeerId(id), user, role: member.clone() });
+        let full = Event::Refused { peer: PeerId(id), error: sfu::SignalError::Full };
+        !std::iter::from_fn(|| world.sfu.poll_event()).any(|event| event == full)
+    };
+    let mut id = 0;
+    while join(&mut world, id, "running") && world.sfu.sessions() < sfu::MAX_SESSIONS * 9 / 10 {
+        id += 1;
+    }
+    assert!(!join(&mut world, 10_000, "new"));
+    assert!(join(&mut world, 10_001, "running"));
+    while join(&mut world, id + 1, "running") {
+        id += 1;
+    }
+    assert_eq!(world.sfu.sessions(), sfu::MAX_SESSIONS);
 }
 
 #[test]

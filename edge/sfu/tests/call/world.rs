@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use sfu::{
-    Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, Path, PeerId, Reception, Role, RoomId,
-    Sfu, Transport, User,
+    Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, MAX_SESSIONS, Path, PeerId, Reception,
+    Role, RoomId, Sfu, Transport, User,
 };
 
 use crate::client::Client;
 
 /// One way through the network.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
+/// What a narrow line holds at most.
+const QUEUE: Duration = Duration::from_millis(300);
 /// Steps of the clock: finer than anything that is waited for.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -27,6 +29,10 @@ pub(crate) struct World {
     pub(crate) ciphers: Vec<SrtpProtectionProfile>,
     /// In thousandths, for each direction.
     pub(crate) loss: u32,
+    /// Up to so much later, each datagram by itself: so they overtake each other.
+    pub(crate) jitter: Duration,
+    /// What lines to clients carry, in bits a second, and when they are free again.
+    pub(crate) lines: BTreeMap<SocketAddr, (u64, Instant)>,
     /// What the network shows of a client's address behind a NAT.
     translated: BTreeMap<SocketAddr, SocketAddr>,
     random: u64,
@@ -69,7 +75,7 @@ impl World {
             udp(v6, v6),
             Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
         ];
-        let config = Config { candidates, limits: Limits::default() };
+        let config = Config { candidates, limits: Limits::default(), max_sessions: MAX_SESSIONS };
         let sfu = Sfu::new(config, now).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self {
@@ -83,6 +89,8 @@ impl World {
                 SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
             ],
             loss: 0,
+            jitter: Duration::ZERO,
+            lines: BTreeMap::new(),
             translated: BTreeMap::new(),
             random: 1,
             flying,
@@ -217,7 +225,8 @@ impl World {
         let mut out = Vec::new();
         self.sfu.flush(self.now, &mut |path, datagram| out.push((path.remote, datagram.to_vec())));
         for (to, datagram) in out {
-            if !self.lost() {
+            let bytes = datagram.len();
+            if !self.lost() && self.squeeze(to, bytes) {
                 self.fly(Flying::ToClient(to, datagram));
             }
         }
@@ -231,15 +240,45 @@ impl World {
 
     fn fly(&mut self, flying: Flying) {
         self.count += 1;
-        self.flying.insert((self.now + DELAY, self.count), flying);
+        let at = match &flying {
+            Flying::ToServer(..) => self.now + DELAY + self.late(),
+            Flying::ToClient(to, _) => {
+                let free = self.lines.get(to).map_or(self.now, |(_, free)| *free);
+                free.max(self.now) + DELAY + self.late()
+            }
+            Flying::Command(_) | Flying::Event(..) => self.now + DELAY,
+        };
+        self.flying.insert((at, self.count), flying);
+    }
+
+    fn late(&mut self) -> Duration {
+        let most = u64::try_from(self.jitter.as_micros()).unwrap();
+        if most == 0 { Duration::ZERO } else { Duration::from_micros(self.chance() % most) }
+    }
+
+    /// Whether a client's line has room for a datagram in its queue.
+    fn squeeze(&mut self, to: SocketAddr, bytes: usize) -> bool {
+        let now = self.now;
+        let Some((bps, free)) = self.lines.get_mut(&to) else { return true };
+        *free = (*free).max(now);
+        if *free - now > QUEUE {
+            return false;
+        }
+        // Addresses and ports take 28 bytes.
+        *free += Duration::from_micros((bytes as u64 + 28) * 8_000_000 / *bps);
+        true
     }
 
     /// A fixed sequence of chances (xorshift).
     fn lost(&mut self) -> bool {
+        self.chance() % 1000 < u64::from(self.loss)
+    }
+
+    fn chance(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        self.random % 1000 < u64::from(self.loss)
+        self.random
     }
 
     pub(crate) fn client(&self, id: u64) -> &Client {

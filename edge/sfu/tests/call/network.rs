@@ -1,0 +1,229 @@
+//! Calls over bad networks: loss, reordering, jitter, and lines that become narrow and wide again. The clock is moved by hand and
+//! chances are a fixed sequence, so the figures hardly differ from run to run; `--no-capture` shows them.
+
+use std::time::{Duration, Instant};
+
+use sfu::{Command, Event, LegReport, PeerId, PeerReport};
+
+use crate::client::Received;
+use crate::world::World;
+use crate::{SECOND, both_hear};
+
+/// A picture that comes this long after the one before was a freeze: five pictures.
+const FREEZE: Duration = Duration::from_millis(200);
+
+/// Timers that were moved to an earlier time leave an entry behind until then.
+pub(crate) const SLACK: usize = 8;
+
+/// What a viewer saw.
+#[derive(Debug, Default)]
+struct Seen {
+    pictures: usize,
+    /// Pictures that could not be decoded, for want of a packet of theirs or of an earlier one.
+    broken: usize,
+    freezes: usize,
+    longest: Duration,
+}
+
+/// One picture as it came.
+struct Picture {
+    came: Instant,
+    keyframe: bool,
+    /// All of it came, and it follows the one before without a hole.
+    inside: bool,
+    joined: bool,
+}
+
+/// The pictures of a track in their order.
+fn pictures(received: &[Received]) -> Vec<Picture> {
+    let mut packets: Vec<(u64, Received)> = Vec::new();
+    let mut newest = 1_u64 << 32;
+    for packet in received {
+        let ahead = i64::from(packet.sequence.wrapping_sub(newest as u16) as i16);
+        let extended = newest.checked_add_signed(ahead).unwrap();
+        newest = newest.max(extended);
+        packets.push((extended, *packet));
+    }
+    packets.sort_by_key(|(extended, packet)| (*extended, packet.at));
+    packets.dedup_by_key(|(extended, _)| *extended);
+    let mut last = None;
+    let picture = |packets: &[(u64, Received)]| {
+        let joined = last.is_none_or(|last| packets[0].0 == last + 1);
+        last = packets.last().map(|it| it.0);
+        Picture {
+            came: packets.iter().map(|it| it.1.at).max().unwrap(),
+            keyframe: packets[0].1.keyframe,
+            inside: packets.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1),
+            joined,
+        }
+    };
+    packets.chunk_by(|one, other| one.1.timestamp == other.1.timestamp).map(picture).collect()
+}
+
+/// Plays what came, in order: a picture is shown when it and all since the last keyframe have come, unless a later keyframe was
+/// there sooner.
+fn play(received: &[Received]) -> Seen {
+    let pictures = pictures(received);
+    let (mut seen, mut shown, mut whole, mut ready) = (Seen::default(), None::<Instant>, false, None);
+    for (at, picture) in pictures.iter().enumerate() {
+        whole = picture.inside && (picture.keyframe || whole && picture.joined);
+        ready = if picture.keyframe { Some(picture.came) } else { ready.max(Some(picture.came)) };
+        let overtaken =
+            pictures[at + 1..].iter().any(|it| it.keyframe && it.inside && Some(it.came) <= ready);
+        if !whole || overtaken {
+            seen.broken += 1;
+            continue;
+        }
+        let now = ready.max(shown).unwrap();
+        let waited = shown.map_or(Duration::ZERO, |shown| now - shown);
+        shown = Some(now);
+        seen.pictures += 1;
+        seen.freezes += usize::from(waited > FREEZE);
+        seen.longest = seen.longest.max(waited);
+    }
+    seen
+}
+
+fn reports(world: &mut World) -> Vec<PeerReport> {
+    world.command(Command::Report { room: None, token: 9 });
+    let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
+    peers
+}
+
+fn report(world: &mut World, id: u64) -> PeerReport {
+    reports(world).into_iter().find(|peer| peer.peer == PeerId(id)).unwrap()
+}
+
+fn picture(report: &PeerReport) -> &LegReport {
+    report.received.iter().find(|leg| leg.medium == sfu::Medium::Video).unwrap()
+}
+
+fn call() -> World {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    for id in [1, 2] {
+        world.clients.get_mut(&id).unwrap().fill();
+    }
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world
+}
+
+/// Twenty bad seconds and five good ones.
+fn endure(name: &str, loss: u32, jitter: Duration) -> (Seen, f64) {
+    let mut world = call();
+    let before = world.sfu.occupancy();
+    let (audio, video) = world.heard(2, "ann");
+    (world.loss, world.jitter) = (loss, jitter);
+    world.run(20 * SECOND);
+    let figures = report(&mut world, 2);
+    (world.loss, world.jitter) = (0, Duration::ZERO);
+    world.run(5 * SECOND);
+    assert!(world.sfu.occupancy() <= before + SLACK, "nothing grows");
+    let seen = play(&world.client(2).heard_of("ann", "video")[video..]);
+    let mut sounds: Vec<u32> =
+        world.client(2).heard_of("ann", "audio")[audio..].iter().map(|it| it.number).collect();
+    sounds.sort_unstable();
+    sounds.dedup();
+    let heard = sounds.len() as f64 / f64::from(sounds[sounds.len() - 1] - sounds[0] + 1);
+    println!(
+        "{name}: {} pictures, {} broken, {} freezes, longest {} ms; {:.1} % of sound; estimate {} kbit/s, told loss {:.3}, jitter {} ms",
+        seen.pictures,
+        seen.broken,
+        seen.freezes,
+        seen.longest.as_millis(),
+        heard * 100.0,
+        figures.estimate_bps / 1_000,
+        picture(&figures).loss,
+        picture(&figures).jitter.as_millis(),
+    );
+    (seen, heard)
+}
+
+#[test]
+fn pictures_survive_one_percent_of_loss() {
+    let (seen, heard) = endure("1 % each way", 10, Duration::ZERO);
+    assert!(seen.pictures > 600 && seen.longest < SECOND && heard > 0.96, "{seen:?}");
+}
+
+#[test]
+fn pictures_survive_five_percent_of_loss() {
+    let (seen, heard) = endure("5 % each way", 50, Duration::ZERO);
+    assert!(seen.pictures > 580 && seen.longest < 2 * SECOND && heard > 0.85, "{seen:?}");
+}
+
+#[test]
+fn pictures_survive_ten_percent_of_loss() {
+    let (seen, heard) = endure("10 % each way", 100, Duration::ZERO);
+    assert!(seen.pictures > 500 && seen.longest < 3 * SECOND && heard > 0.75, "{seen:?}");
+}
+
+#[test]
+fn jitter_and_reordering_freeze_no_picture() {
+    let (seen, heard) = endure("100 ms of jitter", 0, Duration::from_millis(100));
+    assert!(seen.broken < 20 && seen.longest < SECOND / 2 && heard > 0.999, "{seen:?}");
+}
+
+#[test]
+fn a_line_that_narrows_gets_a_smaller_layer_and_the_larger_one_back() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join(2, "ben");
+    let now = world.now;
+    let ben = world.clients.get_mut(&2).unwrap();
+    ben.publish(now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+    ben.publish_layers(now);
+    ben.fill();
+    world.offer(2);
+    world.until("the layers are seen", |world| world.heard(1, "ben").1 > 50);
+    let before = world.sfu.occupancy();
+    let wide = settle(&mut world, None, "f");
+    let narrow = settle(&mut world, Some(300_000), "q");
+    let sounds = world.heard(1, "ben").0;
+    world.run(10 * SECOND);
+    let sounds = world.heard(1, "ben").0 - sounds;
+    assert!(sounds >= 480, "{sounds} of 500: sound comes first");
+    let middle = settle(&mut world, Some(1_000_000), "h");
+    world.run(10 * SECOND);
+    assert_eq!(picture(&report(&mut world, 1)).rid, "h");
+    let again = settle(&mut world, None, "f");
+    let seen = play(world.client(1).heard_of("ben", "video"));
+    println!(
+        "to f in {wide:?}; 300 kbit/s: q in {narrow:?}; 1 Mbit/s: h in {middle:?}; wide: f in {again:?}; {seen:?}"
+    );
+    assert!(world.sfu.occupancy() <= before + SLACK, "nothing grows");
+}
+
+/// Gives ann a line and waits until this layer flows and goes on to.
+fn settle(world: &mut World, bps: Option<u64>, rid: &str) -> Duration {
+    world.lines.clear();
+    world.lines.extend(bps.map(|bps| (World::address(1), (bps, world.now))));
+    let (start, mut since) = (world.now, None);
+    while world.now < start + 60 * SECOND {
+        world.run(SECOND / 4);
+        let flows = picture(&report(world, 1)).rid == rid;
+        since = if flows { since.or(Some(world.now)) } else { None };
+        if since.is_some_and(|since| world.now - since >= 4 * SECOND) {
+            break;
+        }
+    }
+    let figures = report(world, 1);
+    let since = since.unwrap_or_else(|| panic!("{rid} never came at {bps:?}: {figures:?}"));
+    since - start
+}
+
+#[test]
+fn a_picture_that_fits_no_line_gives_way_to_sound_and_comes_back() {
+    let mut world = call();
+    world.lines.insert(World::address(2), (150_000, world.now));
+    world.run(20 * SECOND);
+    let (before, pictures) = world.heard(2, "ann");
+    world.run(20 * SECOND);
+    let (after, more) = world.heard(2, "ann");
+    println!("150 kbit/s: {} of 1000 packets of sound, {} of pictures", after - before, more - pictures);
+    assert!(after - before > 800, "{}", after - before);
+    world.lines.clear();
+    let start = world.now;
+    world.until("pictures flow again", |world| world.heard(2, "ann").1 > more + 300);
+    println!("pictures came back within {:?}", world.now - start);
+}
