@@ -168,6 +168,8 @@ settings() {
   [[ $SPOOL_URL == *://* ]] || mkdir -p -- "$SPOOL_URL"
   export RECORDING_STORAGE_PROVIDER=${RECORDING_STORAGE_PROVIDER:-local} LOG_FORMAT=${LOG_FORMAT:-text}
   export PUBLIC_URL=${PUBLIC_URL:-http://127.0.0.1:$PORT}
+  # Any free ports: on one machine nobody opens a firewall for them, and several of these run side by side.
+  export WEBRTC_UDP_PORT=${WEBRTC_UDP_PORT:-0}
   FIRST_METRICS_PORT=${METRICS_PORT:-}
   EXTERNAL_DATABASE=${DATABASE_URL:-}
   sign_in_settings

@@ -28,6 +28,7 @@ pub mod docs;
 pub mod extract;
 mod gate;
 pub mod health;
+pub mod ice;
 pub mod limits;
 pub mod links;
 pub mod metrics;
@@ -57,8 +58,11 @@ pub fn router(app: App) -> Router {
 
 /// Every route of the API with its description.
 pub fn api(app: &App) -> OpenApiRouter<App> {
-    let control =
-        OpenApiRouter::new().merge(calls::router()).merge(recordings::router()).merge(admin::router());
+    let control = OpenApiRouter::new()
+        .merge(calls::router())
+        .merge(recordings::router())
+        .merge(admin::router())
+        .merge(ice::router());
     let control = within_limits(control.route_layer(from_fn_with_state(gate::control(app), gate::pass)));
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
     let signal = signal::router().route_layer(from_fn_with_state(gate::signal(app), gate::pass));

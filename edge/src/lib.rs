@@ -10,7 +10,13 @@
 //! | [`auth`], [`error`] | who calls; what went wrong |
 //! | [`recordings`] | steps of a recording's life that routes and tasks share |
 //! | [`http`] | one file per group of routes, and what all of them have in common |
-//! | [`ingest`] | capture of chunks |
+//! | [`ingest`] | capture of chunks, and of what the media threads hear |
+//! | `signal` | the signaling socket's frames |
+//! | [`rooms`] | who is in which call, now |
+//! | [`driver`] | media threads: sockets and time around the `sfu` crate, which forwards |
+//! | `control` | a room's recorder: from the media thread to the capture |
+//! | [`ice`] | STUN and TURN servers that clients are told |
+//! | `presence` | that this edge lives, and at which URL |
 
 pub mod app;
 pub mod auth;
@@ -19,6 +25,7 @@ mod control;
 pub mod driver;
 pub mod error;
 pub mod http;
+pub mod ice;
 pub mod ingest;
 mod presence;
 pub mod recordings;

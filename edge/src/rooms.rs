@@ -33,6 +33,7 @@ use ulid::Ulid;
 
 use crate::driver::{Media, Overloaded};
 use crate::error::Code;
+use crate::ice::IceSettings;
 use crate::recordings::Starter;
 use crate::signal::frame::{Ask, Candidate, Incoming, Join, LeaveReason, Outgoing, Subscription};
 
@@ -64,6 +65,8 @@ pub struct RoomSettings {
     pub empty_timeout: Duration,
     /// `QUALITY_INTERVAL_MS`.
     pub quality_interval: Duration,
+    /// `WEBRTC_ICE_SERVERS`, `WEBRTC_TURN_*`.
+    pub ice: IceSettings,
 }
 
 impl RoomSettings {
@@ -80,6 +83,7 @@ impl RoomSettings {
         Ok(Self {
             empty_timeout: env.duration("CALL_EMPTY_TIMEOUT", EMPTY_TIMEOUT)?,
             quality_interval: Duration::from_millis(quality),
+            ice: IceSettings::from_env(env)?,
         })
     }
 }
@@ -195,7 +199,8 @@ impl Rooms {
                 (fresh, session)
             }
         };
-        let joined = room.joined(&user, &session);
+        let joined =
+            room.joined(&user, &session, &inner.settings.ice.servers_for(&user, inner.clock.now()).servers);
         state.peers.insert(peer, (call.clone(), user.clone()));
         drop(state);
         capture::reconcile(self, &call);

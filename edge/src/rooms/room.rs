@@ -12,6 +12,7 @@ use super::outbox::{Goodbye, Outbox};
 use super::{AWAY_MAX, Denied, Inner, Seat};
 use crate::driver::{Media, ShardId};
 use crate::error::Code;
+use crate::ice::IceServer;
 use crate::signal::frame::{Kind, Layer, LeaveReason, Outgoing, Person};
 
 /// A room.
@@ -96,12 +97,12 @@ impl Room {
     }
 
     /// What somebody who has just sat down is told.
-    pub(super) fn joined(&self, user: &UserId, session: &str) -> Outgoing {
+    pub(super) fn joined(&self, user: &UserId, session: &str, ice: &[IceServer]) -> Outgoing {
         let others = self.members.keys().filter(|other| *other != user);
         Outgoing::Joined {
             participants: others.filter_map(|other| self.person(other)).collect(),
             recording: self.recording.clone(),
-            ice_servers: Value::Array(Vec::new()),
+            ice_servers: ice.to_vec(),
             session: session.to_owned(),
         }
     }

@@ -7,6 +7,7 @@
 mod auth;
 mod calls;
 mod common;
+mod ice;
 mod media;
 mod process;
 mod recordings;

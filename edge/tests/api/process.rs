@@ -38,6 +38,7 @@ async fn a_token_in_a_query_is_not_logged_and_a_signal_ends_the_process_well() {
     let (capture, spool, output) = (at("capture"), at("spool"), at("recordings"));
     let mut process = edge(&[
         ("PORT", "0"),
+        ("WEBRTC_UDP_PORT", "0"),
         ("DATABASE_URL", &url),
         ("JWT_SECRET", SECRET),
         ("CAPTURE_DIR", &capture),
