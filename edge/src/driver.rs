@@ -55,6 +55,26 @@ pub(crate) struct Media(Arc<Inner>);
 
 struct Inner {
     shards: Vec<Shard>,
+    sessions_max: usize,
+    metrics: Metrics,
+}
+
+/// What has crossed the ports since the process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Bytes of media received.
+    pub(crate) received_bytes: u64,
+    /// Bytes of media sent.
+    pub(crate) sent_bytes: u64,
+}
+
+/// Whether another room may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Capacity {
+    /// It may.
+    Free,
+    /// This edge carries as many sessions as it shall.
+    Reached,
 }
 
 /// A shard, seen from outside.
@@ -110,7 +130,7 @@ impl Media {
             thread.spawn(move || shard.run()).context("cannot start a media thread")?;
             shards.push(Shard { commands, waker, people, address: bound.address });
         }
-        let media = Self(Arc::new(Inner { shards }));
+        let media = Self(Arc::new(Inner { shards, sessions_max: settings.max_sessions, metrics }));
         media.stop_with(tasks, stopped);
         Ok((media, happened))
     }
@@ -120,6 +140,17 @@ impl Media {
         let shards = self.0.shards.iter().enumerate();
         let least = shards.min_by_key(|(_, shard)| shard.people.load(Ordering::Relaxed));
         ShardId(least.map_or(0, |(number, _)| number))
+    }
+
+    /// Whether a room may begin beside so many sessions.
+    pub(crate) fn capacity(&self, sessions: usize) -> Capacity {
+        if sessions < self.0.sessions_max { Capacity::Free } else { Capacity::Reached }
+    }
+
+    /// What has crossed the ports.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let Metrics { received_bytes, sent_bytes, .. } = &self.0.metrics;
+        Traffic { received_bytes: received_bytes.get(), sent_bytes: sent_bytes.get() }
     }
 
     /// Asks a shard for something; what comes of it is told by the events.

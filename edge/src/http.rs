@@ -38,6 +38,7 @@ mod problem;
 pub mod recordings;
 mod request_id;
 pub mod signal;
+pub mod stats;
 pub mod success;
 
 pub use extract::Json;
@@ -62,7 +63,8 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
         .merge(calls::router())
         .merge(recordings::router())
         .merge(admin::router())
-        .merge(ice::router());
+        .merge(ice::router())
+        .merge(stats::router());
     let control = within_limits(control.route_layer(from_fn_with_state(gate::control(app), gate::pass)));
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
     let signal = signal::router().route_layer(from_fn_with_state(gate::signal(app), gate::pass));

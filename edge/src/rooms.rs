@@ -9,7 +9,8 @@
 //! | `outbox` | what waits for one socket, bounded |
 //! | `admit` | who may come in, and where a call lives |
 //! | `facts` | joins and leaves on their way to rows |
-//! | `media` | what the media threads tell, and figures of quality |
+//! | `media` | what the media threads tell |
+//! | `stats` | figures of quality, and how much is carried |
 //! | `capture` | a room's tap follows its recording |
 //!
 //! Decisions:
@@ -31,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use crate::driver::{Media, Overloaded};
+use crate::driver::{Capacity, Media, Overloaded};
 use crate::error::Code;
 use crate::ice::IceSettings;
 use crate::recordings::Starter;
@@ -43,11 +44,13 @@ mod facts;
 mod media;
 mod outbox;
 mod room;
+mod stats;
 
 pub(crate) use admit::Admitted;
 use facts::{Fact, Facts};
 pub(crate) use outbox::{Goodbye, Mail, Outbox};
 use room::{Member, Presence, Room};
+pub(crate) use stats::InCall;
 
 /// How long somebody who lost their socket keeps their place (API, section 6).
 pub(crate) const AWAY_MAX: Duration = Duration::from_secs(15);
@@ -149,7 +152,7 @@ impl Rooms {
         rooms.background(facts::write_all(starter, told));
         rooms.background(media::listen(rooms.clone(), happened));
         rooms.background(capture::follow(rooms.clone()));
-        rooms.background(media::tell_quality(rooms.clone()));
+        rooms.background(stats::tell_quality(rooms.clone()));
         rooms.background(sweep(rooms.clone()));
         rooms
     }
@@ -164,8 +167,8 @@ impl Rooms {
         let Admitted { call, user, host, max } = admitted;
         let inner = &*self.0;
         let mut state = inner.state();
-        let fresh = sfu::PeerId(state.last_peer + 1);
-        state.last_peer += 1;
+        let fresh = state.next_peer();
+        inner.may_begin(&state, &call)?;
         let room = state
             .rooms
             .entry(call.clone())
@@ -307,6 +310,25 @@ impl Rooms {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rooms that run take in whom they may; beyond the capacity no other begins.
+    fn may_begin(&self, state: &State, call: &CallId) -> Result<(), Denied> {
+        if state.rooms.contains_key(call) || self.media.capacity(state.sessions()) == Capacity::Free {
+            return Ok(());
+        }
+        Err((Code::Overloaded, "this edge carries as many calls as it can; try again later".to_owned()))
+    }
+}
+
+impl State {
+    fn next_peer(&mut self) -> sfu::PeerId {
+        self.last_peer += 1;
+        sfu::PeerId(self.last_peer)
+    }
+
+    fn sessions(&self) -> usize {
+        self.rooms.values().map(Room::sessions).sum()
     }
 }
 

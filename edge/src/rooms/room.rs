@@ -215,6 +215,15 @@ impl Room {
         self.members.len()
     }
 
+    /// How many connections the room has or waits for.
+    pub(super) fn sessions(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = (&UserId, &Member)> {
+        self.members.iter()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

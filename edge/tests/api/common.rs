@@ -147,6 +147,8 @@ async fn the_openapi_document_tells_every_route_and_code() {
         ("/video-calls/{callId}/recording/{recordingId}/download", &["get"]),
         ("/video-calls/{callId}/recording/{recordingId}/thumbnails/{n}", &["get"]),
         ("/video-calls/ice-servers", &["get"]),
+        ("/video-calls/stats", &["get"]),
+        ("/video-calls/{callId}/stats", &["get"]),
         ("/admin/jobs", &["get"]),
         ("/admin/jobs/{jobId}", &["get"]),
         ("/admin/jobs/{jobId}/requeue", &["post"]),

@@ -11,4 +11,5 @@ mod ice;
 mod media;
 mod process;
 mod recordings;
+mod stats;
 mod support;
