@@ -40,6 +40,7 @@ mod request_id;
 pub mod signal;
 pub mod stats;
 pub mod success;
+pub mod whip;
 
 pub use extract::Json;
 pub use success::Success;
@@ -64,14 +65,16 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
         .merge(recordings::router())
         .merge(admin::router())
         .merge(ice::router())
-        .merge(stats::router());
+        .merge(stats::router())
+        .merge(whip::router());
     let control = within_limits(control.route_layer(from_fn_with_state(gate::control(app), gate::pass)));
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
     let signal = signal::router().route_layer(from_fn_with_state(gate::signal(app), gate::pass));
     let chunks = chunks::router().route_layer(from_fn_with_state(gate::chunks(app), gate::pass));
     // Outermost: what the gate refuses may have a body on its way, too.
     let chunks = chunks.layer(map_request(chunks::linger));
-    let open = OpenApiRouter::with_openapi(docs::openapi()).merge(health::router());
+    let open =
+        OpenApiRouter::with_openapi(docs::openapi()).merge(health::router()).merge(whip::open_router());
     let open = match app.settings.dev_login {
         DevLogin::On => open.merge(within_limits(dev::router())),
         DevLogin::Off => open,
@@ -110,6 +113,7 @@ fn everywhere(router: Router<App>, app: &App) -> Router<App> {
         None => router,
     };
     router
+        .layer(from_fn(whip::say_acceptable))
         .layer(from_fn_with_state(metrics::Metrics::from_ref(app), observe::observe))
         .layer(from_fn(request_id::attach))
 }

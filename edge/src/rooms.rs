@@ -6,6 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `room` | one room: members, what is told to whom |
+//! | `resources`, `players` | sessions without a socket: WHIP and WHEP |
 //! | `outbox` | what waits for one socket, bounded |
 //! | `admit` | who may come in, and where a call lives |
 //! | `facts` | joins and leaves on their way to rows |
@@ -43,12 +44,16 @@ mod capture;
 mod facts;
 mod media;
 mod outbox;
+mod players;
+mod resources;
 mod room;
 mod stats;
 
 pub(crate) use admit::Admitted;
 use facts::{Fact, Facts};
 pub(crate) use outbox::{Goodbye, Mail, Outbox};
+use resources::Resource;
+pub(crate) use resources::{About, Condition, Opened, Patched};
 use room::{Member, Presence, Room};
 pub(crate) use stats::InCall;
 
@@ -114,6 +119,10 @@ struct State {
     last_peer: u64,
     reports: HashMap<u64, oneshot::Sender<Vec<sfu::PeerReport>>>,
     last_report: u64,
+    /// Who waits for a media thread's answer to an offer.
+    answers: HashMap<sfu::PeerId, oneshot::Sender<Result<String, String>>>,
+    /// Sessions of WHIP and WHEP, by their name.
+    resources: HashMap<String, Resource>,
 }
 
 /// One socket's place in a room.
@@ -172,7 +181,7 @@ impl Rooms {
         let room = state
             .rooms
             .entry(call.clone())
-            .or_insert_with(|| Room::new(call.clone(), host, inner.media.place()));
+            .or_insert_with(|| Room::new(call.clone(), host, max, inner.media.place()));
         room.max = max;
         room.has_space_for(&user)?;
         let taken_up = room.take_up(&user, join.session_id.as_deref(), &outbox);
@@ -190,14 +199,8 @@ impl Rooms {
                     }),
                 };
                 inner.media.command(room.shard, command).map_err(overloaded)?;
-                let member = Member {
-                    peer: fresh,
-                    session: session.clone(),
-                    presence: Presence::Here(outbox),
-                    metadata: join.metadata,
-                    muted: Vec::new(),
-                    joined_at: inner.clock.now(),
-                };
+                let presence = Presence::Here(outbox);
+                let member = Member::new(fresh, session.clone(), presence, join.metadata, inner.clock.now());
                 room.seat(&user, member, &inner.media, &inner.facts);
                 (fresh, session)
             }
@@ -367,6 +370,9 @@ impl Inner {
             for user in room.gone(now) {
                 room.remove(&user, LeaveReason::Disconnected, self);
             }
+            for player in room.players_gone(now) {
+                room.remove_player(player, self);
+            }
         }
         for (call, room) in &state.rooms {
             match room.is_empty() {
@@ -385,6 +391,7 @@ impl Inner {
         }
         let State { rooms, peers, .. } = &mut *state;
         peers.retain(|peer, (call, user)| rooms.get(call).is_some_and(|room| room.has_peer(user, *peer)));
+        state.forget_resources();
         ended
     }
 }

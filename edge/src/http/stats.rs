@@ -111,7 +111,7 @@ async fn of_call(
     Ok(Success::ok(CallStats {
         participant_count: people.len(),
         participants: people.into_iter().map(ParticipantStats::of).collect(),
-        recording: recording.map(RecordingStats::of),
+        recording: recording.as_ref().map(RecordingStats::of),
     }))
 }
 
@@ -146,7 +146,7 @@ impl ParticipantStats {
 }
 
 impl RecordingStats {
-    fn of(recording: Recording) -> Self {
+    fn of(recording: &Recording) -> Self {
         Self { id: recording.id.to_string(), status: recording.state, started_at: recording.started_at }
     }
 }

@@ -1,11 +1,12 @@
 //! What the media threads tell: descriptions for clients, who speaks, who is lost.
 
-use sfu::Event;
+use sfu::{Event, SignalError};
 use shared::id::{CallId, UserId};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::Rooms;
+use super::resources::Link;
+use super::{Room, Rooms, State};
 use crate::error::Code;
 use crate::signal::frame::{BadFrame, LeaveReason, Outgoing};
 
@@ -19,12 +20,19 @@ pub(super) async fn listen(rooms: Rooms, mut happened: mpsc::Receiver<Event>) {
 impl Rooms {
     fn on(&self, event: Event) {
         match event {
-            Event::Answer { peer, sdp } => self.tell_peer(peer, &Outgoing::Answer(sdp)),
+            Event::Answer { peer, sdp } => {
+                if let Some(Ok(sdp)) = self.answered(peer, Ok(sdp)) {
+                    self.tell_peer(peer, &Outgoing::Answer(sdp));
+                }
+            }
             Event::Offer { peer, sdp } => self.tell_peer(peer, &Outgoing::Offer(sdp)),
+            Event::Refused { peer, error: error @ SignalError::BadCandidate(_) } => {
+                self.refused(peer, error.to_string());
+            }
             Event::Refused { peer, error } => {
-                let bad =
-                    BadFrame { code: Code::InvalidDescription, detail: error.to_string(), request: None };
-                self.tell_peer(peer, &Outgoing::Error(bad));
+                if let Some(Err(detail)) = self.answered(peer, Err(error.to_string())) {
+                    self.refused(peer, detail);
+                }
             }
             Event::ActiveSpeaker { room, user } => {
                 let user = user.and_then(|user| UserId::parse(user.as_str()).ok());
@@ -39,9 +47,35 @@ impl Rooms {
                     let _ = waiting.send(peers);
                 }
             }
-            Event::Connected { peer } => info!("media of session {peer} are connected"),
-            Event::Lost { peer } => info!("media of session {peer} are silent"),
-            Event::Published { .. } | Event::Unpublished { .. } => {}
+            Event::Connected { peer } => {
+                info!("media of session {peer} are connected");
+                self.linked(peer, Link::Up);
+            }
+            Event::Lost { peer } => {
+                info!("media of session {peer} are silent");
+                self.linked(peer, Link::down());
+            }
+            Event::Published { peer, track } => {
+                self.in_room_of(peer, |room, user| room.published(user, peer, track.medium));
+            }
+            Event::Unpublished { peer, medium } => {
+                self.in_room_of(peer, |room, user| room.unpublished(user, peer, medium));
+            }
+        }
+    }
+
+    fn refused(&self, peer: sfu::PeerId, detail: String) {
+        let bad = BadFrame { code: Code::InvalidDescription, detail, request: None };
+        self.tell_peer(peer, &Outgoing::Error(bad));
+    }
+
+    pub(super) fn in_room_of(&self, peer: sfu::PeerId, what: impl FnOnce(&mut Room, &UserId)) {
+        let mut state = self.0.state();
+        let State { rooms, peers, .. } = &mut *state;
+        if let Some((call, user)) = peers.get(&peer)
+            && let Some(room) = rooms.get_mut(call)
+        {
+            what(room, user);
         }
     }
 
@@ -60,7 +94,10 @@ impl Rooms {
         let mut state = inner.state();
         let Some((call, user)) = state.peers.get(&peer).cloned() else { return };
         let Some(room) = state.rooms.get_mut(&call) else { return };
-        if room.is_away(&user) {
+        if room.remove_player(peer, inner) {
+            return;
+        }
+        if room.has_peer(&user, peer) && room.is_away(&user) {
             room.remove(&user, LeaveReason::Disconnected, inner);
         }
     }

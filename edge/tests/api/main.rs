@@ -13,3 +13,4 @@ mod process;
 mod recordings;
 mod stats;
 mod support;
+mod whip;
