@@ -8,6 +8,7 @@
 //! | `settings` | `WEBRTC_*` |
 //! | `candidates` | at which addresses people reach us |
 //! | `shard` | a thread's loop |
+//! | `tcp` | connections of clients that have no UDP |
 //! | `datagrams`, `sys` | batched datagrams, and the system calls under them |
 //! | `metrics` | what operators see |
 //!
@@ -23,6 +24,7 @@ mod metrics;
 mod settings;
 mod shard;
 mod sys;
+mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,11 +45,15 @@ pub use settings::{Loopback, MediaSettings};
 use datagrams::Port;
 use metrics::Metrics;
 use sys::Waker;
+use tcp::Connections;
 
 /// Commands of one shard that may wait: joins and descriptions of a thousand people at once.
 const COMMANDS_MAX: usize = 4_096;
 /// Events of all shards that may wait for the rooms. When they are full, further ones stay in their shards.
 const EVENTS_MAX: usize = 4_096;
+
+/// How many free UDP ports are tried for one whose number is free for TCP as well; the first nearly always is.
+const PORT_ATTEMPTS: u32 = 16;
 
 /// The media threads. Cheap to clone.
 #[derive(Clone)]
@@ -114,9 +120,13 @@ impl Media {
             let bound = bind(settings, number)?;
             let (commands, asked) = sync_channel(COMMANDS_MAX);
             let (waker, people) = (Arc::new(Waker::new()?), Arc::new(AtomicUsize::new(0)));
+            let (connected, serving) =
+                bound.tcp.serve(bound.locals.clone(), Arc::clone(&waker), tasks.stop.clone())?;
+            tasks.spawn(serving);
             let shard = shard::Driver {
                 sfu: bound.sfu,
                 port: bound.port,
+                connections: Connections::new(connected),
                 locals: bound.locals,
                 commands: asked,
                 waker: Arc::clone(&waker),
@@ -189,6 +199,7 @@ impl Media {
 struct Bound {
     sfu: Sfu,
     port: Port,
+    tcp: tcp::Port,
     address: SocketAddr,
     locals: Vec<SocketAddr>,
 }
@@ -198,13 +209,30 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
         0 => 0,
         first => u16::try_from(usize::from(first) + number).context("WEBRTC_UDP_PORT is too high")?,
     };
-    let port =
-        Port::bind(wanted).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind UDP port {wanted}"))?;
+    let (port, tcp) = ports(wanted)?;
     let address = port.address()?;
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
     let sfu = Sfu::new(Config { candidates, limits: settings.limits }, Instant::now())?;
     info!("media thread {number} is reached at {}", offered.join(", "));
-    Ok(Bound { sfu, port, address, locals })
+    Ok(Bound { sfu, port, tcp, address, locals })
+}
+
+/// A UDP port and the TCP port of the same number. Where any will do, a UDP port whose number is taken for TCP is let go.
+fn ports(wanted: u16) -> anyhow::Result<(Port, tcp::Port)> {
+    let mut attempts = if wanted == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        let port =
+            Port::bind(wanted).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind UDP port {wanted}"))?;
+        let number = port.address()?.port();
+        attempts -= 1;
+        match tcp::Port::bind(number) {
+            Ok(tcp) => return Ok((port, tcp)),
+            Err(error) if attempts == 0 => {
+                return Err(error).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind TCP port {number}"));
+            }
+            Err(_) => {}
+        }
+    }
 }

@@ -17,7 +17,7 @@ const SESSIONS_PER_THREAD: usize = 100;
 /// What the driver reads.
 #[derive(Debug, Clone)]
 pub struct MediaSettings {
-    /// `WEBRTC_UDP_PORT`: of the first thread; the others take the following ones. 0: any that are free.
+    /// `WEBRTC_UDP_PORT`: of the first thread, for UDP and TCP; the others take the following ones. 0: any that are free.
     pub udp_port: u16,
     /// `WEBRTC_PUBLIC_IP`: what people are told instead of our own addresses.
     pub public_ips: Vec<IpAddr>,

@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestEdge, answer, edge_with, token};
-use browserless::Participant;
+use browserless::{Over, Participant};
 
 mod browserless;
 
@@ -36,7 +36,11 @@ async fn delete(edge: &TestEdge, session: &str, user: &str) -> Answer {
 
 /// Somebody who publishes, and their session.
 async fn publisher(edge: &TestEdge, call: &str, user: &str) -> (Participant, Answer) {
-    let mut client = Participant::new().await;
+    publisher_over(Over::Udp, edge, call, user).await
+}
+
+async fn publisher_over(over: Over, edge: &TestEdge, call: &str, user: &str) -> (Participant, Answer) {
+    let mut client = Participant::over(over).await;
     let offer = client.offer_media();
     let begun = post(edge, &format!("/video-calls/{call}/whip"), user, offer).await.is(201);
     client.start(text(&begun));
@@ -118,6 +122,20 @@ async fn somebody_publishes_is_played_restarts_and_is_recorded() {
         tracks.iter().all(|track| track["participantId"] == "bob" && track["source"] == "server"),
         "{tracks:?}"
     );
+}
+
+#[tokio::test]
+async fn people_without_udp_publish_and_play_over_tcp() {
+    let edge = edge_with(SETTINGS).await;
+    let call = edge.call().await;
+    let (_bob, _) = publisher_over(Over::Tcp, &edge, &call, "bob").await;
+    until(&edge, &call, "bob's media come", flows).await;
+    let mut ann = Participant::over(Over::Tcp).await;
+    let offer = ann.offer_to_play();
+    let played = post(&edge, &format!("/video-calls/{call}/whep/bob"), "ann", offer).await.is(201);
+    ann.start(text(&played));
+    ann.hears().await;
+    ann.hears_more().await;
 }
 
 #[tokio::test]

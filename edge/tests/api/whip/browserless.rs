@@ -1,11 +1,14 @@
-//! A WebRTC client without a browser: the one that the forwarding unit is tested with, over a UDP socket.
+//! A WebRTC client without a browser: the one that the forwarding unit is tested with, over real sockets. Over TCP it believes to speak
+//! UDP with the port of the same number; the edge sees a TCP connection and nothing else.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
@@ -18,6 +21,13 @@ use client::Client;
 /// How far its clock moves at a time: half of the time between two packets of sound.
 const STEP: Duration = Duration::from_millis(10);
 
+/// How packets travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    Udp,
+    Tcp,
+}
+
 /// A client; it vanishes without a word when dropped.
 pub(crate) struct Participant {
     client: Arc<Mutex<Client>>,
@@ -26,15 +36,27 @@ pub(crate) struct Participant {
     heard: watch::Receiver<(usize, usize)>,
     told: watch::Sender<(usize, usize)>,
     running: Option<JoinHandle<()>>,
+    over: Over,
 }
 
 impl Participant {
     pub(crate) async fn new() -> Self {
+        Self::over(Over::Udp).await
+    }
+
+    pub(crate) async fn over(over: Over) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let ciphers = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
         let client = Client::new(Instant::now(), socket.local_addr().unwrap(), &ciphers);
         let (told, heard) = watch::channel((0, 0));
-        Self { client: Arc::new(Mutex::new(client)), socket: Arc::new(socket), heard, told, running: None }
+        Self {
+            client: Arc::new(Mutex::new(client)),
+            socket: Arc::new(socket),
+            heard,
+            told,
+            running: None,
+            over,
+        }
     }
 
     pub(crate) fn offer_media(&mut self) -> String {
@@ -55,26 +77,13 @@ impl Participant {
 
     /// Takes the answer, and lets media flow.
     pub(crate) fn start(&mut self, answer: String) {
+        let server = passive(&answer);
         Arc::get_mut(&mut self.client).unwrap().get_mut().on_answer(Instant::now(), answer);
         let (client, socket, told) = (Arc::clone(&self.client), Arc::clone(&self.socket), self.told.clone());
-        self.running = Some(tokio::spawn(async move {
-            let mut bytes = [0; 2048];
-            loop {
-                let received = tokio::time::timeout(STEP, socket.recv_from(&mut bytes)).await;
-                let mut client = client.lock().await;
-                let now = Instant::now();
-                if let Ok(Ok((len, from))) = received {
-                    client.receive(now, from, &bytes[..len]);
-                }
-                client.run(now);
-                while let Some((to, datagram)) = client.outbox.pop_front() {
-                    // The edge may be gone.
-                    let _ = socket.send_to(&datagram, to).await;
-                }
-                let count = |kind| client.heard_of("bob", kind).len();
-                told.send_replace((count("audio"), count("video")));
-            }
-        }));
+        self.running = Some(match self.over {
+            Over::Udp => tokio::spawn(run_udp(client, socket, told)),
+            Over::Tcp => tokio::spawn(run_tcp(client, server, told)),
+        });
     }
 
     /// Waits until sound and pictures have come.
@@ -126,4 +135,60 @@ impl Drop for Participant {
             running.abort();
         }
     }
+}
+
+/// The edge's TCP candidate.
+fn passive(answer: &str) -> SocketAddr {
+    let candidate = answer.lines().find(|line| line.trim_end().ends_with("tcptype passive")).unwrap();
+    let words: Vec<&str> = candidate.split(' ').collect();
+    format!("{}:{}", words[4], words[5]).parse().unwrap()
+}
+
+async fn run_udp(client: Arc<Mutex<Client>>, socket: Arc<UdpSocket>, told: watch::Sender<(usize, usize)>) {
+    let mut bytes = [0; 2048];
+    loop {
+        let received = tokio::time::timeout(STEP, socket.recv_from(&mut bytes)).await;
+        let mut client = client.lock().await;
+        if let Ok(Ok((len, from))) = received {
+            client.receive(Instant::now(), from, &bytes[..len]);
+        }
+        for (to, datagram) in step(&mut client, &told) {
+            // The edge may be gone.
+            let _ = socket.send_to(&datagram, to).await;
+        }
+    }
+}
+
+async fn run_tcp(client: Arc<Mutex<Client>>, server: SocketAddr, told: watch::Sender<(usize, usize)>) {
+    let (mut reader, mut writer) = TcpStream::connect(server).await.unwrap().into_split();
+    let (frames, mut came) = tokio::sync::mpsc::channel(64);
+    let reading = async move {
+        loop {
+            let mut frame = vec![0; usize::from(reader.read_u16().await.unwrap())];
+            reader.read_exact(&mut frame).await.unwrap();
+            frames.send(frame).await.unwrap();
+        }
+    };
+    let running = async move {
+        loop {
+            let frame = tokio::time::timeout(STEP, came.recv()).await;
+            let mut client = client.lock().await;
+            if let Ok(Some(frame)) = frame {
+                client.receive(Instant::now(), server, &frame);
+            }
+            for (_, datagram) in step(&mut client, &told) {
+                writer.write_u16(u16::try_from(datagram.len()).unwrap()).await.unwrap();
+                writer.write_all(&datagram).await.unwrap();
+            }
+        }
+    };
+    tokio::join!(reading, running);
+}
+
+/// Lets the client do what is due, and gives what it sends.
+fn step(client: &mut Client, told: &watch::Sender<(usize, usize)>) -> Vec<(SocketAddr, bytes::BytesMut)> {
+    client.run(Instant::now());
+    let count = |kind| client.heard_of("bob", kind).len();
+    told.send_replace((count("audio"), count("video")));
+    client.outbox.drain(..).collect()
 }
