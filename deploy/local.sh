@@ -182,6 +182,8 @@ settings() {
   mkdir -p -- "$SCRATCH_DIR" # the programs make the others, and say which variable names one that they cannot use
   export RECORDING_STORAGE_PROVIDER=${RECORDING_STORAGE_PROVIDER:-local} LOG_FORMAT=${LOG_FORMAT:-text}
   export PUBLIC_URL=${PUBLIC_URL:-http://127.0.0.1:$PORT}
+  # Any free ports: on one machine nobody opens a firewall for them, and several of these run side by side.
+  export WEBRTC_UDP_PORT=${WEBRTC_UDP_PORT:-0}
   EXTERNAL_DATABASE=${DATABASE_URL:-}
   sign_in_settings
 }
@@ -306,8 +308,7 @@ start_service() {
       pg_command "$PG_HOME" "$PG_PORT"
       spawn postgres "${PG_COMMAND[@]}"
       ;;
-    # Any free port carries media: several copies may run on one machine.
-    edge) spawn edge env PORT="$PORT" WEBRTC_UDP_PORT="${WEBRTC_UDP_PORT:-0}" "$BIN/edge" ;;
+    edge) spawn edge env PORT="$PORT" "$BIN/edge" ;;
     worker-*)
       mkdir -p -- "$SCRATCH_DIR/$name"
       spawn "$name" env -u PORT METRICS_PORT="$(metrics_port "$n")" SCRATCH_DIR="$SCRATCH_DIR/$name" "$BIN/worker" run

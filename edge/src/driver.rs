@@ -8,6 +8,7 @@
 //! | `settings` | `WEBRTC_*` |
 //! | `candidates` | at which addresses people reach us |
 //! | `shard` | a thread's loop |
+//! | `tcp` | connections of clients that have no UDP |
 //! | `datagrams`, `sys` | batched datagrams, and the system calls under them |
 //! | `metrics` | what operators see |
 //!
@@ -23,6 +24,7 @@ mod metrics;
 mod settings;
 mod shard;
 mod sys;
+mod tcp;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,11 +45,15 @@ pub use settings::{Loopback, MediaSettings};
 use datagrams::Port;
 use metrics::Metrics;
 use sys::Waker;
+use tcp::Connections;
 
 /// Commands of one shard that may wait: joins and descriptions of a thousand people at once.
 const COMMANDS_MAX: usize = 4_096;
 /// Events of all shards that may wait for the rooms. When they are full, further ones stay in their shards.
 const EVENTS_MAX: usize = 4_096;
+
+/// How many free UDP ports are tried for one whose number is free for TCP as well; the first nearly always is.
+const PORT_ATTEMPTS: u32 = 16;
 
 /// The media threads. Cheap to clone.
 #[derive(Clone)]
@@ -55,6 +61,26 @@ pub(crate) struct Media(Arc<Inner>);
 
 struct Inner {
     shards: Vec<Shard>,
+    sessions_max: usize,
+    metrics: Metrics,
+}
+
+/// What has crossed the ports since the process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Bytes of media received.
+    pub(crate) received_bytes: u64,
+    /// Bytes of media sent.
+    pub(crate) sent_bytes: u64,
+}
+
+/// Whether another room may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Capacity {
+    /// It may.
+    Free,
+    /// This edge carries as many sessions as it shall.
+    Reached,
 }
 
 /// A shard, seen from outside.
@@ -93,9 +119,13 @@ impl Media {
             let bound = bind(settings, number)?;
             let (commands, asked) = sync_channel(COMMANDS_MAX);
             let (waker, people) = (Arc::new(Waker::new()?), Arc::new(AtomicUsize::new(0)));
+            let (connected, serving) =
+                bound.tcp.serve(bound.locals.clone(), Arc::clone(&waker), tasks.stop.clone())?;
+            tasks.spawn(serving);
             let shard = shard::Driver {
                 sfu: bound.sfu,
                 port: bound.port,
+                connections: Connections::new(connected),
                 locals: bound.locals,
                 commands: asked,
                 waker: Arc::clone(&waker),
@@ -109,7 +139,7 @@ impl Media {
             thread.spawn(move || shard.run()).context("cannot start a media thread")?;
             shards.push(Shard { commands, waker, people });
         }
-        let media = Self(Arc::new(Inner { shards }));
+        let media = Self(Arc::new(Inner { shards, sessions_max: settings.max_sessions, metrics }));
         media.stop_with(tasks, stopped);
         Ok((media, happened))
     }
@@ -119,6 +149,17 @@ impl Media {
         let shards = self.0.shards.iter().enumerate();
         let least = shards.min_by_key(|(_, shard)| shard.people.load(Ordering::Relaxed));
         ShardId(least.map_or(0, |(number, _)| number))
+    }
+
+    /// Whether a room may begin beside so many sessions.
+    pub(crate) fn capacity(&self, sessions: usize) -> Capacity {
+        if sessions < self.0.sessions_max { Capacity::Free } else { Capacity::Reached }
+    }
+
+    /// What has crossed the ports.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let Metrics { received_bytes, sent_bytes, .. } = &self.0.metrics;
+        Traffic { received_bytes: received_bytes.get(), sent_bytes: sent_bytes.get() }
     }
 
     /// Asks a shard for something; what comes of it is told by the events.
@@ -152,6 +193,7 @@ impl Media {
 struct Bound {
     sfu: Sfu,
     port: Port,
+    tcp: tcp::Port,
     locals: Vec<SocketAddr>,
 }
 
@@ -160,8 +202,7 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
         0 => 0,
         first => u16::try_from(usize::from(first) + number).context("WEBRTC_UDP_PORT is too high")?,
     };
-    let port =
-        Port::bind(wanted).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind UDP port {wanted}"))?;
+    let (port, tcp) = ports(wanted)?;
     let address = port.address()?;
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();
@@ -169,5 +210,23 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
     let sfu =
         Sfu::new(Config { candidates, limits: settings.limits, max_sessions: MAX_SESSIONS }, Instant::now())?;
     info!("media thread {number} is reached at {}", offered.join(", "));
-    Ok(Bound { sfu, port, locals })
+    Ok(Bound { sfu, port, tcp, locals })
+}
+
+/// A UDP port and the TCP port of the same number. Where any will do, a UDP port whose number is taken for TCP is let go.
+fn ports(wanted: u16) -> anyhow::Result<(Port, tcp::Port)> {
+    let mut attempts = if wanted == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        let port =
+            Port::bind(wanted).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind UDP port {wanted}"))?;
+        let number = port.address()?.port();
+        attempts -= 1;
+        match tcp::Port::bind(number) {
+            Ok(tcp) => return Ok((port, tcp)),
+            Err(error) if attempts == 0 => {
+                return Err(error).with_context(|| format!("WEBRTC_UDP_PORT: cannot bind TCP port {number}"));
+            }
+            Err(_) => {}
+        }
+    }
 }

@@ -21,6 +21,9 @@ pub use code::Code;
 /// How long a caller is asked to wait while the database is away: about what Postgres needs to restart.
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
+/// How long a caller is asked to wait for a room: a publisher's first packets, a burst of joins.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
+
 /// An error as the API tells it.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}")]
@@ -72,6 +75,12 @@ impl ApiError {
         Self::new(Code::NoSuchRecording, "there is no such recording")
     }
 
+    /// Another edge carries the call.
+    #[must_use]
+    pub fn wrong_edge(url: &str) -> Self {
+        Self::new(Code::WrongEdge, format!("the call is carried by {url}"))
+    }
+
     /// The caller may not do this.
     pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Forbidden, detail)
@@ -98,6 +107,17 @@ impl ApiError {
     #[must_use]
     pub fn cause(&self) -> Option<&anyhow::Error> {
         self.source.as_ref()
+    }
+}
+
+impl From<(Code, String)> for ApiError {
+    /// What a room refuses. Whoever finds it too busy, or nothing there yet, may try again in a moment.
+    fn from((code, detail): (Code, String)) -> Self {
+        let refused = Self::new(code, detail);
+        match code {
+            Code::Overloaded | Code::NotPublishing => refused.retry_after(ROOM_RETRY),
+            _ => refused,
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod docs;
 pub mod extract;
 mod gate;
 pub mod health;
+pub mod ice;
 pub mod limits;
 pub mod links;
 pub mod metrics;
@@ -37,7 +38,9 @@ mod problem;
 pub mod recordings;
 mod request_id;
 pub mod signal;
+pub mod stats;
 pub mod success;
+pub mod whip;
 
 pub use extract::Json;
 pub use success::Success;
@@ -55,8 +58,13 @@ pub fn router(app: App) -> Router {
 
 /// Every route of the API with its description.
 pub fn api(app: &App) -> OpenApiRouter<App> {
-    let control =
-        OpenApiRouter::new().merge(calls::router()).merge(recordings::router()).merge(admin::router());
+    let control = OpenApiRouter::new()
+        .merge(calls::router())
+        .merge(recordings::router())
+        .merge(admin::router())
+        .merge(ice::router())
+        .merge(stats::router())
+        .merge(whip::router());
     let control = control.route_layer(from_fn_with_state(gate::control(app), gate::pass));
     let control = within_limits(control, app);
     let media = recordings::media_router().route_layer(from_fn_with_state(gate::media(app), gate::pass));
@@ -64,7 +72,8 @@ pub fn api(app: &App) -> OpenApiRouter<App> {
     let chunks = chunks::router().route_layer(from_fn_with_state(gate::chunks(app), gate::pass));
     // Outermost: what the gate refuses may have a body on its way, too.
     let chunks = chunks.layer(map_request(chunks::linger));
-    let open = OpenApiRouter::with_openapi(docs::openapi()).merge(health::router());
+    let open =
+        OpenApiRouter::with_openapi(docs::openapi()).merge(health::router()).merge(whip::open_router());
     let open = match app.settings.dev_login {
         DevLogin::On => open.merge(within_limits(dev::router(), app)),
         DevLogin::Off => open,
@@ -113,6 +122,7 @@ fn everywhere(router: Router<App>, app: &App) -> Router<App> {
         None => router,
     };
     router
+        .layer(from_fn(whip::say_acceptable))
         .layer(from_fn_with_state(metrics::Metrics::from_ref(app), observe::observe))
         .layer(from_fn(request_id::attach))
 }

@@ -10,10 +10,13 @@
 //! | [`auth`], [`error`] | who calls; what went wrong |
 //! | [`recordings`] | steps of a recording's life that routes and tasks share |
 //! | [`http`] | one file per group of routes, and what all of them have in common |
-//! | `signal`, [`rooms`] | the socket that people join calls by; who is in which call |
-//! | [`driver`] | media threads and their ports; the forwarding is the crate `sfu` |
-//! | `control` | a call's media on their way into the capture |
 //! | [`ingest`] | what is captured, from the first byte to the seal |
+//! | `signal` | the signaling socket's frames, and one socket's life |
+//! | [`rooms`] | who is in which call, now |
+//! | [`driver`] | media threads: sockets and time around the crate `sfu`, which forwards |
+//! | `control` | a call's media on their way into the capture |
+//! | [`ice`] | STUN and TURN servers that clients are told |
+//! | `presence` | that this edge lives, and at which URL |
 
 pub mod app;
 pub mod auth;
@@ -22,6 +25,7 @@ mod control;
 pub mod driver;
 pub mod error;
 pub mod http;
+pub mod ice;
 pub mod ingest;
 mod presence;
 pub mod recordings;

@@ -6,10 +6,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `room` | one room: members, what is told to whom |
+//! | `resources`, `players` | sessions without a socket: WHIP and WHEP |
 //! | `outbox` | what waits for one socket, bounded |
 //! | `admit` | who may come in, and where a call lives |
 //! | `facts` | joins and leaves on their way to rows |
-//! | `media` | what the media threads tell, and figures of quality |
+//! | `media` | what the media threads tell |
+//! | `stats` | figures of quality, and how much is carried |
 //! | `capture` | a room's tap follows its recording |
 //!
 //! Decisions:
@@ -31,8 +33,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use crate::driver::{Media, Overloaded};
+use crate::driver::{Capacity, Media, Overloaded};
 use crate::error::Code;
+use crate::ice::IceSettings;
 use crate::recordings::Starter;
 use crate::signal::frame::{Ask, Candidate, Incoming, Join, LeaveReason, Outgoing, Subscription};
 
@@ -41,12 +44,18 @@ mod capture;
 mod facts;
 mod media;
 mod outbox;
+mod players;
+mod resources;
 mod room;
+mod stats;
 
 pub(crate) use admit::Admitted;
 use facts::{Fact, Facts};
 pub(crate) use outbox::{Goodbye, Mail, Outbox};
+use resources::Resource;
+pub(crate) use resources::{About, Condition, Opened, Patched};
 use room::{Member, Presence, Room};
+pub(crate) use stats::InCall;
 
 /// How long somebody who lost their socket keeps their place (API, section 6).
 pub(crate) const AWAY_MAX: Duration = Duration::from_secs(15);
@@ -64,6 +73,8 @@ pub struct RoomSettings {
     pub empty_timeout: Duration,
     /// `QUALITY_INTERVAL_MS`.
     pub quality_interval: Duration,
+    /// `WEBRTC_ICE_SERVERS`, `WEBRTC_TURN_*`.
+    pub ice: IceSettings,
 }
 
 impl RoomSettings {
@@ -80,6 +91,7 @@ impl RoomSettings {
         Ok(Self {
             empty_timeout: env.duration("CALL_EMPTY_TIMEOUT", EMPTY_TIMEOUT)?,
             quality_interval: Duration::from_millis(quality),
+            ice: IceSettings::from_env(env)?,
         })
     }
 }
@@ -107,6 +119,10 @@ struct State {
     last_peer: u64,
     reports: HashMap<u64, oneshot::Sender<Vec<sfu::PeerReport>>>,
     last_report: u64,
+    /// Who waits for a media thread's answer to an offer.
+    answers: HashMap<sfu::PeerId, oneshot::Sender<Result<String, String>>>,
+    /// Sessions of WHIP and WHEP, by their name.
+    resources: HashMap<String, Resource>,
 }
 
 /// One socket's place in a room.
@@ -145,7 +161,7 @@ impl Rooms {
         rooms.background(media::listen(rooms.clone(), happened));
         rooms.background(capture::follow(rooms.clone()));
         rooms.background(capture::tell_outcomes(rooms.clone()));
-        rooms.background(media::tell_quality(rooms.clone()));
+        rooms.background(stats::tell_quality(rooms.clone()));
         rooms.background(sweep(rooms.clone()));
         rooms
     }
@@ -160,11 +176,12 @@ impl Rooms {
         let Admitted { call, user, host, max } = admitted;
         let inner = &*self.0;
         let mut state = inner.state();
-        let fresh = state.new_peer();
+        let fresh = state.next_peer();
+        inner.may_begin(&state, &call)?;
         let room = state
             .rooms
             .entry(call.clone())
-            .or_insert_with(|| Room::new(call.clone(), host, inner.media.place()));
+            .or_insert_with(|| Room::new(call.clone(), host, max, inner.media.place()));
         room.max = max;
         room.has_space_for(&user)?;
         let taken_up = room.take_up(&user, join.session_id.as_deref(), &outbox);
@@ -177,20 +194,15 @@ impl Rooms {
                     Some(true) | None => sfu::Reception::Everything,
                 };
                 inner.media.command(room.shard, room.enter(&user, fresh, reception)).map_err(overloaded)?;
-                let member = Member {
-                    peer: fresh,
-                    reception,
-                    session: session.clone(),
-                    presence: Presence::Here(outbox),
-                    metadata: join.metadata,
-                    muted: Vec::new(),
-                    joined_at: inner.clock.now(),
-                };
+                let presence = Presence::Here(outbox);
+                let at = inner.clock.now();
+                let member = Member::new(fresh, reception, session.clone(), presence, join.metadata, at);
                 room.seat(&user, member, &inner.media, &inner.facts);
                 (fresh, session)
             }
         };
-        let joined = room.joined(&user, &session);
+        let joined =
+            room.joined(&user, &session, &inner.settings.ice.servers_for(&user, inner.clock.now()).servers);
         state.peers.insert(peer, (call.clone(), user.clone()));
         drop(state);
         capture::reconcile(self, &call);
@@ -286,12 +298,24 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Rooms that run take in whom they may; beyond the capacity no other begins.
+    fn may_begin(&self, state: &State, call: &CallId) -> Result<(), Denied> {
+        if state.rooms.contains_key(call) || self.media.capacity(state.sessions()) == Capacity::Free {
+            return Ok(());
+        }
+        Err((Code::Overloaded, "this edge carries as many calls as it can; try again later".to_owned()))
+    }
 }
 
 impl State {
-    fn new_peer(&mut self) -> sfu::PeerId {
+    fn next_peer(&mut self) -> sfu::PeerId {
         self.last_peer += 1;
         sfu::PeerId(self.last_peer)
+    }
+
+    fn sessions(&self) -> usize {
+        self.rooms.values().map(Room::sessions).sum()
     }
 }
 
@@ -330,6 +354,9 @@ impl Inner {
             for user in room.gone(now) {
                 room.remove(&user, LeaveReason::Disconnected, self);
             }
+            for player in room.players_gone(now) {
+                room.remove_player(player, self);
+            }
         }
         for (call, room) in &state.rooms {
             match room.is_empty() {
@@ -348,6 +375,7 @@ impl Inner {
         }
         let State { rooms, peers, .. } = &mut *state;
         peers.retain(|peer, (call, user)| rooms.get(call).is_some_and(|room| room.has_peer(user, *peer)));
+        state.forget_resources();
         ended
     }
 }

@@ -141,7 +141,8 @@ impl Settings {
     /// The password-like values, for a test that none of them is ever printed.
     #[must_use]
     pub fn secrets(&self) -> Vec<&Secret> {
-        self.auth.secret.iter().chain([&self.shared.database_url]).collect()
+        let own = self.auth.secret.iter().chain([&self.shared.database_url]);
+        own.chain(self.rooms.ice.secrets()).collect()
     }
 }
 

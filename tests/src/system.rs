@@ -195,6 +195,7 @@ fn settings(folders: &Folders, database_url: &str, own: Vec<(String, String)>) -
     let path = |path: PathBuf| path.display().to_string();
     let ours = [
         ("DATABASE_URL", database_url.to_owned()),
+        ("WEBRTC_UDP_PORT", "0".to_owned()),
         ("JWT_SECRET", JWT_SECRET.to_owned()),
         ("CAPTURE_DIR", path(folders.capture())),
         ("SPOOL_URL", path(folders.spool())),

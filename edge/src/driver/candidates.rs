@@ -12,19 +12,20 @@ use super::settings::{Loopback, MediaSettings};
 /// The most addresses that are offered: each costs every client checks.
 const ADDRESSES_MAX: usize = 8;
 
-/// The candidates of a UDP port.
+/// The candidates of a UDP port and the TCP port of the same number.
 ///
 /// # Errors
 /// When the system does not tell its addresses.
 pub(super) fn of_port(settings: &MediaSettings, port: u16) -> nix::Result<Vec<Candidate>> {
-    let candidates = choose(settings, &own_addresses()?).into_iter();
-    let candidate = |(address, local)| Candidate {
-        address: SocketAddr::new(address, port),
-        local: SocketAddr::new(local, port),
-        transport: Transport::Udp,
+    let chosen = choose(settings, &own_addresses()?);
+    let candidate = |transport, (address, local): &(IpAddr, IpAddr)| Candidate {
+        address: SocketAddr::new(*address, port),
+        local: SocketAddr::new(*local, port),
+        transport,
         kind: CandidateKind::Host,
     };
-    Ok(candidates.map(candidate).collect())
+    let over = |transport| chosen.iter().map(move |both| candidate(transport, both));
+    Ok(over(Transport::Udp).chain(over(Transport::Tcp)).collect())
 }
 
 fn own_addresses() -> nix::Result<Vec<IpAddr>> {

@@ -195,7 +195,8 @@ impl AsFd for Port {
     }
 }
 
-fn no_ipv6(error: &io::Error) -> bool {
+/// Whether a socket cannot be had because the machine has no IPv6.
+pub(super) fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 

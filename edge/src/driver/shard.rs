@@ -19,9 +19,12 @@ use tracing::{error, warn};
 use super::datagrams::{Destination, Outgoing, Port, RECEIVE_BATCH, Received};
 use super::metrics::Metrics;
 use super::sys::{self, Waker};
+use super::tcp::{self, Connections};
 
 /// Batches of datagrams in one turn: 128 receive slots, more than a millisecond's worth at 75,000 a second.
 const BATCHES_A_TURN: usize = 4;
+/// Packets of TCP connections in one turn; those who have UDP come first.
+const FRAMES_A_TURN: usize = 128;
 /// Commands in one turn; a flood of joins must not hold media up.
 const COMMANDS_A_TURN: usize = 64;
 /// The longest wait: a stop is noticed by the waker, so this only bounds a lost wakeup.
@@ -31,6 +34,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Driver {
     pub(super) sfu: Sfu,
     pub(super) port: Port,
+    pub(super) connections: Connections,
     /// The local ends of our candidates.
     pub(super) locals: Vec<SocketAddr>,
     pub(super) commands: Receiver<Command>,
@@ -56,6 +60,7 @@ impl Driver {
                 self.sfu.command(now, command);
             }
             self.receive(now, &mut received);
+            self.receive_connected(now);
             if self.sfu.poll_timeout().is_some_and(|due| due <= now) {
                 self.sfu.timeout(now);
             }
@@ -68,7 +73,10 @@ impl Driver {
     fn wait(&mut self, events_wait: bool) {
         let longest = if events_wait { Duration::from_millis(10) } else { WAIT_MAX };
         let due = self.sfu.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
-        let timeout = due.unwrap_or(longest).min(longest);
+        let timeout = match self.connections.is_waiting() {
+            true => Duration::ZERO,
+            false => due.unwrap_or(longest).min(longest),
+        };
         if let Err(error) = sys::wait(&[self.port.as_fd(), self.waker.as_fd()], Some(timeout)) {
             error!("a media thread cannot wait for its port: {error}");
         }
@@ -98,22 +106,39 @@ impl Driver {
     /// The candidate that a datagram came to. One that came to an address which we do not offer is answered from there too, but
     /// belongs to the first candidate of its family.
     fn local(&self, to: IpAddr) -> SocketAddr {
-        let exact = self.locals.iter().find(|local| local.ip() == to);
-        let family = || self.locals.iter().find(|local| local.is_ipv4() == to.is_ipv4());
-        exact.or_else(family).or(self.locals.first()).copied().unwrap_or(SocketAddr::new(to, 0))
+        tcp::local(&self.locals, to).unwrap_or(SocketAddr::new(to, 0))
+    }
+
+    fn receive_connected(&mut self, now: Instant) {
+        for _ in 0..FRAMES_A_TURN {
+            let Some((path, packet)) = self.connections.receive() else { return };
+            let arrival = Arrival { unix_us: self.clock.now().timestamp_micros() };
+            self.metrics.received.inc();
+            self.metrics.received_bytes.inc_by(packet.len() as u64);
+            self.sfu.receive(now, arrival, path, &packet);
+        }
     }
 
     fn flush(&mut self, now: Instant, outgoing: &mut Outgoing) {
         let mut bytes = 0;
+        let (connections, metrics) = (&self.connections, &self.metrics);
         self.sfu.flush(now, &mut |path, datagram| {
             bytes += datagram.len() as u64;
-            outgoing.push(Destination { to: path.remote, from: path.local.ip() }, datagram);
+            match path.transport {
+                Transport::Udp => {
+                    outgoing.push(Destination { to: path.remote, from: path.local.ip() }, datagram);
+                }
+                Transport::Tcp => match connections.send(path, datagram) {
+                    Ok(()) => metrics.sent.inc(),
+                    Err(tcp::Dropped) => metrics.dropped.inc(),
+                },
+            }
         });
+        self.metrics.sent_bytes.inc_by(bytes);
         if outgoing.len() == 0 {
             return;
         }
         let sent = self.port.send(outgoing);
-        self.metrics.sent_bytes.inc_by(bytes);
         self.metrics.sent.inc_by(sent.datagrams);
         self.metrics.dropped.inc_by(sent.dropped);
     }

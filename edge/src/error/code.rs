@@ -79,6 +79,8 @@ codes! {
     NoSuchArtifact = "no-such-artifact", NOT_FOUND, "No such artifact";
     /// Nobody of this name is in the call.
     NoSuchParticipant = "no-such-participant", NOT_FOUND, "No such participant";
+    /// There is no such session of media.
+    NoSuchSession = "no-such-session", NOT_FOUND, "No such session";
     /// There is no such job.
     NoSuchJob = "no-such-job", NOT_FOUND, "No such job";
     /// The path answers to other methods.
@@ -105,6 +107,8 @@ codes! {
     ChunkConflict = "chunk-conflict", CONFLICT, "Chunk conflict";
     /// The job is running.
     JobRunning = "job-running", CONFLICT, "Job running";
+    /// Nothing comes of this person that could be played.
+    NotPublishing = "not-publishing", CONFLICT, "Not publishing";
     /// A condition of the request's headers does not hold.
     PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, "Precondition failed";
     /// The body is larger than the route takes.
@@ -117,6 +121,8 @@ codes! {
     InvalidOptions = "invalid-options", UNPROCESSABLE_ENTITY, "Invalid recording options";
     /// Another edge carries the call.
     WrongEdge = "wrong-edge", MISDIRECTED_REQUEST, "Wrong edge";
+    /// The request needs `if-match`.
+    PreconditionRequired = "precondition-required", PRECONDITION_REQUIRED, "Precondition required";
     /// Too many requests.
     RateLimited = "rate-limited", TOO_MANY_REQUESTS, "Too many requests";
     /// A fault of the server.

@@ -16,8 +16,14 @@ pub(super) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     }
     let own = ["x-user-id", "x-chunk-timestamp", "content-digest"];
     let own = own.into_iter().map(HeaderName::from_static);
-    let common =
-        [header::AUTHORIZATION, header::CONTENT_TYPE, header::RANGE, header::IF_NONE_MATCH, X_REQUEST_ID];
+    let common = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        X_REQUEST_ID,
+    ];
     let shown = [
         X_REQUEST_ID,
         header::RETRY_AFTER,
@@ -25,11 +31,20 @@ pub(super) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
         header::CONTENT_RANGE,
         header::CONTENT_DISPOSITION,
         header::ETAG,
+        header::LOCATION,
+        header::LINK,
     ];
     Some(
         CorsLayer::new()
             .allow_origin(origins.to_vec())
-            .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
+            .allow_methods([
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ])
             .allow_headers(common.into_iter().chain(own).collect::<Vec<_>>())
             .expose_headers(shown)
             .max_age(REMEMBER),

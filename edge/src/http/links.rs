@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::id::{ArtifactId, CallId, RecordingId};
+use shared::id::{ArtifactId, CallId, RecordingId, UserId};
 
 /// Makes addresses.
 #[derive(Debug, Clone)]
@@ -32,6 +32,18 @@ impl Links {
     #[must_use]
     pub fn artifact(&self, call: &CallId, recording: &RecordingId, artifact: &ArtifactId) -> String {
         format!("{}?artifact={artifact}", self.download(call, recording))
+    }
+
+    /// A publisher's session.
+    #[must_use]
+    pub fn whip(&self, call: &CallId, session: &str) -> String {
+        format!("{}/video-calls/{call}/whip/{session}", self.0)
+    }
+
+    /// A session that plays somebody.
+    #[must_use]
+    pub fn whep(&self, call: &CallId, of: &UserId, session: &str) -> String {
+        format!("{}/video-calls/{call}/whep/{of}/{session}", self.0)
     }
 
     /// Where a picture is read.

@@ -44,9 +44,7 @@ impl Rooms {
         let edge = self.0.starter.ingest.edge_id();
         match calls::settle(&self.0.db, call, edge, dead_before).await? {
             None => Err(ApiError::no_such_call()),
-            Some(Settled::Elsewhere(url)) => {
-                Err(ApiError::new(Code::WrongEdge, format!("the call is carried by {url}")))
-            }
+            Some(Settled::Elsewhere(url)) => Err(ApiError::wrong_edge(&url)),
             Some(Settled::Here) => Ok(Admitted {
                 call: found.id,
                 user: caller.user.clone(),

@@ -1,19 +1,14 @@
-//! What the media threads tell: descriptions for clients, who speaks, who is lost, and figures of quality.
+//! What the media threads tell: descriptions for clients, who speaks, who is lost.
 
-use serde_json::{Value, json};
-use sfu::{Event, LegReport, PeerReport, TrackReport};
+use sfu::{Event, SignalError};
 use shared::id::{CallId, UserId};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::mpsc;
 use tracing::info;
 
-use super::Rooms;
-use crate::driver::Overloaded;
+use super::resources::Link;
+use super::{Room, Rooms, State};
 use crate::error::Code;
 use crate::signal::frame::{BadFrame, LeaveReason, Outgoing};
-
-/// How many reports may be waited for at once; more are asked by nobody but a flood.
-const REPORTS_MAX: usize = 1_024;
 
 /// Passes on what happens until the media threads end.
 pub(super) async fn listen(rooms: Rooms, mut happened: mpsc::Receiver<Event>) {
@@ -25,12 +20,19 @@ pub(super) async fn listen(rooms: Rooms, mut happened: mpsc::Receiver<Event>) {
 impl Rooms {
     fn on(&self, event: Event) {
         match event {
-            Event::Answer { peer, sdp } => self.tell_peer(peer, &Outgoing::Answer(sdp)),
+            Event::Answer { peer, sdp } => {
+                if let Some(Ok(sdp)) = self.answered(peer, Ok(sdp)) {
+                    self.tell_peer(peer, &Outgoing::Answer(sdp));
+                }
+            }
             Event::Offer { peer, sdp } => self.tell_peer(peer, &Outgoing::Offer(sdp)),
+            Event::Refused { peer, error: error @ SignalError::BadCandidate(_) } => {
+                self.refused(peer, error.to_string());
+            }
             Event::Refused { peer, error } => {
-                let bad =
-                    BadFrame { code: Code::InvalidDescription, detail: error.to_string(), request: None };
-                self.tell_peer(peer, &Outgoing::Error(bad));
+                if let Some(Err(detail)) = self.answered(peer, Err(error.to_string())) {
+                    self.refused(peer, detail);
+                }
             }
             Event::ActiveSpeaker { room, user } => {
                 let user = user.and_then(|user| UserId::parse(user.as_str()).ok());
@@ -45,9 +47,35 @@ impl Rooms {
                     let _ = waiting.send(peers);
                 }
             }
-            Event::Connected { peer } => info!("media of session {peer} are connected"),
-            Event::Lost { peer } => info!("media of session {peer} are silent"),
-            Event::Published { .. } | Event::Unpublished { .. } => {}
+            Event::Connected { peer } => {
+                info!("media of session {peer} are connected");
+                self.linked(peer, Link::Up);
+            }
+            Event::Lost { peer } => {
+                info!("media of session {peer} are silent");
+                self.linked(peer, Link::down());
+            }
+            Event::Published { peer, track } => {
+                self.in_room_of(peer, |room, user| room.published(user, peer, track.medium));
+            }
+            Event::Unpublished { peer, medium } => {
+                self.in_room_of(peer, |room, user| room.unpublished(user, peer, medium));
+            }
+        }
+    }
+
+    fn refused(&self, peer: sfu::PeerId, detail: String) {
+        let bad = BadFrame { code: Code::InvalidDescription, detail, request: None };
+        self.tell_peer(peer, &Outgoing::Error(bad));
+    }
+
+    pub(super) fn in_room_of(&self, peer: sfu::PeerId, what: impl FnOnce(&mut Room, &UserId)) {
+        let mut state = self.0.state();
+        let State { rooms, peers, .. } = &mut *state;
+        if let Some((call, user)) = peers.get(&peer)
+            && let Some(room) = rooms.get_mut(call)
+        {
+            what(room, user);
         }
     }
 
@@ -66,8 +94,11 @@ impl Rooms {
         let inner = &*self.0;
         let mut state = inner.state();
         let Some((call, user)) = state.peers.get(&peer).cloned() else { return };
-        let fresh = state.new_peer();
-        let Some(room) = state.rooms.get_mut(&call).filter(|room| room.has_peer(&user, peer)) else { return };
+        let fresh = state.next_peer();
+        let Some(room) = state.rooms.get_mut(&call) else { return };
+        if room.remove_player(peer, inner) || !room.has_peer(&user, peer) {
+            return;
+        }
         if room.is_away(&user) {
             return room.remove(&user, LeaveReason::Disconnected, inner);
         }
@@ -76,77 +107,4 @@ impl Rooms {
             state.peers.insert(fresh, (call, user));
         }
     }
-
-    /// Figures of quality of one call, or of all.
-    ///
-    /// # Errors
-    /// When the media thread has too much to do.
-    pub(crate) async fn report(&self, call: &CallId) -> Result<Vec<PeerReport>, Overloaded> {
-        let (waiting, told) = oneshot::channel();
-        {
-            let mut state = self.0.state();
-            let Some(shard) = state.rooms.get(call).map(|room| room.shard) else { return Ok(Vec::new()) };
-            if state.reports.len() >= REPORTS_MAX {
-                return Err(Overloaded);
-            }
-            state.last_report += 1;
-            let token = state.last_report;
-            let room = Some(sfu::RoomId::new(call.as_str()));
-            self.0.media.command(shard, sfu::Command::Report { room, token })?;
-            state.reports.insert(token, waiting);
-        }
-        told.await.map_err(|_| Overloaded)
-    }
-}
-
-/// Tells every room its figures, every `QUALITY_INTERVAL_MS`.
-pub(super) async fn tell_quality(rooms: Rooms) {
-    let mut ticks = tokio::time::interval(rooms.0.settings.quality_interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let calls: Vec<CallId> = rooms.0.state().rooms.keys().cloned().collect();
-        for call in calls {
-            if let Ok(peers) = rooms.report(&call).await {
-                let figures: Vec<Value> = peers.iter().map(quality).collect();
-                rooms.tell(&call, &Outgoing::Quality(json!({ "participants": figures })));
-            }
-        }
-    }
-}
-
-/// One person's figures as JSON.
-pub(crate) fn quality(report: &PeerReport) -> Value {
-    json!({
-        "userId": report.user.as_str(),
-        "published": report.published.iter().map(published).collect::<Vec<_>>(),
-        "estimateBps": report.estimate_bps,
-        "received": report.received.iter().map(received).collect::<Vec<_>>(),
-    })
-}
-
-fn published(track: &TrackReport) -> Value {
-    json!({
-        "kind": track.medium.as_str(),
-        "layer": track.rid,
-        "packets": track.packets,
-        "bytes": track.bytes,
-        "bitrateBps": track.bitrate_bps,
-        "loss": track.loss,
-        "jitterMs": track.jitter.as_secs_f64() * 1e3,
-    })
-}
-
-fn received(leg: &LegReport) -> Value {
-    json!({
-        "userId": leg.of.as_str(),
-        "kind": leg.medium.as_str(),
-        "layer": leg.rid,
-        "packets": leg.packets,
-        "bytes": leg.bytes,
-        "bitrateBps": leg.bitrate_bps,
-        "loss": leg.loss,
-        "jitterMs": leg.jitter.as_secs_f64() * 1e3,
-        "roundTripMs": leg.round_trip.map(|time| time.as_secs_f64() * 1e3),
-    })
 }

@@ -1,6 +1,6 @@
 //! One room: who sits in it, and who is told what. Changes memory and queues; waits for nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 use shared::clock::Timestamp;
@@ -9,9 +9,12 @@ use tokio::time::Instant;
 
 use super::facts::{Fact, Facts};
 use super::outbox::{Goodbye, Outbox};
+use super::players::Player;
+use super::resources::Link;
 use super::{AWAY_MAX, Denied, Inner, Seat};
 use crate::driver::{Media, Overloaded, ShardId};
 use crate::error::Code;
+use crate::ice::IceServer;
 use crate::signal::frame::{Kind, Layer, LeaveReason, Outgoing, Person};
 
 /// A room.
@@ -25,6 +28,7 @@ pub(super) struct Room {
     pub(super) recording: Option<RecordingId>,
     /// Recordings that have stopped and whose end people still wait for, oldest first.
     pub(super) awaited: Vec<RecordingId>,
+    pub(super) players: HashMap<sfu::PeerId, Player>,
     members: BTreeMap<UserId, Member>,
 }
 
@@ -37,6 +41,22 @@ pub(super) struct Member {
     pub(super) metadata: Option<Value>,
     pub(super) muted: Vec<Kind>,
     pub(super) joined_at: Timestamp,
+    /// What comes from them.
+    pub(super) publishes: Vec<sfu::Medium>,
+}
+
+impl Member {
+    pub(super) fn new(
+        peer: sfu::PeerId,
+        reception: sfu::Reception,
+        session: String,
+        presence: Presence,
+        metadata: Option<Value>,
+        joined_at: Timestamp,
+    ) -> Self {
+        let (muted, publishes) = (Vec::new(), Vec::new());
+        Self { peer, reception, session, presence, metadata, muted, joined_at, publishes }
+    }
 }
 
 /// Whether their socket is there.
@@ -48,16 +68,32 @@ pub(super) enum Presence {
         /// When.
         since: Instant,
     },
+    /// They publish by WHIP and have none.
+    Publishing(Link),
 }
 
 impl Room {
-    pub(super) fn new(call: CallId, host: UserId, shard: ShardId) -> Self {
-        Self { call, host, shard, max: 0, recording: None, awaited: Vec::new(), members: BTreeMap::new() }
+    pub(super) fn new(call: CallId, host: UserId, max: usize, shard: ShardId) -> Self {
+        let (players, members) = (HashMap::new(), BTreeMap::new());
+        Self { call, host, shard, max, recording: None, awaited: Vec::new(), players, members }
+    }
+
+    /// Whether the room has stayed where a session of it was begun.
+    pub(super) fn is_on(&self, shard: ShardId) -> Result<(), Denied> {
+        if self.shard == shard {
+            return Ok(());
+        }
+        Err((Code::Overloaded, "the call has just begun elsewhere; try again".to_owned()))
     }
 
     /// Whether somebody more, or again, may sit down.
     pub(super) fn has_space_for(&self, user: &UserId) -> Result<(), Denied> {
-        if self.members.contains_key(user) || self.members.len() < self.max {
+        if self.members.contains_key(user) { Ok(()) } else { self.has_space() }
+    }
+
+    /// Whether a seat is free.
+    pub(super) fn has_space(&self) -> Result<(), Denied> {
+        if self.sessions() < self.max {
             return Ok(());
         }
         Err((Code::RoomFull, format!("the call takes {} people", self.max)))
@@ -70,7 +106,10 @@ impl Room {
         session: Option<&str>,
         outbox: &Outbox,
     ) -> Option<(sfu::PeerId, String)> {
-        let member = self.members.get_mut(user).filter(|member| session == Some(member.session.as_str()))?;
+        let resumed = |member: &&mut Member| {
+            session == Some(member.session.as_str()) && !matches!(member.presence, Presence::Publishing(_))
+        };
+        let member = self.members.get_mut(user).filter(resumed)?;
         if let Presence::Here(older) = &member.presence {
             older.close(Goodbye::Replaced);
         }
@@ -89,6 +128,7 @@ impl Room {
             // A thread with too much to do lets the old connection run out by itself.
             let _ = media.command(self.shard, sfu::Command::Leave { peer: older.peer });
             self.members.insert(user.clone(), member);
+            self.end_players_of(user, media);
             return;
         }
         self.members.insert(user.clone(), member);
@@ -127,12 +167,12 @@ impl Room {
     }
 
     /// What somebody who has just sat down is told.
-    pub(super) fn joined(&self, user: &UserId, session: &str) -> Outgoing {
+    pub(super) fn joined(&self, user: &UserId, session: &str, ice: &[IceServer]) -> Outgoing {
         let others = self.members.keys().filter(|other| *other != user);
         Outgoing::Joined {
             participants: others.filter_map(|other| self.person(other)).collect(),
             recording: self.recording.clone(),
-            ice_servers: Value::Array(Vec::new()),
+            ice_servers: ice.to_vec(),
             session: session.to_owned(),
         }
     }
@@ -148,11 +188,42 @@ impl Room {
 
     /// Whether somebody sits there without a socket.
     pub(super) fn is_away(&self, user: &UserId) -> bool {
-        self.member(user).is_some_and(|member| matches!(member.presence, Presence::Away { .. }))
+        let away = |member: &Member| !matches!(member.presence, Presence::Here(_));
+        self.member(user).is_some_and(away)
     }
 
     pub(super) fn has_peer(&self, user: &UserId, peer: sfu::PeerId) -> bool {
-        self.members.get(user).is_some_and(|member| member.peer == peer)
+        let plays = || self.players.get(&peer).is_some_and(|player| player.user == *user);
+        self.members.get(user).is_some_and(|member| member.peer == peer) || plays()
+    }
+
+    /// Notes whether media of somebody without a socket can flow.
+    pub(super) fn linked(&mut self, user: &UserId, peer: sfu::PeerId, now: Link) {
+        if let Some(player) = self.players.get_mut(&peer) {
+            player.link = now;
+        } else if let Some(Member { presence: Presence::Publishing(link), .. }) = self.of_peer(user, peer) {
+            *link = now;
+        }
+    }
+
+    /// Notes that something comes from somebody.
+    pub(super) fn published(&mut self, user: &UserId, peer: sfu::PeerId, medium: sfu::Medium) {
+        if let Some(member) = self.of_peer(user, peer) {
+            member.publishes.push(medium);
+        }
+    }
+
+    /// Notes that something comes no more.
+    pub(super) fn unpublished(&mut self, user: &UserId, peer: sfu::PeerId, medium: sfu::Medium) {
+        if let Some(member) = self.of_peer(user, peer)
+            && let Some(at) = member.publishes.iter().position(|one| *one == medium)
+        {
+            member.publishes.swap_remove(at);
+        }
+    }
+
+    fn of_peer(&mut self, user: &UserId, peer: sfu::PeerId) -> Option<&mut Member> {
+        self.members.get_mut(user).filter(|member| member.peer == peer)
     }
 
     /// Notes that a seat's socket is gone.
@@ -168,6 +239,7 @@ impl Room {
         let gone = |member: &Member| match member.presence {
             Presence::Here(_) => false,
             Presence::Away { since } => now.duration_since(since) >= AWAY_MAX,
+            Presence::Publishing(link) => link.is_gone(now),
         };
         self.members.iter().filter(|(_, member)| gone(member)).map(|(user, _)| user.clone()).collect()
     }
@@ -176,6 +248,7 @@ impl Room {
         let Some(member) = self.members.remove(user) else { return };
         // A thread with too much to do lets the connection run out by itself.
         let _ = inner.media.command(self.shard, sfu::Command::Leave { peer: member.peer });
+        self.end_players_of(user, &inner.media);
         self.tell_all(&Outgoing::ParticipantLeft(user.clone(), why));
         let at = inner.clock.now();
         inner.facts.tell(Fact::Left { call: self.call.clone(), user: user.clone(), at });
@@ -189,6 +262,7 @@ impl Room {
                 outbox.close(Goodbye::RoomClosed);
             }
         }
+        self.players.clear();
         let room = sfu::RoomId::new(self.call.as_str());
         let _ = inner.media.command(self.shard, sfu::Command::Record { room: room.clone(), tap: None });
         let _ = inner.media.command(self.shard, sfu::Command::CloseRoom { room });
@@ -245,6 +319,19 @@ impl Room {
 
     pub(super) fn tell_all(&self, what: &Outgoing) {
         self.members.values().for_each(|member| member.tell(what));
+    }
+
+    pub(super) fn present(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How many seats are taken.
+    pub(super) fn sessions(&self) -> usize {
+        self.members.len() + self.players.len()
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = (&UserId, &Member)> {
+        self.members.iter()
     }
 
     pub(super) fn is_empty(&self) -> bool {

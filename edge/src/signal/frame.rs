@@ -8,6 +8,7 @@ use shared::clock::Timestamp;
 use shared::id::{CallId, RecordingId, UserId};
 
 use crate::error::Code;
+use crate::ice::IceServer;
 
 /// The longest frame that is taken. A browser's offer for fifty people is below 200 KiB.
 pub(crate) const FRAME_MAX_BYTES: usize = 256 * 1024;
@@ -341,8 +342,8 @@ pub(crate) enum Outgoing {
         participants: Vec<Person>,
         /// The recording that is on.
         recording: Option<RecordingId>,
-        /// `RTCIceServer`s.
-        ice_servers: Value,
+        /// For the client's `RTCPeerConnection`.
+        ice_servers: Vec<IceServer>,
         /// To take the session up again with.
         session: String,
     },

@@ -7,7 +7,10 @@
 mod auth;
 mod calls;
 mod common;
+mod ice;
 mod media;
 mod process;
 mod recordings;
+mod stats;
 mod support;
+mod whip;

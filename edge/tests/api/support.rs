@@ -95,6 +95,7 @@ pub(crate) async fn edge_that_waits(
         ("SPOOL_URL", at("spool")),
         ("RECORDING_OUTPUT_DIR", at("recordings")),
         ("RATE_LIMIT_PER_MINUTE", "0".to_owned()),
+        ("WEBRTC_UDP_PORT", "0".to_owned()),
         ("DISK_RESERVE", "1MiB".to_owned()),
         ("WEBRTC_UDP_PORT", "0".to_owned()),
         ("JWT_SECRET", SECRET.to_owned()),

@@ -98,6 +98,7 @@ async fn start_that_waits(
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let base = [
         ("PORT", "0".to_owned()),
+        ("WEBRTC_UDP_PORT", "0".to_owned()),
         ("DATABASE_URL", database_url.clone()),
         ("CAPTURE_DIR", at("capture")),
         ("SPOOL_URL", at("spool")),

@@ -308,6 +308,21 @@ pub async fn settle(
     }))
 }
 
+/// The URL of the edge that an active call lives on, when that is another than the one that asks.
+///
+/// # Errors
+/// Those of the database.
+pub async fn elsewhere(db: impl PgExecutor<'_>, id: &CallId, edge: &EdgeId) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        "select e.url from call c join edge e on e.id = c.edge_id
+         where c.id = $1 and c.edge_id <> $2 and c.state = 'active'",
+        id.as_str(),
+        edge.as_str(),
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// Calls that are active on an edge: after a restart nobody is in them until they come back.
 ///
 /// # Errors

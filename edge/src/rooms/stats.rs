@@ -1,0 +1,150 @@
+//! Figures: how well media flow in a call, and how much this edge carries.
+//!
+//! Numbers are the media threads' own; this file asks for them and writes them down. A thread that has too much to do gives none.
+
+use serde_json::{Value, json};
+use sfu::{LegReport, PeerReport, TrackReport};
+use shared::clock::Timestamp;
+use shared::id::{CallId, UserId};
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+
+use super::{Denied, Room, Rooms, overloaded};
+use crate::driver::{Overloaded, Traffic};
+use crate::signal::frame::Outgoing;
+
+/// How many reports may be waited for at once; more are asked by nobody but a flood.
+const REPORTS_MAX: usize = 1_024;
+
+/// What this edge carries now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// Rooms with somebody in them.
+    pub(crate) rooms: usize,
+    /// People in them.
+    pub(crate) participants: usize,
+    /// Bytes since the process began.
+    pub(crate) traffic: Traffic,
+}
+
+/// Somebody in a call.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct InCall {
+    /// Who.
+    pub(crate) user: UserId,
+    /// Since when.
+    pub(crate) joined_at: Timestamp,
+    /// What comes from them, one per track and layer.
+    pub(crate) published: Value,
+    /// What goes to them, one per track.
+    pub(crate) received: Value,
+}
+
+impl Rooms {
+    /// What this edge carries now.
+    pub(crate) fn carried(&self) -> Carried {
+        let state = self.0.state();
+        let rooms = state.rooms.values().filter(|room| !room.is_empty()).count();
+        let participants = state.rooms.values().map(Room::present).sum();
+        Carried { rooms, participants, traffic: self.0.media.traffic() }
+    }
+
+    /// Everybody in a call, with figures of quality. `None`: it has no room here.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(crate) async fn in_call(&self, call: &CallId) -> Result<Option<Vec<InCall>>, Denied> {
+        let people: Vec<(UserId, sfu::PeerId, Timestamp)> = match self.0.state().rooms.get(call) {
+            None => return Ok(None),
+            Some(room) => {
+                room.members().map(|(user, member)| (user.clone(), member.peer, member.joined_at)).collect()
+            }
+        };
+        let reports = self.report(call).await.map_err(overloaded)?;
+        let in_call = people.into_iter().map(|(user, peer, joined_at)| {
+            // Somebody who has just come may not be known to the media thread.
+            let report = reports.iter().find(|report| report.peer == peer);
+            let published = report.map_or_else(|| json!([]), |report| all(&report.published, published));
+            let received = report.map_or_else(|| json!([]), |report| all(&report.received, received));
+            InCall { user, joined_at, published, received }
+        });
+        Ok(Some(in_call.collect()))
+    }
+
+    /// Figures of quality of one call.
+    ///
+    /// # Errors
+    /// When the media thread has too much to do.
+    async fn report(&self, call: &CallId) -> Result<Vec<PeerReport>, Overloaded> {
+        let (waiting, told) = oneshot::channel();
+        {
+            let mut state = self.0.state();
+            let Some(shard) = state.rooms.get(call).map(|room| room.shard) else { return Ok(Vec::new()) };
+            if state.reports.len() >= REPORTS_MAX {
+                return Err(Overloaded);
+            }
+            state.last_report += 1;
+            let token = state.last_report;
+            let room = Some(sfu::RoomId::new(call.as_str()));
+            self.0.media.command(shard, sfu::Command::Report { room, token })?;
+            state.reports.insert(token, waiting);
+        }
+        told.await.map_err(|_| Overloaded)
+    }
+}
+
+/// Tells every room its figures, every `QUALITY_INTERVAL_MS`.
+pub(super) async fn tell_quality(rooms: Rooms) {
+    let mut ticks = tokio::time::interval(rooms.0.settings.quality_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let calls: Vec<CallId> = rooms.0.state().rooms.keys().cloned().collect();
+        for call in calls {
+            if let Ok(peers) = rooms.report(&call).await {
+                let figures: Vec<Value> = peers.iter().map(quality).collect();
+                rooms.tell(&call, &Outgoing::Quality(json!({ "participants": figures })));
+            }
+        }
+    }
+}
+
+/// One person's figures as JSON.
+fn quality(report: &PeerReport) -> Value {
+    json!({
+        "userId": report.user.as_str(),
+        "published": all(&report.published, published),
+        "estimateBps": report.estimate_bps,
+        "received": all(&report.received, received),
+    })
+}
+
+fn all<T>(of: &[T], told: fn(&T) -> Value) -> Value {
+    of.iter().map(told).collect()
+}
+
+fn published(track: &TrackReport) -> Value {
+    json!({
+        "kind": track.medium.as_str(),
+        "layer": track.rid,
+        "packets": track.packets,
+        "bytes": track.bytes,
+        "bitrateBps": track.bitrate_bps,
+        "loss": track.loss,
+        "jitterMs": track.jitter.as_secs_f64() * 1e3,
+    })
+}
+
+fn received(leg: &LegReport) -> Value {
+    json!({
+        "userId": leg.of.as_str(),
+        "kind": leg.medium.as_str(),
+        "layer": leg.rid,
+        "packets": leg.packets,
+        "bytes": leg.bytes,
+        "bitrateBps": leg.bitrate_bps,
+        "loss": leg.loss,
+        "jitterMs": leg.jitter.as_secs_f64() * 1e3,
+        "roundTripMs": leg.round_trip.map(|time| time.as_secs_f64() * 1e3),
+    })
+}
