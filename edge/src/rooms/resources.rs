@@ -121,7 +121,8 @@ impl Rooms {
             };
             (state.next_peer(), shard)
         };
-        let answer = self.begin(&call, &user, (peer, shard), sfu::Role::Publisher, &offer).await?;
+        let name = sfu::User::new(user.as_str());
+        let answer = self.begin(&call, (&user, name), (peer, shard), sfu::Role::Publisher, &offer).await?;
         let opened = opened(answer)?;
         let mut state = inner.state();
         let room =
@@ -163,7 +164,9 @@ impl Rooms {
             (peer, room.shard)
         };
         let role = sfu::Role::Player { of: sfu::User::new(of.as_str()) };
-        let answer = self.begin(&call, &user, (peer, shard), role, &offer).await?;
+        // No id of a person has a slash: the media threads take a player for nobody, and so people can play themselves.
+        let name = sfu::User::new(format!("play/{user}"));
+        let answer = self.begin(&call, (&user, name), (peer, shard), role, &offer).await?;
         let opened = opened(answer)?;
         let mut state = inner.state();
         let there = state.rooms.get_mut(&call).ok_or_else(|| nobody(&of));
@@ -266,12 +269,12 @@ impl Rooms {
     async fn begin(
         &self,
         call: &CallId,
-        user: &UserId,
+        (user, name): (&UserId, sfu::User),
         (peer, shard): (sfu::PeerId, ShardId),
         role: sfu::Role,
         offer: &str,
     ) -> Result<String, Denied> {
-        let (room, name) = (sfu::RoomId::new(call.as_str()), sfu::User::new(user.as_str()));
+        let room = sfu::RoomId::new(call.as_str());
         let join = sfu::Command::Join { room, peer, user: name, role };
         self.0.media.command(shard, join).map_err(overloaded)?;
         self.0.state().peers.insert(peer, (call.clone(), user.clone()));

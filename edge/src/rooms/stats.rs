@@ -102,7 +102,8 @@ pub(super) async fn tell_quality(rooms: Rooms) {
         let calls: Vec<CallId> = rooms.0.state().rooms.keys().cloned().collect();
         for call in calls {
             if let Ok(peers) = rooms.report(&call).await {
-                let figures: Vec<Value> = peers.iter().map(quality).collect();
+                let figures: Vec<Value> =
+                    peers.iter().filter(|report| is_person(report)).map(quality).collect();
                 rooms.tell(&call, &Outgoing::Quality(json!({ "participants": figures })));
             }
         }
@@ -117,6 +118,11 @@ fn quality(report: &PeerReport) -> Value {
         "estimateBps": report.estimate_bps,
         "received": all(&report.received, received),
     })
+}
+
+/// Players are told to nobody.
+fn is_person(report: &PeerReport) -> bool {
+    UserId::parse(report.user.as_str()).is_ok()
 }
 
 fn all<T>(of: &[T], told: fn(&T) -> Value) -> Value {

@@ -125,17 +125,17 @@ async fn somebody_publishes_is_played_restarts_and_is_recorded() {
 }
 
 #[tokio::test]
-async fn people_without_udp_publish_and_play_over_tcp() {
+async fn people_without_udp_publish_and_play_themselves_over_tcp() {
     let edge = edge_with(SETTINGS).await;
     let call = edge.call().await;
     let (_bob, _) = publisher_over(Over::Tcp, &edge, &call, "bob").await;
     until(&edge, &call, "bob's media come", flows).await;
-    let mut ann = Participant::over(Over::Tcp).await;
-    let offer = ann.offer_to_play();
-    let played = post(&edge, &format!("/video-calls/{call}/whep/bob"), "ann", offer).await.is(201);
-    ann.start(text(&played));
-    ann.hears().await;
-    ann.hears_more().await;
+    let mut player = Participant::over(Over::Tcp).await;
+    let offer = player.offer_to_play();
+    let played = post(&edge, &format!("/video-calls/{call}/whep/bob"), "bob", offer).await.is(201);
+    player.start(text(&played));
+    player.hears().await;
+    player.hears_more().await;
 }
 
 #[tokio::test]
