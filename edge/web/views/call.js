@@ -68,7 +68,7 @@ export function callView(app, callId, signal) {
   const showStranger = () => {
     known.access = "stranger";
     const words = h("p", { class: "muted", text: "You have not been in this call yet. If you were given its link, join." });
-    const parts = [crumb("#/", "Calls"), h("div", { "data-testid": "no-call" }, title, words), banner.element, stage];
+    const parts = [crumb("#/", "Calls"), h("div", { class: "stack small", "data-testid": "no-call" }, h("h1", { text: "Join a call" }), words), banner.element, stage];
     if (refused()) fill(page, nowhere());
     else if (stage.parentNode === null || head.parentNode === page) fill(page, ...parts);
     update();

@@ -38,12 +38,13 @@ export function localRecording({ studio, user }, callId, known, hosts, signal) {
     setText(/** @type {Element} */ (record.lastElementChild), recordWords(studio.state, hosts(), liveId()));
     setText(hint, hintWords(known.call === undefined || hosts() || liveId() !== undefined));
     setText(time, clock(studio.progress?.recordedMs ?? 0));
+    panel.element.hidden = studio.state === "idle" && studio.trouble === undefined;
     panel.update();
   };
   const ticking = setInterval(() => setText(time, clock(studio.progress?.recordedMs ?? 0)), CLOCK_MS);
   signal.addEventListener("abort", () => clearInterval(ticking));
   const title = h("div", { class: "title-line" }, h("h2", { id: "local-title", text: "Record in this browser" }), live);
-  const element = h("section", { class: "stack", "aria-labelledby": "local-title" }, h("div", { class: "card" }, title, hint, h("div", { class: "controls" }, record, stop)), panel.element);
+  const element = h("section", { class: "stack", "aria-labelledby": "local-title" }, h("div", { class: "card" }, title, hint, h("div", { class: "controls local" }, record, stop)), panel.element);
   return { element, update };
 }
 

@@ -45,7 +45,7 @@ export function tile(first) {
 
 /** @param {Facts} facts */
 function words({ kind, name }) {
-  return { person: name, screen: `${name} · screen`, self: `${name} (you)` }[kind];
+  return { person: name, screen: `${name} · screen`, self: "You" }[kind];
 }
 
 /** @param {string} name @returns {string} Ada Lovelace: AL */
