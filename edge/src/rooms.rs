@@ -116,7 +116,6 @@ pub(crate) struct Seat {
     pub(crate) user: UserId,
     /// Tells this session from a later one of the same person.
     pub(crate) session: String,
-    peer: sfu::PeerId,
 }
 
 /// A wish that was not fulfilled; the socket stays.
@@ -161,8 +160,7 @@ impl Rooms {
         let Admitted { call, user, host, max } = admitted;
         let inner = &*self.0;
         let mut state = inner.state();
-        let fresh = sfu::PeerId(state.last_peer + 1);
-        state.last_peer += 1;
+        let fresh = state.new_peer();
         let room = state
             .rooms
             .entry(call.clone())
@@ -174,18 +172,14 @@ impl Rooms {
             Some(seat) => seat,
             None => {
                 let session = Ulid::generate().to_string();
-                let command = sfu::Command::Join {
-                    room: sfu::RoomId::new(call.as_str()),
-                    peer: fresh,
-                    user: sfu::User::new(user.as_str()),
-                    role: sfu::Role::Member(match join.receive {
-                        Some(false) => sfu::Reception::Nothing,
-                        Some(true) | None => sfu::Reception::Everything,
-                    }),
+                let reception = match join.receive {
+                    Some(false) => sfu::Reception::Nothing,
+                    Some(true) | None => sfu::Reception::Everything,
                 };
-                inner.media.command(room.shard, command).map_err(overloaded)?;
+                inner.media.command(room.shard, room.enter(&user, fresh, reception)).map_err(overloaded)?;
                 let member = Member {
                     peer: fresh,
+                    reception,
                     session: session.clone(),
                     presence: Presence::Here(outbox),
                     metadata: join.metadata,
@@ -200,7 +194,7 @@ impl Rooms {
         state.peers.insert(peer, (call.clone(), user.clone()));
         drop(state);
         capture::reconcile(self, &call);
-        Ok((Seat { call, user, session, peer }, joined))
+        Ok((Seat { call, user, session }, joined))
     }
 
     /// Does what a seated client asks, other than joining.
@@ -208,8 +202,7 @@ impl Rooms {
         let inner = &*self.0;
         let mut state = inner.state();
         let room = state.rooms.get_mut(&seat.call).ok_or_else(not_joined)?;
-        room.holds(seat).ok_or_else(not_joined)?;
-        let peer = seat.peer;
+        let peer = room.holds(seat).ok_or_else(not_joined)?.peer;
         let command = match (frame.ask, frame.target) {
             (Ask::Offer { data, .. }, Some(target)) => return room.relay("offer", &seat.user, &target, data),
             (Ask::Answer { data, .. }, Some(target)) => {
@@ -232,8 +225,8 @@ impl Rooms {
                 peer,
                 candidate: candidate.map(|Candidate { candidate, .. }| candidate),
             },
-            (Ask::Mute(kind), _) => room.mute(seat, kind, sfu::Muting::Muted),
-            (Ask::Unmute(kind), _) => room.mute(seat, kind, sfu::Muting::Unmuted),
+            (Ask::Mute(kind), _) => room.mute(seat, peer, kind, sfu::Muting::Muted),
+            (Ask::Unmute(kind), _) => room.mute(seat, peer, kind, sfu::Muting::Unmuted),
             (Ask::Subscribe(wanted), _) => {
                 subscribe(peer, &wanted, sfu::Wish::UpTo(room::layer(wanted.layer)))
             }
@@ -250,11 +243,11 @@ impl Rooms {
         let inner = &*self.0;
         let mut state = inner.state();
         if let Some(room) = state.rooms.get_mut(&seat.call)
-            && room.holds(seat).is_some()
+            && let Some(peer) = room.holds(seat).map(|member| member.peer)
         {
             room.remove(&seat.user, LeaveReason::Left, inner);
+            state.peers.remove(&peer);
         }
-        state.peers.remove(&seat.peer);
     }
 
     /// The socket is gone; the seat is kept for a while.
@@ -292,6 +285,13 @@ impl Rooms {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new_peer(&mut self) -> sfu::PeerId {
+        self.last_peer += 1;
+        sfu::PeerId(self.last_peer)
     }
 }
 

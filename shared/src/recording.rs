@@ -12,6 +12,7 @@ use crate::id::{CallId, RecordingId, UserId};
 
 mod options;
 
+pub(crate) use options::{AUDIO_BITRATE, VIDEO_BITRATE};
 pub use options::{
     AudioCodec, Format, InvalidOptions, Layout, RecordingOptions, Resolution, Source, THUMBNAILS_DEFAULT,
     THUMBNAILS_MAX, VideoCodec,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::env::{Env, EnvError, Secret};
-use crate::recording::{AudioCodec, Format, VideoCodec};
+use crate::recording::{AUDIO_BITRATE, AudioCodec, Format, VIDEO_BITRATE, VideoCodec};
 use crate::storage::StorageSettings;
 use crate::telemetry::LogSettings;
 
@@ -39,7 +39,11 @@ pub struct Settings {
 }
 
 /// `RECORDING_FORMAT`, `RECORDING_VIDEO_CODEC`, `RECORDING_AUDIO_CODEC`, `VIDEO_BITRATE`, `AUDIO_BITRATE`.
-#[derive(Debug, Clone)]
+///
+/// A recording's own options win: where its format does not hold a codec that only the environment asks for, that codec is not
+/// asked for, and its media is copied or encoded as if the variable were not set. Where only the environment's format is in the
+/// way of a codec, the container that holds the codec is chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaDefaults {
     /// The container, when it holds the captured codecs.
     pub format: Format,
@@ -104,13 +108,29 @@ fn spool_dir(env: &Env) -> Result<PathBuf, EnvError> {
 
 impl MediaDefaults {
     fn from_env(env: &Env) -> Result<Self, EnvError> {
-        Ok(Self {
+        let defaults = Self {
             format: env.parsed("RECORDING_FORMAT", Format::Webm, "webm, mp4 or mkv")?,
             video_codec: env.parsed("RECORDING_VIDEO_CODEC", VideoCodec::Copy, "vp8, vp9, h264 or copy")?,
             audio_codec: env.parsed("RECORDING_AUDIO_CODEC", AudioCodec::Copy, "opus, aac or copy")?,
-            video_bitrate: env.parsed("VIDEO_BITRATE", 2_000_000, "bits per second")?,
-            audio_bitrate: env.parsed("AUDIO_BITRATE", 128_000, "bits per second")?,
-        })
+            video_bitrate: env.within("VIDEO_BITRATE", 2_000_000, VIDEO_BITRATE)?,
+            audio_bitrate: env.within("AUDIO_BITRATE", 128_000, AUDIO_BITRATE)?,
+        };
+        // A format that nobody set gives way to a codec that somebody did.
+        if env.optional("RECORDING_FORMAT")?.is_some() {
+            defaults.fit_together()?;
+        }
+        Ok(defaults)
+    }
+
+    fn fit_together(&self) -> Result<(), EnvError> {
+        let (codec, wants) = if !self.format.can_hold_video(self.video_codec) {
+            ("RECORDING_VIDEO_CODEC", "a codec that RECORDING_FORMAT holds")
+        } else if !self.format.can_hold_audio(self.audio_codec) {
+            ("RECORDING_AUDIO_CODEC", "a codec that RECORDING_FORMAT holds")
+        } else {
+            return Ok(());
+        };
+        Err(EnvError::wants(codec, wants))
     }
 }
 
@@ -124,6 +144,30 @@ mod tests {
             assert_eq!(spool_dir(&Env::from_pairs([("SPOOL_URL", url)])), Ok(path.into()));
         }
         assert!(spool_dir(&Env::from_pairs([("SPOOL_URL", "ftp://host/x")])).is_err());
+    }
+
+    #[test]
+    fn media_that_cannot_be_made_is_refused_by_name() {
+        for (pairs, line) in [
+            (
+                vec![("RECORDING_FORMAT", "webm"), ("RECORDING_VIDEO_CODEC", "h264")],
+                "RECORDING_VIDEO_CODEC wants a codec that RECORDING_FORMAT holds",
+            ),
+            (
+                vec![("RECORDING_FORMAT", "webm"), ("RECORDING_AUDIO_CODEC", "aac")],
+                "RECORDING_AUDIO_CODEC wants a codec that RECORDING_FORMAT holds",
+            ),
+            (vec![("VIDEO_BITRATE", "0")], "VIDEO_BITRATE wants a number from 50000 to 50000000"),
+            (vec![("AUDIO_BITRATE", "1")], "AUDIO_BITRATE wants a number from 6000 to 510000"),
+        ] {
+            assert_eq!(MediaDefaults::from_env(&Env::from_pairs(pairs)).unwrap_err().to_string(), line);
+        }
+        for pairs in [
+            vec![("RECORDING_VIDEO_CODEC", "h264")],
+            vec![("RECORDING_FORMAT", "mkv"), ("RECORDING_VIDEO_CODEC", "h264")],
+        ] {
+            assert!(MediaDefaults::from_env(&Env::from_pairs(pairs)).is_ok());
+        }
     }
 
     #[test]

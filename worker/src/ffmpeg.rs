@@ -196,18 +196,38 @@ pub fn waveform(file: &Path, demuxer: Demuxer, name: &str) -> Command {
     ffmpeg.into()
 }
 
-/// Decodes a span of a finished file and throws the pictures away: the proof that it plays.
+/// Decodes what a player shows of a finished file from a time on, and throws it away: the proof that it plays. Every complaint is
+/// a line on stderr; how many pictures came out is in [`pictures`]. `from_ms` is `None` for the beginning, wherever that is.
 #[must_use]
-pub fn decode(file: &Path, demuxer: Demuxer, from_ms: u64, length_ms: u64) -> Command {
+pub fn decode(file: &Path, demuxer: Demuxer, from_ms: Option<u64>, span: DecodeSpan) -> Command {
     let mut ffmpeg = quiet();
-    ffmpeg.args(BY_TIMESTAMP).seek(seconds(from_ms)).args([
-        "-t",
-        &seconds(length_ms),
-        "-protocol_whitelist",
-        "file",
-    ]);
-    ffmpeg.format(demuxer.as_str()).input(path(file)).args(["-map", "0", "-f", "null"]).output("-");
+    ffmpeg.args(["-loglevel", "repeat+error"]);
+    if let Some(from_ms) = from_ms {
+        ffmpeg.args(BY_TIMESTAMP).seek(seconds(from_ms));
+    }
+    ffmpeg.args(["-protocol_whitelist", "file"]).format(demuxer.as_str()).input(path(file));
+    if span.pictures > 0 {
+        ffmpeg.map("0:v:0").frames(span.pictures).args(["-f", "null"]).output("-");
+    }
+    if span.sound_ms > 0 {
+        ffmpeg.map("0:a").args(["-t", &seconds(span.sound_ms), "-f", "null"]).output("-");
+    }
     ffmpeg.into()
+}
+
+/// What is decoded at either end of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeSpan {
+    /// So many pictures of the first video stream at most; 0 for none.
+    pub pictures: u32,
+    /// So much of all sound at most, in milliseconds; 0 for none.
+    pub sound_ms: u64,
+}
+
+/// How many pictures came out, from a line of `-progress`.
+#[must_use]
+pub fn pictures(line: &str) -> Option<u64> {
+    line.strip_prefix("frame=")?.trim().parse().ok()
 }
 
 /// Progress on stdout, errors alone on stderr, no keyboard.

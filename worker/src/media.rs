@@ -1,7 +1,8 @@
 //! What becomes of a participant's tracks: which container, which streams are copied, which must be encoded. Pure rules.
 //!
 //! A stream is copied whenever the container holds it, because remuxing an hour costs a second and encoding it costs half an
-//! hour. Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no container, the one that holds what was captured wins over the environment's default.
+//! hour. Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no
+//! container, the one that holds what was captured wins over the environment's default.
 
 use shared::recording::{AudioCodec, Format, RecordingOptions, Resolution, VideoCodec};
 use shared::settings::MediaDefaults;
@@ -192,18 +193,18 @@ pub enum NoPlan {
     },
 }
 
-/// Plans the file of one participant from the codecs of its inputs' streams, in their order.
+/// Plans the file of one participant from its inputs' streams that hold anything: which of the input's it is, and its codec.
 ///
 /// # Errors
 /// When nothing is left to put into it, or copying was asked for where it cannot be.
 pub fn plan(
-    inputs: &[Vec<Codec>],
+    inputs: &[Vec<(usize, Codec)>],
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<MuxPlan, NoPlan> {
     let mut found: Vec<(usize, usize, Codec)> = Vec::new();
-    for (input, codecs) in inputs.iter().enumerate() {
-        found.extend(codecs.iter().enumerate().map(|(stream, codec)| (input, stream, *codec)));
+    for (input, streams) in inputs.iter().enumerate() {
+        found.extend(streams.iter().map(|(stream, codec)| (input, *stream, *codec)));
     }
     found.retain(|(_, _, codec)| !(options.audio_only && is_video(codec)));
     found.sort_by_key(|(_, _, codec)| !is_video(codec));
@@ -222,29 +223,33 @@ pub fn plan(
 
 /// The container when none was asked for: the default when it holds everything, else one that does.
 fn holding(codecs: &[Codec], options: &RecordingOptions, defaults: &MediaDefaults) -> Format {
-    let asked = |format| {
-        let trial = RecordingOptions { format: Some(format), ..options.clone() };
-        trial.validate().is_ok()
-    };
-    let encodes = |codec: &Codec| {
+    let becomes_held = |codec: &Codec, format: Format| {
         if is_video(codec) {
-            wants_video(options, defaults).is_some()
+            match options.video_codec.unwrap_or(defaults.video_codec) {
+                VideoCodec::Copy => fits(codec, format),
+                wanted => format.can_hold_video(wanted),
+            }
         } else {
-            wants_audio(options, defaults).is_some()
+            match options.audio_codec.unwrap_or(defaults.audio_codec) {
+                AudioCodec::Copy => fits(codec, format),
+                wanted => format.can_hold_audio(wanted),
+            }
         }
     };
-    let holds =
-        |format: &Format| asked(*format) && codecs.iter().all(|codec| fits(codec, *format) || encodes(codec));
+    let holds = |format: &Format| codecs.iter().all(|codec| becomes_held(codec, *format));
     [defaults.format, Format::Webm, Format::Mp4].into_iter().find(holds).unwrap_or(Format::Mkv)
 }
 
-/// The codec that video must become; `None` when a copy will do.
-fn wants_video(options: &RecordingOptions, defaults: &MediaDefaults) -> Option<VideoCodec> {
-    options.video_codec.or(Some(defaults.video_codec)).filter(|codec| *codec != VideoCodec::Copy)
+/// The codec that video must become; `None` when a copy will do. The environment's is left out of a format that was asked for
+/// and does not hold it.
+fn wants_video(format: Format, options: &RecordingOptions, defaults: &MediaDefaults) -> Option<VideoCodec> {
+    let default = Some(defaults.video_codec).filter(|codec| format.can_hold_video(*codec));
+    options.video_codec.or(default).filter(|codec| *codec != VideoCodec::Copy)
 }
 
-fn wants_audio(options: &RecordingOptions, defaults: &MediaDefaults) -> Option<AudioCodec> {
-    options.audio_codec.or(Some(defaults.audio_codec)).filter(|codec| *codec != AudioCodec::Copy)
+fn wants_audio(format: Format, options: &RecordingOptions, defaults: &MediaDefaults) -> Option<AudioCodec> {
+    let default = Some(defaults.audio_codec).filter(|codec| format.can_hold_audio(*codec));
+    options.audio_codec.or(default).filter(|codec| *codec != AudioCodec::Copy)
 }
 
 fn video(
@@ -258,7 +263,7 @@ fn video(
         return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
     }
     let is = |codec: Codec| codecs.iter().filter(|found| is_video(found)).all(|found| *found == codec);
-    let encoder = match wants_video(options, defaults) {
+    let encoder = match wants_video(format, options, defaults) {
         _ if !codecs.iter().any(is_video) => return Ok(VideoPlan::Copy),
         Some(VideoCodec::Vp8) if !is(Codec::Vp8) => VideoEncoder::Libvpx,
         Some(VideoCodec::Vp9) if !is(Codec::Vp9) => VideoEncoder::LibvpxVp9,
@@ -282,7 +287,7 @@ fn audio(
         return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
     }
     let is = |codec: Codec| codecs.iter().filter(|found| !is_video(found)).all(|found| *found == codec);
-    let encoder = match wants_audio(options, defaults) {
+    let encoder = match wants_audio(format, options, defaults) {
         _ if !codecs.iter().any(|codec| !is_video(codec)) => return Ok(AudioPlan::Copy),
         Some(AudioCodec::Opus) if !is(Codec::Opus) => AudioEncoder::Libopus,
         Some(AudioCodec::Aac) if !is(Codec::Aac) => AudioEncoder::Aac,
@@ -305,7 +310,8 @@ mod tests {
     };
 
     fn planned(codecs: &[Codec], options: &str) -> Result<MuxPlan, NoPlan> {
-        plan(&[codecs.to_vec()], &serde_json::from_str(options).unwrap(), &DEFAULTS)
+        let streams = codecs.iter().copied().enumerate().collect();
+        plan(&[streams], &serde_json::from_str(options).unwrap(), &DEFAULTS)
     }
 
     #[test]
@@ -337,6 +343,28 @@ mod tests {
         assert!(matches!(plan.video, VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }));
         let plan = planned(&[Codec::Vp8], r#"{"videoCodec":"vp8","videoBitrate":500000}"#).unwrap();
         assert_eq!(plan.video, VideoPlan::Copy);
+    }
+
+    #[test]
+    fn the_environments_codecs_choose_the_format_and_give_way_to_an_asked_one() {
+        let defaults =
+            MediaDefaults { video_codec: VideoCodec::H264, audio_codec: AudioCodec::Aac, ..DEFAULTS };
+        let streams = [vec![(0, Codec::Vp8), (1, Codec::Opus)]];
+        let made =
+            |options: &str| plan(&streams, &serde_json::from_str(options).unwrap(), &defaults).unwrap();
+        let unasked = made("{}");
+        assert_eq!(unasked.format, Format::Mp4);
+        assert!(matches!(unasked.video, VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }));
+        assert!(matches!(unasked.audio, AudioPlan::Encode { encoder: AudioEncoder::Aac, .. }));
+        let asked = made(r#"{"format":"webm"}"#);
+        assert_eq!((asked.video, asked.audio), (VideoPlan::Copy, AudioPlan::Copy));
+        assert_eq!(made(r#"{"videoCodec":"vp8"}"#).format, Format::Mkv, "it holds vp8 and aac");
+    }
+
+    #[test]
+    fn a_stream_that_never_came_is_left_out() {
+        let plan = plan(&[vec![(1, Codec::Opus)]], &RecordingOptions::default(), &DEFAULTS).unwrap();
+        assert_eq!(plan.streams, [(0, 1)]);
     }
 
     #[test]

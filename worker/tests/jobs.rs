@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
 
+#[path = "jobs/packets.rs"]
+mod packets;
 #[path = "assemble/rtp_sender.rs"]
 #[allow(dead_code, reason = "the tests of assembly use the rest of it")]
 mod rtp_sender;
@@ -76,8 +78,12 @@ async fn text_that_names_other_files_is_no_media_and_reads_none_of_them() {
     let done = house.process(&recording).await;
     assert_eq!(done.state, RecordingState::Failed);
     assert_eq!(done.error.unwrap().code, "unusable-media");
-    let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
-    assert_eq!(gaps[0].reason, GapReason::Corrupt);
+    let track = house.tracks(&recording).await.remove(0);
+    assert_eq!(
+        (track.codec, track.gaps),
+        (None, Some(Vec::new())),
+        "one blob has no length that could be told"
+    );
 }
 
 #[tokio::test]
@@ -86,6 +92,38 @@ async fn a_recording_without_a_single_chunk_fails_and_says_so() {
     let recording = house.record(&[], "{}").await;
     let done = house.process(&recording).await;
     assert_eq!(done.error.unwrap().code, "no-media");
+}
+
+/// How far a gap that is told may be from what is missing, milliseconds.
+const GAP_MS: f64 = 50.0;
+
+#[tokio::test]
+async fn with_a_blob_lost_every_other_packet_is_there_at_its_time_and_the_gap_is_told() {
+    let house = House::new().await;
+    let mut recordings = Vec::new();
+    for fixture in
+        ["chrome-webm-vp8", "chrome-webm-vp9", "chrome-webm-av1", "chrome-webm-h264", "ff-webm-vp8"]
+    {
+        let whole = house.whole(fixture);
+        let wanted = packets::as_remuxed(&whole);
+        for lost in [0, 4] {
+            recordings.push((fixture, lost, wanted.clone(), house.record_without(fixture, lost).await));
+        }
+    }
+    for (fixture, lost, wanted, recording) in recordings {
+        let what = format!("{fixture} without {lost}");
+        let done = house.process(&recording).await;
+        assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
+        let files = house.artifacts(&recording).await;
+        assert_eq!(files.len(), 1 + 5, "{what}: five pictures");
+        let found = packets::of(&house.stored_path(&files[0].storage_key));
+        let (from, to) =
+            packets::assert_only_lost(&what, &wanted, found, &house.bytes_of_blob(fixture, lost));
+        let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
+        assert_eq!(gaps.len(), 1, "{what}: {gaps:?}");
+        let told = |ms: u64, real: f64| (f64::from(u32::try_from(ms).unwrap()) - real).abs() <= GAP_MS;
+        assert!(told(gaps[0].from, from) && told(gaps[0].to, to), "{what}: {from} to {to}, told {gaps:?}");
+    }
 }
 
 #[tokio::test]

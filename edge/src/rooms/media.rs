@@ -60,14 +60,20 @@ impl Rooms {
         }
     }
 
-    /// A connection that is over takes its person along, when their socket is gone as well; a client that is there begins anew.
+    /// A connection that is over takes its person along, when their socket is gone as well; a client that is there opens a new
+    /// one with its next offer.
     fn failed(&self, peer: sfu::PeerId) {
         let inner = &*self.0;
         let mut state = inner.state();
         let Some((call, user)) = state.peers.get(&peer).cloned() else { return };
-        let Some(room) = state.rooms.get_mut(&call) else { return };
+        let fresh = state.new_peer();
+        let Some(room) = state.rooms.get_mut(&call).filter(|room| room.has_peer(&user, peer)) else { return };
         if room.is_away(&user) {
-            room.remove(&user, LeaveReason::Disconnected, inner);
+            return room.remove(&user, LeaveReason::Disconnected, inner);
+        }
+        if room.renew(&user, fresh, &inner.media).is_ok() {
+            state.peers.remove(&peer);
+            state.peers.insert(fresh, (call, user));
         }
     }
 

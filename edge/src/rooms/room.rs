@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::facts::{Fact, Facts};
 use super::outbox::{Goodbye, Outbox};
 use super::{AWAY_MAX, Denied, Inner, Seat};
-use crate::driver::{Media, ShardId};
+use crate::driver::{Media, Overloaded, ShardId};
 use crate::error::Code;
 use crate::signal::frame::{Kind, Layer, LeaveReason, Outgoing, Person};
 
@@ -31,6 +31,7 @@ pub(super) struct Room {
 /// Somebody in it.
 pub(super) struct Member {
     pub(super) peer: sfu::PeerId,
+    pub(super) reception: sfu::Reception,
     pub(super) session: String,
     pub(super) presence: Presence,
     pub(super) metadata: Option<Value>,
@@ -95,6 +96,34 @@ impl Room {
             self.tell_others(user, &Outgoing::ParticipantJoined(person));
         }
         facts.tell(Fact::Joined { call: self.call.clone(), user: user.clone(), at });
+    }
+
+    /// What the media thread is asked when somebody comes in.
+    pub(super) fn enter(&self, user: &UserId, peer: sfu::PeerId, reception: sfu::Reception) -> sfu::Command {
+        sfu::Command::Join {
+            room: sfu::RoomId::new(self.call.as_str()),
+            peer,
+            user: sfu::User::new(user.as_str()),
+            role: sfu::Role::Member(reception),
+        }
+    }
+
+    /// Gives somebody whose connection has failed a new one, that their client's next offer opens.
+    pub(super) fn renew(
+        &mut self,
+        user: &UserId,
+        peer: sfu::PeerId,
+        media: &Media,
+    ) -> Result<(), Overloaded> {
+        let Some((older, reception)) = self.member(user).map(|member| (member.peer, member.reception)) else {
+            return Ok(());
+        };
+        media.command(self.shard, sfu::Command::Leave { peer: older })?;
+        media.command(self.shard, self.enter(user, peer, reception))?;
+        if let Some(member) = self.members.get_mut(user) {
+            member.peer = peer;
+        }
+        Ok(())
     }
 
     /// What somebody who has just sat down is told.
@@ -166,7 +195,13 @@ impl Room {
     }
 
     /// Notes a mute, tells the room, and gives what the media threads are to do.
-    pub(super) fn mute(&mut self, seat: &Seat, kind: Option<Kind>, muting: sfu::Muting) -> sfu::Command {
+    pub(super) fn mute(
+        &mut self,
+        seat: &Seat,
+        peer: sfu::PeerId,
+        kind: Option<Kind>,
+        muting: sfu::Muting,
+    ) -> sfu::Command {
         let told = match muting {
             sfu::Muting::Muted => Outgoing::Mute(seat.user.clone(), kind),
             sfu::Muting::Unmuted => Outgoing::Unmute(seat.user.clone(), kind),
@@ -179,7 +214,7 @@ impl Room {
             }
         }
         self.tell_others(&seat.user, &told);
-        sfu::Command::Mute { peer: seat.peer, medium: kind.map(medium), muting }
+        sfu::Command::Mute { peer, medium: kind.map(medium), muting }
     }
 
     /// Passes something to one person as it is.

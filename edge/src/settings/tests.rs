@@ -31,10 +31,18 @@ fn a_wrong_value_is_named_and_never_shown() {
         ("DISK_RESERVE", "hunter2"),
         ("TRUST_PROXY", "hunter2"),
         ("SHUTDOWN_GRACE", "hunter2"),
+        ("VIDEO_BITRATE", "0"),
+        ("AUDIO_BITRATE", "1"),
     ] {
         let line = wrong(&[(name, value)]);
         assert!(line.starts_with(name) && !line.contains("hunter2") && !line.contains('\n'), "{line}");
     }
+}
+
+#[test]
+fn a_format_and_a_codec_that_cannot_go_together_are_both_named() {
+    let line = wrong(&[("RECORDING_FORMAT", "webm"), ("RECORDING_VIDEO_CODEC", "h264")]);
+    assert!(line.contains("RECORDING_FORMAT") && line.contains("RECORDING_VIDEO_CODEC"), "{line}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ export function timelineView(recording, video) {
  * Tracks on one axis: the earliest begins at 0.
  * @param {Recording} recording
  */
-function placed({ tracks = [] }) {
+export function placed({ tracks = [] }) {
   const starts = tracks.map((track) => (track.startedAt ? Date.parse(track.startedAt) : Infinity));
   const first = Math.min(...starts);
   return tracks.map((track, index) => ({ track, fromMs: Number.isFinite(starts[index]) ? starts[index] - first : 0 }));

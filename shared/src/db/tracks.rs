@@ -84,7 +84,7 @@ pub async fn upsert(db: impl PgExecutor<'_>, track: &Track) -> sqlx::Result<()> 
 pub async fn assembled(
     tx: &mut PgConnection,
     id: &TrackId,
-    codec: &str,
+    codec: Option<&str>,
     duration_ms: u64,
     gaps: &[Gap],
 ) -> sqlx::Result<()> {

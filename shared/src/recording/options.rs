@@ -27,6 +27,18 @@ impl Format {
         }
     }
 
+    /// Whether it holds what video is to be encoded as.
+    #[must_use]
+    pub fn can_hold_video(self, codec: VideoCodec) -> bool {
+        !matches!((self, codec), (Self::Webm, VideoCodec::H264) | (Self::Mp4, VideoCodec::Vp8))
+    }
+
+    /// Whether it holds what audio is to be encoded as.
+    #[must_use]
+    pub fn can_hold_audio(self, codec: AudioCodec) -> bool {
+        !matches!((self, codec), (Self::Webm, AudioCodec::Aac))
+    }
+
     /// The media type of a file with video in it.
     #[must_use]
     pub fn content_type(self) -> &'static str {
@@ -99,6 +111,27 @@ pub enum AudioCodec {
     Copy,
 }
 
+impl VideoCodec {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Vp8 => "vp8",
+            Self::Vp9 => "vp9",
+            Self::H264 => "h264",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl AudioCodec {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Opus => "opus",
+            Self::Aac => "aac",
+            Self::Copy => "copy",
+        }
+    }
+}
+
 impl std::str::FromStr for VideoCodec {
     type Err = InvalidOptions;
     fn from_str(raw: &str) -> Result<Self, Self::Err> {
@@ -150,23 +183,26 @@ pub const THUMBNAILS_MAX: u32 = 20;
 /// The most bytes of a recording's `metadata`, as JSON.
 const METADATA_MAX_BYTES: usize = 16 * 1024;
 /// The range of `videoBitrate` in bits per second: from a slide show to 4K at 60 frames.
-const VIDEO_BITRATE: std::ops::RangeInclusive<u32> = 50_000..=50_000_000;
+pub(crate) const VIDEO_BITRATE: std::ops::RangeInclusive<u32> = 50_000..=50_000_000;
 /// The range of `audioBitrate` in bits per second: what Opus takes (RFC 6716, section 2.1.1).
-const AUDIO_BITRATE: std::ops::RangeInclusive<u32> = 6_000..=510_000;
+pub(crate) const AUDIO_BITRATE: std::ops::RangeInclusive<u32> = 6_000..=510_000;
 /// The range of `framerate` in frames per second.
 const FRAMERATE: std::ops::RangeInclusive<u32> = 1..=60;
 /// The range of either side of `resolution` in pixels: up to 4K.
 const SIDE: std::ops::RangeInclusive<u32> = 16..=4096;
 
 /// What a recording's owner asked for. What is absent is decided when the media is known: a stream is copied whenever the
-/// container holds it.
+/// container holds it. `videoBitrate`, `audioBitrate`, `framerate` and `resolution` say how to encode what is encoded: where a
+/// codec was asked for that did not come, or the format does not hold what came. They alone encode nothing, and a copied stream
+/// keeps the browser's own.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RecordingOptions {
     /// The container. Absent: the environment's, or the one that holds the captured codecs without encoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// How several participants share one picture.
+    /// How several participants share one picture: `individual`, one file each. `grid` and `speaker` show a single participant
+    /// alone; one picture of several is not composed yet, and they get one file each.
     #[serde(default)]
     pub layout: Layout,
     /// What video is encoded as. Absent: copied where the container holds it.
@@ -175,16 +211,16 @@ pub struct RecordingOptions {
     /// What audio is encoded as. Absent: copied where the container holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio_codec: Option<AudioCodec>,
-    /// Bits per second of encoded video.
+    /// Bits per second of encoded video; a copied stream keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_bitrate: Option<u32>,
-    /// Bits per second of encoded audio.
+    /// Bits per second of encoded audio; a copied stream keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio_bitrate: Option<u32>,
-    /// Frames per second of encoded video.
+    /// Frames per second of encoded video; a copied stream keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framerate: Option<u32>,
-    /// Size of encoded video.
+    /// Size of encoded video, which is fitted into it; a copied stream keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<Resolution>,
     /// Leave the video out.
@@ -264,13 +300,12 @@ impl RecordingOptions {
     }
 
     fn container_holds_codecs(&self) -> Result<(), InvalidOptions> {
-        let codec = match (self.format, self.video_codec, self.audio_codec) {
-            (Some(Format::Webm), Some(VideoCodec::H264), _) => "h264",
-            (Some(Format::Webm), _, Some(AudioCodec::Aac)) => "aac",
-            (Some(Format::Mp4), Some(VideoCodec::Vp8), _) => "vp8",
-            _ => return Ok(()),
-        };
-        Err(InvalidOptions::NoSuchCombination { format: self.format.map_or("", Format::as_str), codec })
+        let Some(format) = self.format else { return Ok(()) };
+        let video = self.video_codec.filter(|codec| !format.can_hold_video(*codec));
+        let audio = self.audio_codec.filter(|codec| !format.can_hold_audio(*codec));
+        let codec = video.map(VideoCodec::as_str).or(audio.map(AudioCodec::as_str));
+        let Some(codec) = codec else { return Ok(()) };
+        Err(InvalidOptions::NoSuchCombination { format: format.as_str(), codec })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Takes pictures from the finished file, evenly spread from its first frame to its last keyframe; of sound alone, its waveform.
+//! Takes pictures from the finished file, evenly spread over it between its first keyframe and its last; of sound alone, its waveform.
 //! A recording does not fail for want of a picture: when the last attempt fails, it goes on without.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::stage::{self, StageError, hopeless};
 use crate::ctx::Ctx;
 use crate::failure::Failure;
 use crate::ffmpeg::{self, THUMBNAIL_WIDTH};
-use crate::ffprobe;
+use crate::ffprobe::{self, Keyframes};
 use crate::fingerprint;
 use crate::media::Demuxer;
 use crate::process::{self, Limits};
@@ -81,8 +81,11 @@ async fn draw(
     }
     let (command, names) = if main.width.is_some() {
         let duration = main.duration_ms.unwrap_or(0);
-        let last = ffprobe::last_keyframe_ms(media, demuxer, duration, &attempt.cancel).await?;
-        let at = spread(count, duration, last);
+        // Without a keyframe there is no picture: the beginning was lost, and the end came before the next.
+        let Some(keyframes) = ffprobe::keyframes(media, demuxer, duration, &attempt.cancel).await? else {
+            return Ok(Vec::new());
+        };
+        let at = spread(count, duration, keyframes);
         let names: Vec<String> = (0..at.len()).map(picture_name).collect();
         (ffmpeg::thumbnails(media, demuxer, &at, &names), names)
     } else {
@@ -103,10 +106,11 @@ fn picture_name(n: usize) -> String {
     format!("thumbnail-{n:02}.jpg")
 }
 
-/// The times of the pictures: evenly over the duration, none after the last keyframe.
-fn spread(count: u32, duration_ms: u64, last_keyframe_ms: u64) -> Vec<u64> {
+/// The times of the pictures: evenly over the duration, none before the first keyframe or after the last.
+fn spread(count: u32, duration_ms: u64, keyframes: Keyframes) -> Vec<u64> {
     let steps = u64::from(count.saturating_sub(1).max(1));
-    (0..u64::from(count)).map(|n| (duration_ms * n / steps).min(last_keyframe_ms)).collect()
+    let even = (0..u64::from(count)).map(|n| duration_ms * n / steps);
+    even.map(|ms| ms.min(keyframes.last_ms).max(keyframes.first_ms)).collect()
 }
 
 /// Pictures that wait in the spool.
@@ -200,9 +204,11 @@ mod tests {
 
     #[test]
     fn pictures_are_spread_from_the_first_frame_to_the_last_keyframe() {
-        assert_eq!(spread(5, 10_000, 9_100), [0, 2_500, 5_000, 7_500, 9_100]);
-        assert_eq!(spread(1, 10_000, 9_000), [0]);
-        assert_eq!(spread(3, 400, 0), [0, 0, 0]);
+        let between = |first_ms, last_ms| Keyframes { first_ms, last_ms };
+        assert_eq!(spread(5, 10_000, between(0, 9_100)), [0, 2_500, 5_000, 7_500, 9_100]);
+        assert_eq!(spread(5, 10_000, between(6_000, 9_100)), [6_000, 6_000, 6_000, 7_500, 9_100]);
+        assert_eq!(spread(1, 10_000, between(0, 9_000)), [0]);
+        assert_eq!(spread(3, 400, between(0, 0)), [0, 0, 0]);
     }
 
     #[test]

@@ -125,7 +125,8 @@ async fn nothing_usable(ctx: &Ctx, recording: &Recording, assembled: &[Assembled
     let noted: anyhow::Result<()> = async {
         let mut tx = ctx.db.begin().await?;
         for track in assembled {
-            tracks::assembled(&mut tx, &track.id, &track.codec, track.duration_ms, &track.gaps).await?;
+            tracks::assembled(&mut tx, &track.id, track.codec.as_deref(), track.duration_ms, &track.gaps)
+                .await?;
         }
         Ok(tx.commit().await?)
     }
@@ -159,7 +160,7 @@ async fn publish(
         artifacts::stage(&mut tx, artifact, at).await?;
     }
     for track in assembled {
-        tracks::assembled(&mut tx, &track.id, &track.codec, track.duration_ms, &track.gaps).await?;
+        tracks::assembled(&mut tx, &track.id, track.codec.as_deref(), track.duration_ms, &track.gaps).await?;
     }
     enqueue(&mut tx, &MakeThumbnails { recording: id.clone(), token: next.token }).await?;
     tx.commit().await?;

@@ -1,5 +1,6 @@
 //! A recording that some edge has captured and sealed, and a worker that runs until it is finished.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,20 +57,26 @@ impl House {
     pub(crate) async fn record(&self, fixtures: &[(&str, TrackKind, &str)], options: &str) -> RecordingId {
         let id = self.start(options).await;
         for (user, kind, fixture) in fixtures {
-            let mut blobs = Vec::new();
-            while let Ok(blob) = std::fs::read(self.fixture(fixture, blobs.len())) {
-                blobs.push(blob);
-            }
+            let blobs = self.blobs(fixture);
             assert!(!blobs.is_empty(), "no such fixture");
-            self.upload(&id, user, *kind, &blobs).await;
+            self.upload(&id, user, *kind, &blobs, &[]).await;
         }
+        self.seal(&id).await;
+        id
+    }
+
+    /// Records a fixture of which one blob never arrives.
+    pub(crate) async fn record_without(&self, fixture: &str, lost: u64) -> RecordingId {
+        let id = self.start("{}").await;
+        let blobs = self.blobs(fixture);
+        self.upload(&id, "ann", TrackKind::Video, &blobs, &[lost]).await;
         self.seal(&id).await;
         id
     }
 
     pub(crate) async fn record_bytes(&self, user: &str, blobs: &[Vec<u8>], options: &str) -> RecordingId {
         let id = self.start(options).await;
-        self.upload(&id, user, TrackKind::Video, blobs).await;
+        self.upload(&id, user, TrackKind::Video, blobs, &[]).await;
         self.seal(&id).await;
         id
     }
@@ -152,11 +159,11 @@ impl House {
         id
     }
 
-    async fn upload(&self, id: &RecordingId, user: &str, kind: TrackKind, blobs: &[Vec<u8>]) {
+    async fn upload(&self, id: &RecordingId, user: &str, kind: TrackKind, blobs: &[Vec<u8>], lost: &[u64]) {
         let participant = UserId::parse(user).unwrap();
         let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Client, kind };
         let log = self.capture.track(&spec).await.unwrap();
-        for (sequence, blob) in (0..).zip(blobs) {
+        for (sequence, blob) in (0..).zip(blobs).filter(|(sequence, _)| !lost.contains(sequence)) {
             let header = ChunkHeader { sequence, client_timestamp_ms: None, mime: None };
             log.append_chunk(header, ReceivedBody::from_bytes(Bytes::from(blob.clone()))).await.unwrap();
         }
@@ -233,7 +240,33 @@ impl House {
     }
 
     pub(crate) fn stored(&self, key: &str) -> Vec<u8> {
-        std::fs::read(self.dir.path().join("out").join(key)).unwrap()
+        std::fs::read(self.stored_path(key)).unwrap()
+    }
+
+    pub(crate) fn stored_path(&self, key: &str) -> PathBuf {
+        self.dir.path().join("out").join(key)
+    }
+
+    /// A fixture's blobs one behind the other, as the browser would have saved them.
+    pub(crate) fn whole(&self, fixture: &str) -> PathBuf {
+        let path = self.dir.path().join(format!("{fixture}.webm"));
+        std::fs::write(&path, self.blobs(fixture).concat()).unwrap();
+        path
+    }
+
+    /// Where a blob is in [`Self::whole`].
+    pub(crate) fn bytes_of_blob(&self, fixture: &str, blob: u64) -> Range<usize> {
+        let (mut at, blobs) = (0, self.blobs(fixture));
+        let mut ranges = blobs.iter().map(|blob| {
+            let from = at;
+            at += blob.len();
+            from..at
+        });
+        ranges.nth(usize::try_from(blob).unwrap()).unwrap()
+    }
+
+    fn blobs(&self, fixture: &str) -> Vec<Vec<u8>> {
+        (0..).map_while(|n| std::fs::read(self.fixture(fixture, n)).ok()).collect()
     }
 
     /// Flips one byte in the middle of the only track's first segment.

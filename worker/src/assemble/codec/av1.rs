@@ -29,6 +29,27 @@ pub(crate) fn sequence(unit: &[u8]) -> Option<Sequence> {
     None
 }
 
+/// The `av1C` record of a keyframe, for a track whose header is lost; FFmpeg cannot mux pictures without it that come before any
+/// keyframe. Eight bits and 4:2:0 are all that browsers record.
+pub(crate) fn config_record(unit: &[u8]) -> Option<Vec<u8>> {
+    const MARKER_AND_VERSION: u8 = 0x81;
+    const SUBSAMPLED_BOTH_WAYS: u8 = 0x0C;
+    let mut rest = unit;
+    for _ in 0..OBUS_LOOKED_AT {
+        let (kind, payload, after) = obu(rest)?;
+        if kind == OBU_SEQUENCE_HEADER {
+            // With one header for moving pictures, as `size` wants it, the level is the 25th bit and four more.
+            let profile_and_level = payload.first()? & 0xE0 | payload.get(3)? >> 3;
+            let header = rest.get(..rest.len() - after.len())?;
+            return Some(
+                [&[MARKER_AND_VERSION, profile_and_level, SUBSAMPLED_BOTH_WAYS, 0], header].concat(),
+            );
+        }
+        rest = after;
+    }
+    None
+}
+
 /// One OBU: its type, its payload, and what follows it.
 fn obu(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let head = *bytes.first()?;

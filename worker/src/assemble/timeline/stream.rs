@@ -1,7 +1,7 @@
 //! One stream of the output: what is counted and learnt of it, and the packing of its payloads.
 
 use super::{DEFAULT_FRAME_US, Route};
-use crate::assemble::codec::{Kind, h264};
+use crate::assemble::codec::{Codec, Kind, av1, h264};
 use crate::assemble::writer::{MAX_CODEC_PRIVATE, TrackHeader};
 use crate::assemble::{PictureSize, StreamInfo};
 
@@ -60,6 +60,9 @@ impl Stream {
         self.info.keyframes += u64::from(key);
         if key && codec.kind() == Kind::Video {
             self.note_size(time_us, data);
+            if codec == Codec::Av1 && self.header.codec_private.is_empty() {
+                self.header.codec_private = av1::config_record(data).unwrap_or_default();
+            }
         }
     }
 

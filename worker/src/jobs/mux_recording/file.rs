@@ -12,7 +12,7 @@ use super::super::stage::{StageError, hopeless};
 use super::track::AssembledTrack;
 use crate::ctx::Ctx;
 use crate::ffmpeg::{self, MuxInput};
-use crate::ffprobe::{self, Expected, Probed};
+use crate::ffprobe::{self, Expected, Pictures, Probed};
 use crate::fingerprint;
 use crate::media::{self, Demuxer, MuxPlan, NoPlan};
 use crate::process::{self, Limits};
@@ -57,8 +57,8 @@ pub(super) async fn finish(
     attempt: &Attempt,
     report: &(dyn Fn(f64) + Send + Sync),
 ) -> Result<Finished, StageError> {
-    let codecs: Vec<_> = tracks.iter().map(|track| track.codecs.clone()).collect();
-    let plan = media::plan(&codecs, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
+    let streams: Vec<_> = tracks.iter().map(|track| track.streams.clone()).collect();
+    let plan = media::plan(&streams, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
     let inputs = inputs(tracks);
     let duration_ms = inputs.iter().map(MuxInput::end_ms).max().unwrap_or(0);
     let name = match place {
@@ -68,12 +68,21 @@ pub(super) async fn finish(
     let path = folder.join(&name);
     run_ffmpeg(ctx, &inputs, &plan, &name, folder, duration_ms, attempt, report).await?;
     let began = Instant::now();
-    let expected = Expected { duration_ms, streams: plan.streams.len(), encoded: plan.encodes() };
+    let streams = plan.streams.len();
+    let expected = Expected { duration_ms, streams, encoded: plan.encodes(), pictures: pictures(tracks) };
     let probed = ffprobe::verify(&path, Demuxer::of(plan.format), expected, &attempt.cancel).await?;
     ctx.metrics.ffmpeg("verify").inc_by(began.elapsed().as_secs_f64());
     let made = path.clone();
     let print = ctx.blocking(move || Ok(fingerprint::of(&made)?)).await?;
     Ok(Finished { path, participant: participant.clone(), place: *place, format: plan.format, probed, print })
+}
+
+/// What of a participant's pictures must decode.
+fn pictures(tracks: &[&AssembledTrack]) -> Pictures {
+    if tracks.iter().all(|track| track.keyframes == 0) {
+        return Pictures::None;
+    }
+    if tracks.iter().all(|track| track.gaps.is_empty()) { Pictures::Whole } else { Pictures::WithGaps }
 }
 
 fn no_plan(error: &NoPlan) -> StageError {

@@ -11,7 +11,7 @@ use shared::track::{Gap, GapReason, Track};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Plan};
+use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Plan};
 use crate::ctx::Ctx;
 use crate::media::codec_name;
 
@@ -27,12 +27,15 @@ pub(super) struct AssembledTrack {
     pub(super) participant: UserId,
     /// Name of its file in the attempt's folder; `None` when there is no media in it.
     pub(super) file: Option<String>,
-    /// Its streams' codecs, in the file's order.
-    pub(super) codecs: Vec<Codec>,
-    /// For each of them, its `CodecDelay` in milliseconds.
+    /// Its streams that hold anything: which of the file's it is, and its codec. A recorder may announce a stream that never
+    /// comes.
+    pub(super) streams: Vec<(usize, Codec)>,
+    /// For each stream of the file, its `CodecDelay` in milliseconds.
     pub(super) delays_ms: Vec<u64>,
-    /// The codecs as the API names them.
-    pub(super) codec: String,
+    /// The codecs as the API names them; `None` when there is no media in it.
+    pub(super) codec: Option<String>,
+    /// Pictures that decode without any before them.
+    pub(super) keyframes: u64,
     /// When its media began, milliseconds since the epoch, by the client's clock or else by arrival.
     pub(super) began_ms: i64,
     /// Its length in milliseconds.
@@ -84,22 +87,27 @@ fn assemble_blocking(
 }
 
 pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Assembled) -> AssembledTrack {
-    let codecs: Vec<Codec> = assembled.streams.iter().map(|stream| stream.codec).collect();
-    let names: Vec<&str> = codecs.iter().copied().map(codec_name).collect();
+    let found = assembled.streams.iter().enumerate().filter(|(_, stream)| stream.packets > 0);
+    let streams: Vec<(usize, Codec)> = found.map(|(n, stream)| (n, stream.codec)).collect();
+    let names: Vec<&str> = streams.iter().map(|(_, codec)| codec_name(*codec)).collect();
+    let videos = assembled.streams.iter().filter(|stream| stream.kind == Kind::Video);
+    let keyframes = videos.map(|stream| stream.keyframes);
     AssembledTrack {
         id: track.id.clone(),
         participant: track.participant.clone(),
         file: Some(file),
-        codec: names.join(","),
-        codecs,
+        codec: (!names.is_empty()).then(|| names.join(",")),
+        streams,
         delays_ms: assembled.streams.iter().map(|stream| (stream.codec_delay_us + 500) / 1_000).collect(),
+        keyframes: keyframes.sum(),
         began_ms,
         duration_ms: ms(assembled.duration_us),
         gaps: assembled.gaps.iter().map(gap).collect(),
     }
 }
 
-/// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
+/// Nothing of the track can be played: all of it is a gap, as long as its uploads took. Where they came at once, as one blob
+/// does, its length is not known, and a gap without length would tell nothing.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
     let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
     empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0), GapReason::Corrupt)
@@ -111,12 +119,13 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapR
         id: track.id.clone(),
         participant: track.participant.clone(),
         file: None,
-        codecs: Vec::new(),
+        streams: Vec::new(),
         delays_ms: Vec::new(),
-        codec: String::new(),
+        codec: None,
+        keyframes: 0,
         began_ms,
         duration_ms,
-        gaps: vec![Gap { from: 0, to: duration_ms, reason }],
+        gaps: if duration_ms > 0 { vec![Gap { from: 0, to: duration_ms, reason }] } else { Vec::new() },
     }
 }
 
