@@ -15,8 +15,8 @@ import { Signaling } from "./signaling.js";
 
 /** How long a broken path may heal by itself before another one is looked for: a change of networks takes 1 to 3 s. */
 export const BROKEN_MAX_MS = 3_000;
-/** Restarts of a connection that never stood again, before the call is joined anew. */
-export const RESTARTS_MAX = 3;
+/** How long a path may be looked for before the call is joined anew; over a bad line, ICE and DTLS take some 5 s. */
+export const CONNECTING_MAX_MS = 15_000;
 /** Refusals that no later try changes; after any other, the call is joined again. */
 const FINAL_REFUSALS = new Set(["forbidden", "not-granted", "user-mismatch", "no-such-call", "call-ended", "room-full", "wrong-edge", "invalid-request"]);
 /** What the answer to a join carries back. */
@@ -51,6 +51,7 @@ export class CallClient extends EventTarget {
   /** For people. */ detail = "";
   /** The others, by user id, in the order in which they came. @type {Map<string, Person>} */ people = new Map();
   /** The recording that is on. @type {string | undefined} */ recording;
+  /** Whether sound and picture flow. @type {"none" | "looking" | "standing" | "broken"} */ path = "none";
   /** Who speaks; may be this client's own user. @type {string | undefined} */ speaker;
   /** What this client has muted. @type {Set<Mutable>} */ muted = new Set();
   /** @type {Options} */ #options;
@@ -62,7 +63,6 @@ export class CallClient extends EventTarget {
   /** @type {Partial<Record<Medium, RTCRtpTransceiver>>} */ #senders = {};
   /** Keeps what is published together. @type {MediaStream | undefined} */ #stream;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #broken;
-  #restarts = 0;
   /** Of the server's latest offer, by m-line. @type {ReturnType<typeof labels>} */ #labels = new Map();
 
   /** @param {Options} options */
@@ -214,7 +214,7 @@ export class CallClient extends EventTarget {
     this.#stream = new MediaStream();
     const send = (/** @type {string} */ type, /** @type {unknown} */ data) => (connection === this.#connection ? this.#signaling.send(type, data) : undefined);
     this.#negotiation = new Negotiation(connection, send, () => (this.#senders.screen?.mid ? [this.#senders.screen.mid] : []));
-    connection.addEventListener("iceconnectionstatechange", () => this.#pathChanged(connection));
+    connection.addEventListener("connectionstatechange", () => this.#pathChanged(connection));
     for (const medium of /** @type {Medium[]} */ (Object.keys(this.#published))) this.#attach(medium);
   }
 
@@ -276,17 +276,29 @@ export class CallClient extends EventTarget {
   #pathChanged(connection) {
     if (connection !== this.#connection) return;
     clearTimeout(this.#broken);
-    const state = connection.iceConnectionState;
-    if (state === "connected" || state === "completed") this.#restarts = 0;
-    else if (state === "disconnected") this.#broken = setTimeout(() => this.#restart(), BROKEN_MAX_MS);
-    else if (state === "failed") this.#restart();
+    const state = connection.connectionState;
+    if (state === "connected") this.path = "standing";
+    else if (state === "connecting") this.#wait("looking", CONNECTING_MAX_MS, () => this.#renew());
+    else if (state === "disconnected") this.#wait("broken", BROKEN_MAX_MS, () => this.#restart());
+    else if (state === "failed") this.#renew();
+    this.#changed();
   }
 
+  /** @param {"looking" | "broken"} path @param {number} ms @param {() => void} then */
+  #wait(path, ms, then) {
+    this.path = this.path === "broken" ? "broken" : path; // until it stands again
+    this.#broken = setTimeout(then, ms);
+  }
+
+  /** Without a socket nothing is done: joining again looks for new paths anyhow. */
   #restart() {
-    if (this.state !== "joined") return; // joining again looks for new paths anyhow
-    this.#restarts += 1;
-    if (this.#restarts <= RESTARTS_MAX) return this.#negotiation?.restart();
-    this.#restarts = 0;
+    if (this.state === "joined") this.#negotiation?.restart();
+  }
+
+  /** The server has given a failed connection up, so it cannot be mended: in again, in one's own place. */
+  #renew() {
+    this.path = "broken";
+    if (this.state !== "joined") return;
     this.#sessionId = undefined;
     this.#signaling.again();
   }
@@ -298,6 +310,7 @@ export class CallClient extends EventTarget {
     this.#disconnect();
     this.people = new Map();
     this.recording = this.speaker = undefined;
+    this.path = "none";
     this.#set({ state: "ended", reason });
   }
 

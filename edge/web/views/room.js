@@ -29,10 +29,10 @@ export function roomView(app, callId, known, call) {
 
   const update = () => {
     if (!conversation.in(callId)) return;
-    const state = conversation.client?.state ?? "idle";
+    const { state, path } = conversation.client ?? { state: "idle", path: "none" };
     element.dataset.state = words.dataset.state = state;
-    setText(words, stateWords(state, conversation.people.length));
-    words.classList.toggle("troubled", state === "reconnecting");
+    setText(words, stateWords(state, path, conversation.people.length));
+    words.classList.toggle("troubled", state === "reconnecting" || path === "broken");
     microphone.update();
     camera.update();
     camera.element.disabled = studio.busy && !studio.stream?.getVideoTracks().length; // a recording has only sound
@@ -79,10 +79,11 @@ function recordButton({ api, conversation, studio }, callId, known, { hosts, cha
   return { element, error, update };
 }
 
-/** @param {import("../call.js").CallState} state @param {number} others */
-function stateWords(state, others) {
+/** @param {import("../call.js").CallState} state @param {import("../call.js").CallClient["path"]} path @param {number} others */
+function stateWords(state, path, others) {
   if (state === "joining") return "Joining…";
   if (state === "reconnecting") return "The connection was lost. Coming back…";
+  if (path === "broken") return "Sound and picture are interrupted. Looking for another way…";
   if (others === 0) return "Nobody else is here yet. Send them the link.";
   return `${others + 1} people in the call`;
 }
