@@ -12,7 +12,7 @@ import { cameraButton, microphoneButton } from "./switches.js";
 const REASONS = {
   left: "You have left the call.",
   replaced: "You have joined from another tab or device. This one has left.",
-  "call-ended": "The call is over.",
+  "call-ended": "Its recordings stay here.",
   "room-full": "The call is full. Try again when somebody has left.",
   forbidden: "You are not invited to this call. Ask its host.",
 };
@@ -37,6 +37,7 @@ export function lobbyView(app, callId, known, signal) {
   const devices = deviceChoice(studio, signal);
   const join = h("button", { type: "button", class: "primary wide join", "data-testid": "join", onclick: () => void conversation.join(callId, user) });
   const words = h("p", { class: "join-words", role: "status", "data-testid": "lobby-words" });
+  const heading = h("h2");
   const trouble = h("p", { class: "form-error", role: "alert" });
 
   const update = () => {
@@ -50,16 +51,19 @@ export function lobbyView(app, callId, known, signal) {
     turnOn.disabled = studio.camera === "opening";
     setText(offWords, studio.camera === "opening" ? "Opening your camera…" : "Your camera is off");
     switches.hidden = !live;
+    off.classList.toggle("under-switches", live);
     microphone.update();
     camera.update();
     devices.update();
-    const over = known.call?.status === "ended" || ended(conversation, callId) === "call-ended";
+    const last = ended(conversation, callId);
+    const over = known.call?.status === "ended" || last === "call-ended";
     join.disabled = known.access === "unknown" || over;
-    setText(join, ended(conversation, callId) === undefined ? "Join" : "Join again");
+    setText(join, last === undefined ? "Join" : "Join again");
+    setText(heading, over ? "The call has ended" : last === undefined ? "Ready to join?" : "You are not in the call");
     setText(words, over ? REASONS["call-ended"] : lobbyWords(conversation, callId));
     setText(trouble, studio.trouble?.code === "camera" ? studio.trouble.detail : "");
   };
-  const side = h("div", { class: "card lobby-side" }, h("h2", { text: "Ready to join?" }), words, devices.element, meter.element, trouble, join);
+  const side = h("div", { class: "card lobby-side" }, heading, words, devices.element, meter.element, trouble, join);
   const element = h("section", { class: "stage lobby", "aria-label": "Before the call" }, h("div", { class: "picture" }, video, off, switches), side);
   fill(off, icon("camera-off"), offWords, turnOn);
   return { element, update };

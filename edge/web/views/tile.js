@@ -22,7 +22,7 @@ export function tile(first) {
   face.style.setProperty("--hue", String(hue(first.userId)));
   const name = h("span", { class: "tile-name" });
   const muted = h("span", { class: "tile-muted", title: "Muted" }, icon("microphone-off"));
-  const element = h("li", { class: `tile ${first.kind}`, "data-testid": "tile", "data-user-id": first.userId, "data-kind": first.kind, tabindex: -1 });
+  const element = h("li", { class: `tile ${first.kind}`, "data-testid": "tile", "data-user-id": first.userId, "data-kind": first.kind });
   fill(element, h("div", { class: "tile-blank", "aria-hidden": "true" }, face), video, h("div", { class: "tile-label", "aria-hidden": "true" }, muted, name));
   /** @type {MediaStreamTrack | undefined} */ let shown;
 
