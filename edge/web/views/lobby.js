@@ -10,7 +10,7 @@ import { cameraButton, microphoneButton } from "./switches.js";
 
 /** Why one is no longer in the call, for people. @type {Record<string, string>} */
 const REASONS = {
-  left: "You have left the call.",
+  left: "You have left. You can come back while it lasts.",
   replaced: "You have joined from another tab or device. This one has left.",
   "call-ended": "Its recordings stay here.",
   "room-full": "The call is full. Try again when somebody has left.",
