@@ -4,26 +4,32 @@
  * `#/` lists calls, `#/calls/ID` is a call, `#/calls/ID/recordings/ID` a recording: each link can be shared.
  */
 import { Api } from "./api.js";
-import { fill, h, icon } from "./dom.js";
+import { Conversation } from "./conversation.js";
+import { fill, h, icon, setText } from "./dom.js";
 import { notedStops } from "./ending.js";
 import { unfinishedTracks } from "./recorder.js";
 import { onExpired, session, signOut, token } from "./session.js";
 import { Studio } from "./studio.js";
-import { bannerView } from "./views/banner.js";
+import { bannerView, callBannerView, noticeWords } from "./views/banner.js";
 import { callView } from "./views/call.js";
 import { homeView } from "./views/home.js";
 import { recordingView } from "./views/recording.js";
 import { signInView } from "./views/sign-in.js";
+import { playSound } from "./views/sound.js";
+
+/** @import { Notice } from "./call.js" */
 
 /**
- * @typedef {{ api: Api, studio: Studio, user: { userId: string, name: string } }} App
+ * @typedef {{ api: Api, studio: Studio, conversation: Conversation, user: { userId: string, name: string } }} App
  * @typedef {{ title: string, element: HTMLElement }} View
  */
 
 const api = new Api(token);
 const studio = new Studio(api, token);
+const conversation = new Conversation(studio, token);
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 const top = /** @type {HTMLElement} */ (document.getElementById("top"));
+const announcer = /** @type {HTMLElement} */ (document.getElementById("announcer"));
 const banner = /** @type {HTMLElement} */ (document.getElementById("banner"));
 
 let shown = new AbortController();
@@ -34,7 +40,7 @@ function show() {
   shown = new AbortController();
   const user = session();
   renderTop(user);
-  const view = user === undefined ? signInView(enter) : route({ api, studio, user }, shown.signal);
+  const view = user === undefined ? signInView(enter) : route({ api, studio, conversation, user }, shown.signal);
   document.title = view.title === "" ? "Callreel" : `${view.title} · Callreel`;
   fill(main, view.element);
   window.scrollTo(0, 0);
@@ -64,6 +70,7 @@ function renderTop(user) {
 
 function leaveSession() {
   if (studio.busy) return void alert("Stop the recording first: signing out would end it.");
+  conversation.leave();
   studio.closeCamera();
   signOut();
   show();
@@ -100,5 +107,9 @@ studio.addEventListener("change", () => {
 });
 onExpired(show);
 window.addEventListener("hashchange", () => (location.hash === "#main" ? undefined : show()));
-banner.append(bannerView(studio));
+banner.append(bannerView(studio), callBannerView(conversation));
+playSound(conversation);
+conversation.addEventListener("notice", (event) => setText(announcer, noticeWords(/** @type {CustomEvent<Notice>} */ (event).detail)));
+// Others need not look at a frozen picture for as long as a lost connection is waited for.
+window.addEventListener("pagehide", () => conversation.leave());
 enter();

@@ -24,6 +24,7 @@ const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { i
 
 /**
  * @typedef {"off" | "opening" | "live"} CameraState
+ * @typedef {"on" | "off"} Switch
  * @typedef {"started" | "joined"} Origin Whether this tab began the recording, or found it live.
  * @typedef {"idle" | "starting" | "recording" | "interrupted" | "finishing" | "finished"} StudioState
  */
@@ -36,6 +37,7 @@ export class Studio extends EventTarget {
   /** What went wrong last, for people. @type {{ code: string, detail: string, requestId?: string } | undefined} */ trouble;
   /** "" is the default device; "none" leaves the camera off. */
   devices = { camera: "", microphone: "" };
+  /** Whether others see and hear this person. @type {{ camera: Switch, microphone: Switch }} */ shown = { camera: "on", microphone: "on" };
   /** @type {Recorder | undefined} */ #recorder;
   /** @type {Api} */ #api;
   /** @type {import("./chunk-routes.js").TokenSource} */ #token;
@@ -78,6 +80,7 @@ export class Studio extends EventTarget {
     try {
       this.#endStream();
       this.stream = await navigator.mediaDevices.getUserMedia(this.#constraints());
+      for (const track of this.stream.getAudioTracks()) track.enabled = this.shown.microphone === "on";
       this.#set({ camera: "live" });
     } catch (cause) {
       this.#set({ camera: "off", trouble: cameraTrouble(cause) });
@@ -88,6 +91,51 @@ export class Studio extends EventTarget {
   closeCamera() {
     this.#endStream();
     this.#set({ camera: "off" });
+  }
+
+  /** The track is kept: unmuting must not take as long as opening a device. @param {Switch} wanted */
+  switchMicrophone(wanted) {
+    this.shown.microphone = wanted;
+    for (const track of this.stream?.getAudioTracks() ?? []) track.enabled = wanted === "on";
+    this.#changed();
+  }
+
+  /**
+   * Off, the camera's light goes out; but a recording that is made needs its track, which is only blacked out.
+   * @param {Switch} wanted
+   */
+  async switchCamera(wanted) {
+    this.shown.camera = wanted;
+    const [track] = this.stream?.getVideoTracks() ?? [];
+    if (track !== undefined && this.busy) track.enabled = wanted === "on";
+    else if (this.camera === "live" && (wanted === "on") !== (track !== undefined)) await this.#changePicture(track);
+    this.#changed();
+  }
+
+  /** The picture that others may see. */
+  get picture() {
+    return this.shown.camera === "on" ? this.stream?.getVideoTracks().find(({ enabled }) => enabled) : undefined;
+  }
+
+  get sound() {
+    return this.stream?.getAudioTracks()[0];
+  }
+
+  /** Takes the picture's track out of the stream, or brings one in. @param {MediaStreamTrack | undefined} track */
+  async #changePicture(track) {
+    if (track !== undefined) {
+      track.stop();
+      return this.stream?.removeTrack(track);
+    }
+    if (this.devices.camera === "none") this.devices = { ...this.devices, camera: "" };
+    try {
+      const { video } = this.#constraints();
+      const opened = await navigator.mediaDevices.getUserMedia({ video });
+      for (const fresh of opened.getTracks()) this.stream?.addTrack(fresh);
+    } catch (cause) {
+      this.shown.camera = "off";
+      this.#set({ trouble: cameraTrouble(cause) });
+    }
   }
 
   /**
@@ -286,7 +334,7 @@ export class Studio extends EventTarget {
   #constraints() {
     const exact = (/** @type {string} */ deviceId) => (deviceId === "" ? {} : { deviceId: { exact: deviceId } });
     const { camera, microphone } = this.devices;
-    return { video: camera === "none" ? false : { ...PICTURE, ...exact(camera) }, audio: exact(microphone) };
+    return { video: camera === "none" || this.shown.camera === "off" ? false : { ...PICTURE, ...exact(camera) }, audio: exact(microphone) };
   }
 
   #endStream() {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Records through the page in Chromium and Firefox, against a product started for it in FOLDER, and looks at the files.
+# Records through the page in Chromium and Firefox, against a product started for it in FOLDER, and looks at the files; then
+# two people hold a call on it.
 #   tests/web/record.sh FOLDER      CALLREEL_BIN_DIR: where edge and worker are built
 set -euo pipefail
 
@@ -26,6 +27,7 @@ main() {
     seen=$((seen + 1))
   done < <(sed -n 's/^# \({"callId".*\)$/\1/p' "$FOLDER/tap")
   ((seen == 2)) || fail "two browsers were to record, $seen did"
+  CALLREEL_URL=$url node --test --test-reporter=tap --test-concurrency=1 call.test.mjs
 }
 
 fail() {

@@ -1,5 +1,5 @@
 /**
- * @file Above every page: a recording that runs, or one that an earlier tab has left.
+ * @file Above every page: a recording that runs, or one that an earlier tab has left; and the call that one is in.
  */
 import { fill, h } from "../dom.js";
 import { bytes, plural } from "../format.js";
@@ -39,4 +39,34 @@ function bannerWords({ state, progress, status, trouble }) {
   const pending = progress?.pendingChunks ?? 0;
   if (pending === 0) return "A recording was interrupted. Everything so far is on the server.";
   return `A recording was interrupted. ${plural(pending, "chunk")} (${bytes(progress?.pendingBytes ?? 0)}) still being uploaded from this browser.`;
+}
+
+/**
+ * On other pages: the way back into the call, and out of it.
+ * @param {import("../conversation.js").Conversation} conversation
+ */
+export function callBannerView(conversation) {
+  const back = h("a", { class: "button", text: "Back to the call" });
+  const leave = h("button", { type: "button", class: "quiet", text: "Leave", onclick: () => conversation.leave() });
+  const words = h("p", { text: "You are in a call: the others still see and hear you." });
+  const element = h("div", { class: "banner calm", hidden: true }, words, h("div", { class: "buttons" }, back, leave));
+  const update = () => {
+    back.href = `#/calls/${encodeURIComponent(conversation.callId ?? "")}`;
+    element.hidden = !conversation.busy || location.hash === back.hash;
+  };
+  conversation.addEventListener("change", update);
+  window.addEventListener("hashchange", update);
+  return element;
+}
+
+/** For reading out. @param {import("../call.js").Notice} notice */
+export function noticeWords({ kind, name }) {
+  return {
+    came: `${name} has joined`,
+    went: `${name} has left`,
+    "recording-started": "Recording has started",
+    "recording-paused": "Recording is paused",
+    "recording-resumed": "Recording goes on",
+    "recording-stopped": "Recording has stopped",
+  }[kind];
 }

@@ -18,9 +18,8 @@ export function deviceChoice(studio, signal) {
   camera.addEventListener("change", choose);
   microphone.addEventListener("change", choose);
 
-  const list = async () => {
-    const found = await navigator.mediaDevices?.enumerateDevices();
-    if (found === undefined) return;
+  const list = async () => show((await navigator.mediaDevices?.enumerateDevices()) ?? []);
+  const show = (/** @type {MediaDeviceInfo[]} */ found) => {
     const cameras = found.filter((device) => device.kind === "videoinput");
     options(camera, "Default camera", cameras, studio.devices.camera, h("option", { value: "none", text: "No camera (sound only)" }));
     options(microphone, "Default microphone", found.filter((device) => device.kind === "audioinput"), studio.devices.microphone);
@@ -32,6 +31,7 @@ export function deviceChoice(studio, signal) {
     before = studio.camera;
   };
   navigator.mediaDevices?.addEventListener("devicechange", list, { signal });
+  show([]);
   void list();
   return { element: h("div", { class: "fields two" }, field("Camera", camera), field("Microphone", microphone)), update };
 }

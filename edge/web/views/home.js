@@ -41,14 +41,14 @@ function createForm({ api, user }) {
     setText(error, "");
     try {
       const invited = people.value.split(/[\s,]+/).filter((id) => id !== "");
-      const call = await api.createCall({ title: title.value.trim() || undefined, participants: [...new Set([user.userId, ...invited])] });
+      const call = await api.createCall({ title: title.value.trim() || undefined, participants: invited.length === 0 ? undefined : [...new Set([user.userId, ...invited])] });
       location.hash = `#/calls/${encodeURIComponent(call.id)}`;
     } catch (cause) {
       setText(error, cause instanceof ApiError ? cause.detail : "The call could not be created.");
       submit.disabled = false;
     }
   };
-  const invite = field("Invite (optional)", people, "User ids, with commas between them. They can watch, and add their own camera.");
+  const invite = field("Invite (optional)", people, "User ids, with commas between them. Leave it empty and whoever has the link can join.");
   return h("form", { class: "card", onsubmit }, h("h2", { text: "New call" }), field("Title (optional)", title), invite, error, submit);
 }
 
