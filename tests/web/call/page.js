@@ -77,7 +77,8 @@ export class Call {
 
   /** @param {any} frame */
   async #on(frame) {
-    if (!["quality", "active-speaker"].includes(frame.type)) this.frames.push(frame);
+    if (frame.type === "quality") this.quality = frame.data.participants;
+    else if (frame.type !== "active-speaker") this.frames.push(frame);
     if (frame.type === "offer") {
       if (this.#making || this.pc.signalingState !== "stable") this.glares = (this.glares ?? 0) + 1;
       await this.pc.setRemoteDescription(frame.data.sdp);
@@ -158,7 +159,9 @@ export class Call {
     const { connectionState, iceConnectionState, signalingState } = this.pc;
     const types = this.frames.map((frame) => frame.type);
     const { errors, closed } = this;
-    return { connectionState, iceConnectionState, signalingState, closed, errors, types, received: await this.received(), noted: this.noted };
+    // What the server says that it sends to us.
+    const sent = this.quality?.find((/** @type {any} */ one) => one.userId === this.wish.user)?.received;
+    return { connectionState, iceConnectionState, signalingState, closed, errors, types, sent, received: await this.received(), noted: this.noted };
   }
 }
 
@@ -192,7 +195,8 @@ const AHEAD_MS = 1_000;
 
 /** White pictures and a tone of 1 kHz for `LASTS_MS` at every whole `PERIOD_MS` of the wall clock. @param {any} notes */
 function beeps(notes) {
-  notes.flashes = [];
+  // Kept over loads of the page.
+  notes.flashes = JSON.parse(sessionStorage.getItem("flashes") ?? "[]");
   const canvas = Object.assign(document.createElement("canvas"), { width: 160, height: 120 });
   const paint = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
   document.body.append(canvas);
@@ -201,7 +205,10 @@ function beeps(notes) {
   let count = 0;
   const draw = () => {
     const on = wall() % PERIOD_MS < LASTS_MS;
-    if (on !== lit && (lit = on)) notes.flashes.push(wall());
+    if (on !== lit && (lit = on)) {
+      notes.flashes.push(wall());
+      sessionStorage.setItem("flashes", JSON.stringify(notes.flashes));
+    }
     paint.fillStyle = on ? "#fff" : "#000";
     paint.fillRect(0, 0, canvas.width, canvas.height);
     // Something that changes, or no picture is taken.

@@ -13,19 +13,21 @@ const PERIOD_MS = 2_000;
 const SETTLES_MS = 4_000;
 
 /**
- * Everybody's file has an index, and every beep and flash that was while they were there, at its instant.
- * @param {any} recording @param {string[]} users @param {number} lasts milliseconds
+ * Everybody's file has an index, and every beep and flash that was while they were there, at its instant. Beeps keep the plan; a
+ * flash is drawn with the page's next picture, which a busy machine delays, and so the file is held against when it was drawn.
+ * @param {any} recording @param {Record<string, number[]>} drawn by user, by the wall clock @param {number} lasts milliseconds
  */
-export async function keepsThePlan(recording, users, lasts) {
+export async function keepsThePlan(recording, drawn, lasts) {
   const zero = Date.parse(recording.startedAt);
   /** @type {Map<number, number[]>} */
   const all = new Map();
-  for (const user of users) {
+  for (const [user, walls] of Object.entries(drawn)) {
     const file = join(DATA, "recordings", "recordings", recording.id, "participants", `${user}.webm`);
     await isSeekable(file);
     const away = gapsOf(recording, user, "video").filter(({ reason }) => reason === "muted" || reason === "disconnected");
     for (const [what, found] of [["flash", await flashes(file)], ["beep", await beeps(file)]]) {
-      const offs = found.map((ms) => [nearest(ms + zero), ms + zero - nearest(ms + zero)]);
+      const late = new Map(what === "flash" ? walls.map((wall) => [nearest(wall), wall - nearest(wall)]) : []);
+      const offs = found.map((ms) => [nearest(ms + zero), ms + zero - nearest(ms + zero) - (late.get(nearest(ms + zero)) ?? 0)]);
       console.log(`${user} ${what}: off by ${offs.map(([, off]) => Math.round(off)).join(" ")} ms`);
       for (const at of planned(zero, lasts, away)) {
         const hit = offs.find(([plan]) => plan === at);
@@ -62,4 +64,9 @@ export async function isSeekable(file) {
   const bytes = await readFile(file);
   const [cues, cluster] = ["1c53bb6b", "1f43b675"].map((id) => bytes.indexOf(Buffer.from(id, "hex")));
   assert.ok(cues > 0 && cues < cluster, `${file} has no index before its media`);
+}
+
+/** When somebody's page flashed. @param {import("./stage.mjs").Person} person @returns {Promise<[string, number[]]>} */
+export async function drawnBy({ user, page }) {
+  return [user, await page.evaluate(() => window.flashes)];
 }

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { gapsOf, keepsThePlan, nearest } from "./plan.mjs";
+import { drawnBy, gapsOf, keepsThePlan } from "./plan.mjs";
 import { Stage, api, completed } from "./stage.mjs";
 
 const RECORD_MS = 30_000;
@@ -23,7 +23,7 @@ test("three people who are recorded beep and flash in their files when they did"
   const stage = await Stage.open({ title: "beeps" });
   try {
     const { recording, drawn } = await record(stage);
-    await keepsThePlan(recording, Object.keys(drawn), RECORD_MS);
+    await keepsThePlan(recording, drawn, RECORD_MS);
     tells(recording, "bob", "muted", MUTE_AT_MS, MUTE_AT_MS + MUTED_MS);
     tells(recording, "cyd", "disconnected", GONE_AT_MS, GONE_AT_MS + GONE_MS);
   } finally {
@@ -49,14 +49,10 @@ async function record(stage) {
   await cyd.open();
   await cyd.join({ media: "beeps" });
   await passes(begun + RECORD_MS - Date.now());
-  const people = [ann, bob, cyd];
-  const drawn = Object.fromEntries(await Promise.all(people.map(async ({ user, page }) => [user, await page.evaluate(() => window.flashes)])));
+  const drawn = Object.fromEntries(await Promise.all([ann, bob, cyd].map(drawnBy)));
   await api(stage.host, "POST", `/video-calls/${stage.call.id}/recording/stop`);
   const recording = await completed(stage.host, stage.call.id, started.id);
   console.log(JSON.stringify(recording.tracks.map(({ participantId, kind, duration, gaps }) => ({ participantId, kind, duration, gaps }))));
-  for (const [user, walls] of Object.entries(drawn)) {
-    console.log(`${user} drew: off by ${walls.map((ms) => Math.round(ms - nearest(ms))).join(" ")} ms`);
-  }
   return { recording, drawn };
 }
 

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import { launchForPage } from "../support/browsers.mjs";
 
 /** Any one step; generous: four browsers encode and decode on a machine with two cores. */
-export const STEP_WITHIN_MS = 60_000;
+export const STEP_WITHIN_MS = Number(process.env.CALLREEL_STEP_MS ?? 60_000);
 /** Between two looks at a page. */
 const LOOK_EVERY_MS = 200;
 
