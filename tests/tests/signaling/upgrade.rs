@@ -5,7 +5,7 @@ use e2e::system::System;
 use tokio_tungstenite::tungstenite::http::HeaderMap;
 
 fn header(name: &'static str, value: &str) -> HeaderMap {
-    HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
+    HeaderMap::from_iter([(name.parse().expect("a header's name"), value.parse().expect("ASCII"))])
 }
 
 #[tokio::test]
