@@ -143,7 +143,10 @@ export class Call {
   /** Publishes one more picture: a screen. */
   more() {
     const canvas = Object.assign(document.createElement("canvas"), { width: 160, height: 120 });
-    canvas.getContext("2d")?.fillRect(0, 0, 160, 120);
+    const paint = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    let count = 0;
+    // A picture that does not change is not sent.
+    setInterval(() => paint.fillRect(count++ % 160, 0, 1, 120), 200);
     const stream = canvas.captureStream(5);
     this.pc.addTransceiver(stream.getTracks()[0], { direction: "sendonly", streams: [stream] });
   }
