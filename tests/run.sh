@@ -11,7 +11,7 @@ ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
 # shellcheck source=../deploy/lib/postgres.sh
 . "$ROOT/deploy/lib/postgres.sh"
 
-PARTS=(unit e2e web scripts fuzz docs)
+PARTS=(unit e2e web call scripts fuzz docs)
 
 usage() {
   cat <<'END'
@@ -19,6 +19,7 @@ usage: tests/run.sh [NAME…]
 
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
+  call     the call: signaling, and browsers in one room, recorded by the server
   fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
 
 Without a NAME: all of them. Ends with one line per part and `N passed, M failed`; fails when a part failed.
@@ -65,14 +66,14 @@ install_tools() {
   need ffmpeg ffmpeg "the product makes files with it"
   need ffprobe ffmpeg "the tests look at finished files with it"
   need_cargo
-  if wants e2e web; then
+  if wants e2e web call; then
     need chromium chromium "a browser that the tests record with"
     need firefox-esr firefox-esr "a browser that the tests record with"
     need_node
   fi
   ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
-  ! wants e2e web || npm_install_node "$ROOT/.tools"
+  ! wants e2e web call || npm_install_node "$ROOT/.tools"
   cargo nextest --version >/dev/null 2>&1 ||
     cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own" \
       --no-default-features --features default-no-update
@@ -124,7 +125,7 @@ part_unit() { cargo nextest run -p shared -p edge -p worker; }
 # The servers are started as programs, so they have to be built; the same profile and features as the tests.
 part_e2e() {
   cargo build -p edge -p worker
-  cargo nextest run -p e2e
+  cargo nextest run -p e2e -E 'not binary(signaling)'
 }
 
 # The browser tests start the edge too.
@@ -137,6 +138,15 @@ part_web() {
   node --test --test-concurrency=1 unit/*.test.mjs
   # The page itself, in Chromium and Firefox, against the whole product.
   CALLREEL_BIN_DIR=$PWD/../../target/debug ./record.sh "$(mktemp -d "$WORK/page-XXXXXX")"
+}
+
+# Signaling by frames, then browsers with a page of the tests' own.
+part_call() {
+  cargo build -p edge -p worker
+  cargo nextest run -p e2e -E 'binary(signaling)'
+  cd tests/web
+  npm ci --no-audit --no-fund
+  CALLREEL_BIN_DIR=$PWD/../../target/debug ./call.sh "$(mktemp -d "$WORK/call-XXXXXX")"
 }
 
 part_scripts() {

@@ -10,6 +10,7 @@
 //! | [`program`] | a process with its log, ended whatever happens |
 //! | [`system`] | edge and workers over one database and one set of folders |
 //! | [`client`] | the API as a client uses it |
+//! | [`socket`] | signaling as a client speaks it |
 //! | [`output`] | a recording's files, downloaded |
 //! | [`fixtures`] | what real browsers recorded |
 //! | [`probe`], [`compare`] | files as FFmpeg sees them, and how two of them differ |
@@ -34,4 +35,5 @@ pub mod output;
 pub mod postgres;
 pub mod probe;
 pub mod program;
+pub mod socket;
 pub mod system;

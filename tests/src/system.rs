@@ -207,7 +207,9 @@ fn settings(folders: &Folders, database_url: &str, own: Vec<(String, String)>) -
         ("RATE_LIMIT_PER_MINUTE", "0".to_owned()),
         ("RATE_LIMIT_CHUNKS_PER_SECOND", "0".to_owned()),
         ("DISK_RESERVE", "1MiB".to_owned()),
+        // Several edges run at once: the system gives each its port for media.
         ("WEBRTC_UDP_PORT", "0".to_owned()),
+        ("WEBRTC_THREADS", "1".to_owned()),
         ("WORKER_CONCURRENCY", "2".to_owned()),
         ("NO_COLOR", "1".to_owned()),
     ];

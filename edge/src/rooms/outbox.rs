@@ -52,6 +52,11 @@ impl Outbox {
         self.put(Mail::Close(why));
     }
 
+    /// Whether the socket has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.frames.is_closed()
+    }
+
     fn put(&self, mail: Mail) -> bool {
         match self.frames.try_send(mail) {
             Ok(()) => true,

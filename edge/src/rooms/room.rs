@@ -226,9 +226,12 @@ impl Room {
         self.members.get_mut(user).filter(|member| member.peer == peer)
     }
 
-    /// Notes that a seat's socket is gone.
+    /// Notes that a seat's socket is gone, unless a newer one has taken its session up.
     pub(super) fn away(&mut self, seat: &Seat, now: Instant) {
-        if let Some(member) = self.members.get_mut(&seat.user).filter(|member| member.session == seat.session)
+        let member = self.members.get_mut(&seat.user).filter(|member| member.session == seat.session);
+        if let Some(member) = member
+            && let Presence::Here(outbox) = &member.presence
+            && outbox.is_gone()
         {
             member.presence = Presence::Away { since: now };
         }

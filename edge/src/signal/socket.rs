@@ -88,6 +88,8 @@ pub(crate) async fn serve(mut socket: WebSocket, rooms: Rooms, caller: Caller, s
             Turn::Stop => session.draining(&mut socket).await,
         };
     }
+    // The room tells by the mailbox whether this socket is the one that sits there: its session may go on in a newer one.
+    drop(mailbox);
     if let Some(seat) = session.seat.take() {
         session.rooms.lost(&seat);
     }

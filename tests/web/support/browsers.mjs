@@ -31,6 +31,9 @@ export function launchForPage(name) {
     extraPrefsFirefox: {
       "media.navigator.streams.fake": true,
       "media.navigator.permission.disabled": true,
+      // Sound that a page makes itself, without a click before it.
+      "media.autoplay.default": 0,
+      "media.autoplay.blocking_policy": 0,
       "datareporting.policy.dataSubmissionEnabled": false,
       "app.update.enabled": false,
       "network.captive-portal-service.enabled": false,

@@ -85,6 +85,11 @@ impl Facts {
                 from.saturating_sub(DELAY_US) < to_us && to.saturating_add(SLACK_US) > from_us
             })
         };
+        let fills_most = |spans: &[Span]| {
+            let shared =
+                spans.iter().map(|&(from, to)| (to.min(to_us) - from.max(from_us)).max(0)).sum::<i64>();
+            shared * 2 > to_us - from_us
+        };
         let known = [
             (&self.dropped, GapReason::Disk),
             (&self.damaged, GapReason::Corrupt),
@@ -93,9 +98,9 @@ impl Facts {
         ];
         let lost = looked == GapReason::PacketLoss;
         let mut fitting = known.into_iter().filter(|(spans, _)| touches(spans));
-        // A mute sends nothing and loses nothing: what is lost beside it was lost.
+        // What a muted client still sends is not recorded, so a mute looks like one long loss; what is lost beside it was lost.
         fitting
-            .find(|(_, reason)| !(lost && *reason == GapReason::Muted))
+            .find(|(spans, reason)| !(lost && *reason == GapReason::Muted) || fills_most(spans))
             .map_or(looked, |(_, reason)| reason)
     }
 }

@@ -1,0 +1,107 @@
+//! A call's life: active with the first who comes, over when the host says so or nobody is left, and what the rows say of it.
+
+use e2e::client::Client;
+use e2e::socket::Socket;
+use e2e::system::System;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::time::{Instant, interval};
+
+/// Between two looks at rows, which give no signal.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The call as its host sees it, as soon as it is so.
+pub(crate) async fn until_call(host: &Client, call: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + e2e::socket::FRAME_WITHIN;
+    let mut looks = interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let told = host.get(&format!("/video-calls/{call}")).await.data();
+        if is_so(&told) {
+            return told;
+        }
+        assert!(Instant::now() < deadline, "the call does not become so: {told}");
+    }
+}
+
+/// The state of somebody's row; null when there is none.
+pub(crate) fn state_of(call: &Value, user: &str) -> Value {
+    let people = call["participants"].as_array().cloned().unwrap_or_default();
+    people.iter().find(|one| one["userId"] == user).map_or(Value::Null, |one| one["state"].clone())
+}
+
+/// The events of a call, oldest first.
+pub(crate) async fn events(db: &PgPool, call: &str) -> Vec<String> {
+    let rows = sqlx::query_scalar("select type from event where call_id = $1 order by id").bind(call);
+    rows.fetch_all(db).await.expect("the database is there")
+}
+
+#[tokio::test]
+async fn a_call_is_active_from_the_first_join_and_over_when_nobody_was_there_for_long_enough() {
+    let system = System::builder().workers(0).set("CALL_EMPTY_TIMEOUT", "2s").start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let call = host.create_call(&["bob"]).await;
+    let told = until_call(&host, &call, |_| true).await;
+    assert_eq!((&told["status"], state_of(&told, "bob")), (&json!("created"), json!("invited")));
+    let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
+    until_call(&host, &call, |told| told["status"] == "active" && state_of(told, "bob") == "joined").await;
+    bob.send("leave", Value::Null).await;
+    let told = until_call(&host, &call, |told| told["status"] == "ended").await;
+    assert_eq!(state_of(&told, "bob"), "left");
+    let happened = events(&system.db, &call).await;
+    assert_eq!(
+        happened,
+        ["call.created", "call.started", "participant.joined", "participant.left", "call.ended"]
+    );
+    bob.send("join", Value::Null).await;
+    assert_eq!(bob.refused().await, "call-ended");
+}
+
+#[tokio::test]
+async fn ending_a_call_tells_everybody_and_closes_their_sockets() {
+    let system = System::builder().workers(0).start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let call = host.create_call(&["bob"]).await;
+    let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
+    until_call(&host, &call, |told| state_of(told, "bob") == "joined").await;
+    let _ = host.delete(&format!("/video-calls/{call}")).await.expect(200);
+    bob.frame("room-closed").await;
+    assert_eq!(bob.closed().await, 4002);
+    let told = until_call(&host, &call, |told| told["status"] == "ended").await;
+    assert_eq!(state_of(&told, "bob"), "left");
+}
+
+#[tokio::test]
+async fn a_call_that_asks_to_be_recorded_is_from_the_first_join_on() {
+    let system = System::builder().workers(0).start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let made = host.post("/video-calls", &json!({ "record": { "thumbnails": 0 } })).await.expect(201);
+    let call = made.data()["id"].as_str().unwrap().to_owned();
+    let (mut ann, _) = Socket::join(&host, &base, &call).await;
+    let started = ann.frame("recording-started").await;
+    let told = until_call(&host, &call, |told| told["isRecorded"] == true).await;
+    assert_eq!(told["recordings"][0]["id"], started["data"]["recordingId"], "{told}");
+    let _ = host.post(&format!("/video-calls/{call}/recording/stop"), &json!({})).await.expect(202);
+    let stopped = ann.frame("recording-stopped").await;
+    assert_eq!(stopped["data"], started["data"]);
+}
+
+#[tokio::test]
+async fn an_edge_that_is_told_to_end_tells_everybody_to_come_back() {
+    let mut system = System::builder().workers(0).start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let call = host.create_call(&[]).await;
+    let (mut ann, _) = Socket::join(&host, &base, &call).await;
+    until_call(&host, &call, |told| told["status"] == "active").await;
+    let ended = system.edge.term();
+    let told = async {
+        let draining = ann.frame("draining").await;
+        assert!(draining["data"]["retryAfterMs"].as_u64().is_some_and(|ms| ms > 0), "{draining}");
+        assert_eq!(ann.closed().await, 1001);
+    };
+    let (status, ()) = tokio::join!(ended, told);
+    assert!(status.success());
+    system.edge.restart().await;
+    let (_ann, _) = Socket::join(&host, &base, &call).await;
+    until_call(&host, &call, |told| told["status"] == "active" && state_of(told, "ann") == "joined").await;
+}

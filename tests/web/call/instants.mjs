@@ -1,0 +1,45 @@
+/** When a file beeps and flashes, in milliseconds of its own time; as FFmpeg decodes it. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+const OUTPUT_MAX_BYTES = 256 << 20;
+/** Above this a picture is white (luma 16…235), and sound is a beep (dBFS; the tone is at -9). */
+const WHITE = 125;
+const LOUD = -30;
+/** 2.5 ms of sound at a time. */
+const SAMPLES = 120;
+
+/** @param {string} file */
+export function flashes(file) {
+  return rises(file, "-vf", "signalstats,metadata=print:key=lavfi.signalstats.YAVG:file=-", ["-an"], WHITE);
+}
+
+/** @param {string} file */
+export function beeps(file) {
+  const level = `aresample=48000,asetnsamples=n=${SAMPLES}:p=0,astats=metadata=1:reset=1,ametadata=print:key=lavfi.astats.Overall.RMS_level:file=-`;
+  return rises(file, "-af", level, ["-vn"], LOUD);
+}
+
+/**
+ * When the value crosses the threshold upwards.
+ * @param {string} file @param {string} option @param {string} filter @param {string[]} more @param {number} threshold
+ */
+async function rises(file, option, filter, more, threshold) {
+  const args = ["-nostdin", "-v", "error", "-copyts", "-i", file, ...more, option, filter, "-fps_mode", "passthrough", "-f", "null", "-"];
+  const { stdout } = await run("ffmpeg", args, { maxBuffer: OUTPUT_MAX_BYTES });
+  /** @type {number[]} */
+  const found = [];
+  let [at, high] = [0, false];
+  for (const line of stdout.split("\n")) {
+    const time = /pts_time:(\S+)/.exec(line);
+    const value = /=(\S+)$/.exec(line);
+    if (time !== null) at = Number(time[1]) * 1_000;
+    else if (value !== null) {
+      const is = Number(value[1].replace("-inf", "-200")) > threshold;
+      if (is && !high) found.push(at);
+      high = is;
+    }
+  }
+  return found;
+}

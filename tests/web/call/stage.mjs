@@ -1,0 +1,146 @@
+/** What the tests of the call share: signing in, calls, recordings, browsers with a page that sits in a call. */
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { launchForPage } from "../support/browsers.mjs";
+
+/** Any one step; generous: four browsers encode and decode on a machine with two cores. */
+export const STEP_WITHIN_MS = Number(process.env.CALLREEL_STEP_MS ?? 60_000);
+/** Between two looks at a page. */
+const LOOK_EVERY_MS = 200;
+
+export const URL_OF_EDGE = process.env.CALLREEL_URL ?? "";
+
+/** @param {string} user */
+export async function signIn(user) {
+  const answer = await fetch(`${URL_OF_EDGE}/dev/token`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ userId: user }),
+  });
+  const told = await answer.json();
+  return told.token ?? told.data.token;
+}
+
+/** @param {string} token @param {string} method @param {string} path @param {unknown} [body] */
+export async function api(token, method, path, body) {
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+  const answer = await fetch(URL_OF_EDGE + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const told = await answer.json().catch(() => null);
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(told)}`);
+  return told.data;
+}
+
+/** A server of the page's one script, on a port of its own. */
+export async function servePage() {
+  const script = await readFile(new URL("page.js", import.meta.url));
+  const html = '<!doctype html><title>call</title><body><script type="module" src="page.js"></script>';
+  const server = createServer((request, response) => {
+    const isScript = request.url === "/page.js";
+    response.writeHead(200, { "content-type": isScript ? "text/javascript" : "text/html" });
+    response.end(isScript ? script : html);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  return { url: `http://127.0.0.1:${port}/`, close: () => server.close() };
+}
+
+/** A stage: browsers, a call, and people in it. */
+export class Stage {
+  /** @type {Map<string, import("puppeteer-core").Browser>} */
+  #browsers = new Map();
+  /** @type {Map<string, Person>} */
+  people = new Map();
+
+  /** @param {object} [call] what the call is created with */
+  static async open(call = {}) {
+    const stage = new Stage();
+    stage.page = await servePage();
+    stage.host = await signIn("host");
+    stage.call = await api(stage.host, "POST", "/video-calls", call);
+    return stage;
+  }
+
+  /** Somebody with a page of their own, not in the call yet. @param {string} user @param {"chromium" | "firefox"} [name] */
+  async person(user, name = "chromium") {
+    if (!this.#browsers.has(name)) this.#browsers.set(name, await launchForPage(name));
+    const context = await this.#browsers.get(name).createBrowserContext();
+    const page = await context.newPage();
+    page.setDefaultTimeout(STEP_WITHIN_MS);
+    const person = new Person(this, user, page, await signIn(user));
+    this.people.set(user, person);
+    await person.open();
+    return person;
+  }
+
+  /** Everybody sees and hears everybody else from now on. @param {Person[]} people */
+  async flows(people) {
+    await Promise.all(people.map((person) => person.page.evaluate(() => window.call.note())));
+    for (const person of people) {
+      const others = people.filter((other) => other !== person).map((other) => other.user);
+      await person.until((users) => window.call.grown(users), others);
+    }
+  }
+
+  async close() {
+    await Promise.all([...this.#browsers.values()].map((browser) => browser.close()));
+    this.page.close();
+  }
+}
+
+export class Person {
+  /** @param {Stage} stage @param {string} user @param {import("puppeteer-core").Page} page @param {string} token */
+  constructor(stage, user, page, token) {
+    Object.assign(this, { stage, user, page, token });
+  }
+
+  async open() {
+    await this.page.goto(this.stage.page.url, { waitUntil: "load" });
+    await this.page.waitForFunction(() => typeof window.join === "function");
+  }
+
+  /** Sits down and publishes. @param {object} [more] of `Wish` */
+  join(more = {}) {
+    const wish = { url: URL_OF_EDGE, room: this.stage.call.id, user: this.user, token: this.token, media: "devices", ...more };
+    return this.page.evaluate((wish) => window.join(wish), wish);
+  }
+
+  /** Loads the page again, and sits down as somebody who knows nothing of before. @param {object} [more] of `Wish` */
+  async reload(more = {}) {
+    await this.page.reload({ waitUntil: "load" });
+    await this.page.waitForFunction(() => typeof window.join === "function");
+    return this.join(more);
+  }
+
+  /** Waits until something holds in the page. @param {(...args: any[]) => unknown} test @param {...unknown} args */
+  async until(test, ...args) {
+    try {
+      await this.page.waitForFunction(test, { polling: LOOK_EVERY_MS, timeout: STEP_WITHIN_MS }, ...args);
+    } catch (error) {
+      const told = await this.page.evaluate(() => window.call?.told());
+      throw new Error(`${this.user} waits in vain for ${test} ${JSON.stringify(args)}: ${JSON.stringify(told)}`, { cause: error });
+    }
+  }
+
+  /** Waits for a frame of a type, of somebody if named. @param {string} type @param {string} [user] */
+  told(type, user) {
+    const test = (/** @type {string} */ type, /** @type {string} */ user) =>
+      window.call.frames.some((frame) => frame.type === type && (user === null || frame.userId === user));
+    return this.until(test, type, user ?? null);
+  }
+
+  /** @param {string} type @param {unknown} [data] */
+  send(type, data) {
+    return this.page.evaluate((type, data) => window.call.send(type, data), type, data);
+  }
+}
+
+/** The recording as soon as it is completed. @param {string} token @param {string} call @param {string} recording */
+export async function completed(token, call, recording) {
+  const deadline = Date.now() + 3 * STEP_WITHIN_MS;
+  for (;;) {
+    const told = await api(token, "GET", `/video-calls/${call}/recording/${recording}`);
+    if (told.status === "completed") return told;
+    if (told.status === "failed" || Date.now() > deadline) throw new Error(`not completed: ${JSON.stringify(told)}`);
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  }
+}
