@@ -96,7 +96,7 @@ enum Urls {
 }
 
 fn servers(env: &Env) -> Result<Vec<Listed>, EnvError> {
-    let Some(raw) = env.optional(SERVERS) else { return Ok(Vec::new()) };
+    let Some(raw) = env.optional(SERVERS)? else { return Ok(Vec::new()) };
     let wrong = || EnvError::wants(SERVERS, SERVERS_WANTS);
     let written: Vec<Written> = serde_json::from_str(raw).map_err(|_| wrong())?;
     if written.len() > SERVERS_MAX {
@@ -118,9 +118,9 @@ fn listed(server: Written) -> Option<Listed> {
 }
 
 fn turn(env: &Env) -> Result<Option<Turn>, EnvError> {
-    let urls = env.list(TURN_URL);
-    let (secret, password) = (env.secret("WEBRTC_TURN_SECRET"), env.secret("WEBRTC_TURN_PASSWORD"));
-    let username = env.optional("WEBRTC_TURN_USERNAME");
+    let urls = env.list(TURN_URL)?;
+    let (secret, password) = (env.secret("WEBRTC_TURN_SECRET")?, env.secret("WEBRTC_TURN_PASSWORD")?);
+    let username = env.optional("WEBRTC_TURN_USERNAME")?;
     if urls.is_empty() {
         let orphaned = secret.is_some() || password.is_some() || username.is_some();
         return if orphaned { Err(EnvError::missing(TURN_URL, TURN_URL_WANTS)) } else { Ok(None) };

@@ -17,8 +17,6 @@ const TITLE_MAX_CHARS: usize = 200;
 const RESERVED_IDS: [&str; 7] = ["stats", "ws", "ice-servers", "chunks", "recording", ".", ".."];
 /// The most bytes of a call's `metadata`, as JSON; the same as of a recording's.
 const METADATA_MAX_BYTES: usize = 16 * 1024;
-/// Words that stand where a call's id does in other routes: a call of that name could not be reached.
-const RESERVED_IDS: [&str; 4] = ["ice-servers", "recording", "stats", "ws"];
 
 /// A call to create.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -67,9 +65,6 @@ impl CreateCall {
         }
         let metadata = self.metadata.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         check(self.title.as_deref(), self.max_participants, Some(&metadata), Some(&self.participants))?;
-        if self.id.as_ref().is_some_and(|id| RESERVED_IDS.contains(&id.as_str())) {
-            return Err(ApiError::invalid("id is a word of the API; choose another"));
-        }
         let record = self.record.filter(|record| !record.is_null());
         Ok(NewCall {
             id: self.id.unwrap_or_else(CallId::generate),
