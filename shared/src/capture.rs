@@ -38,6 +38,7 @@ mod crc;
 mod disk;
 mod file;
 mod format;
+mod held;
 mod index;
 mod log;
 mod mark;

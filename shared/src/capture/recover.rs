@@ -12,10 +12,11 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::format::{CHUNK_PREFIX_BYTES, ChunkPrefix, HeaderError, Mark, RecordKind, SegmentHeader};
+use super::held::Held;
 use super::index::{Index, Slot};
 use super::log::Log;
 use super::segment::{Check, Item, Segment, SegmentError};
-use super::track::{Held, TrackLog};
+use super::track::TrackLog;
 use super::{Closed, Env, RecoveredTrack, closed_path};
 use crate::id::{RecordingId, TrackId};
 use crate::spool::{self, names, segment_name, segment_numbers};

@@ -85,7 +85,7 @@ async fn what_was_acknowledged_survives_sigkill_at_any_moment() {
 async fn a_day_of_sequences_keeps_memory_flat() {
     let dir = TempDir::new().unwrap();
     let index = index::Index::create(&dir.path().join("index")).unwrap();
-    let mut held = track::Held::default();
+    let mut held = held::Held::default();
     for sequence in 0..86_400 {
         let slot = index::Slot { sha256: [1; 32], arrival_us: i64::from(sequence) * 1_000_000, size: 1 };
         index.put(sequence, &slot).unwrap();
@@ -93,7 +93,7 @@ async fn a_day_of_sequences_keeps_memory_flat() {
     }
     assert_eq!(held.ranges.pairs(), vec![(0, 86_399)]);
     assert_eq!(std::fs::metadata(dir.path().join("index")).unwrap().len(), 86_400 * 48);
-    let mut loaded = track::Held::default();
+    let mut loaded = held::Held::default();
     index.load(|sequence, slot| loaded.add(sequence, &slot)).unwrap();
     assert_eq!(loaded, held);
     assert!(loaded.ranges.contains(86_399) && !loaded.ranges.contains(86_400));
