@@ -120,7 +120,7 @@ run_parts() {
 
 # --- the parts; each runs in the root of the repository --------------------------------------------------------
 
-part_unit() { cargo nextest run -p shared -p edge -p worker; }
+part_unit() { cargo nextest run -p shared -p sfu -p edge -p worker; }
 
 # The servers are started as programs, so they have to be built; the same profile and features as the tests.
 part_e2e() {
@@ -161,7 +161,7 @@ part_fuzz() {
 }
 
 part_docs() {
-  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p shared -p edge -p worker
+  RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p shared -p sfu -p edge -p worker
   cargo test --doc -p shared -p edge -p worker
 }
 

@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigError};
 use crate::demux::Demux;
 use crate::event::Event;
 use crate::ids::{PeerId, RoomId};
+use crate::layers::trial::Trials;
 use crate::negotiation::Standing;
 use crate::path::{Arrival, Path};
 use crate::peer::{Factory, PeerEvent};
@@ -174,6 +175,8 @@ impl Sfu {
                 PeerEvent::Failed => Event::Failed { peer: id },
             });
             if event == PeerEvent::Connected {
+                session.peer.begin_estimate(now);
+                session.trials = Trials::default();
                 self.want_keyframes_for(now, id);
             }
         }

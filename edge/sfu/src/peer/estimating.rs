@@ -23,6 +23,11 @@ impl Peer {
         })
     }
 
+    /// The way to the client is new: what was learned of the old one, and what it lost while it ended, says nothing of it.
+    pub(crate) fn begin_estimate(&self, now: Instant) {
+        self.exchange.estimate(|estimator| *estimator = estimate::Estimator::new(now, ESTIMATE));
+    }
+
     /// The client has told how one of our streams arrives.
     pub(crate) fn note_receipt(&mut self, now: Instant, receipt: Receipt) {
         let Receipt { expected, lost, round_trip: Some(round_trip) } = receipt else { return };

@@ -76,16 +76,13 @@ impl Peer {
         let Some(at) = self.senders.iter().position(fits) else { return Ok(None) };
         let sender = &self.senders[at];
         let transceiver = sender.transceiver;
-        // A new stream's numbers begin at random, which SRTP takes for a replay under an SSRC that it knows (RFC 3711, section 3.3.2).
-        let (ssrc, repair) = (rand::random(), rand::random());
-        let track = track(user, medium, &sender.codec, number, (ssrc, repair));
+        let track = track(user, medium, &sender.codec, number, (sender.ssrc, sender.repair));
         self.apply(self.clock, Step::Direct(transceiver, RTCRtpTransceiverDirection::Sendonly))?;
         self.apply(self.clock, Step::Replace(transceiver, track))?;
         let sender = &mut self.senders[at];
-        (sender.ssrc, sender.repair) = (ssrc, repair);
         sender.state = SenderState::InUse;
         sender.agreed = None;
-        Ok(Some((SenderId(at), ssrc)))
+        Ok(Some((SenderId(at), sender.ssrc)))
     }
 
     /// The stream ends; the client learns of it by the next offer.

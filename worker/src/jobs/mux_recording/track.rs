@@ -110,7 +110,8 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
 /// does, its length is not known, and a gap without length would tell nothing.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
     let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
-    empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0), GapReason::Corrupt)
+    // Nobody knows how long a lone blob was; a millisecond lets the gap be told at all.
+    empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0).max(1), GapReason::Corrupt)
 }
 
 /// A track of which nothing can be played.
