@@ -14,7 +14,7 @@ use std::io::Cursor;
 
 use bytes::Bytes;
 use shared::recording::RecordingState;
-use shared::track::{GapReason, TrackKind};
+use shared::track::{Gap, GapReason, TrackKind};
 
 use rtp_sender::{Sender, Shot};
 use support::House;
@@ -79,11 +79,8 @@ async fn text_that_names_other_files_is_no_media_and_reads_none_of_them() {
     assert_eq!(done.state, RecordingState::Failed);
     assert_eq!(done.error.unwrap().code, "unusable-media");
     let track = house.tracks(&recording).await.remove(0);
-    assert_eq!(
-        (track.codec, track.gaps),
-        (None, Some(Vec::new())),
-        "one blob has no length that could be told"
-    );
+    let gap = Gap { from: 0, to: 1, reason: GapReason::Corrupt };
+    assert_eq!((track.codec, track.gaps), (None, Some(vec![gap])), "a lone blob has no length, and is told");
 }
 
 #[tokio::test]

@@ -106,8 +106,7 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
     }
 }
 
-/// Nothing of the track can be played: all of it is a gap, as long as its uploads took. Where they came at once, as one blob
-/// does, its length is not known, and a gap without length would tell nothing.
+/// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
 fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
     let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
     // Nobody knows how long a lone blob was; a millisecond lets the gap be told at all.
