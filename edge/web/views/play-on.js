@@ -56,12 +56,18 @@ function behindGap(timeS, gaps) {
 }
 
 /**
+ * Loads the file anew, to begin at a time. It is paused until the time is set: Chromium then decodes nothing at the
+ * start, whose failure would be told in place of the one at `atS`, whenever it comes before the seek.
  * @param {HTMLVideoElement} video
  * @param {number} atS
  * @param {boolean} plays
  */
 function reload(video, atS, plays) {
-  video.load();
-  video.currentTime = atS; // before there are metadata, this is where playback begins
-  if (plays) void video.play().catch(() => {}); // its failure is an "error" event of its own
+  const begin = () => {
+    video.currentTime = atS;
+    if (plays) void video.play().catch(() => {}); // its failure is an "error" event of its own
+  };
+  video.pause();
+  video.load(); // what pausing would have told is dropped with the rest of the old file's events
+  video.addEventListener("loadedmetadata", begin, { once: true });
 }
