@@ -32,10 +32,13 @@
 //!   was synced before and closed, its unacknowledged chunks fail, and clients send them again into a new segment.
 //! - When a sequence stands in the log twice, the later record holds: the earlier was never acknowledged.
 
+mod append;
 mod batch;
 mod commit;
+mod config;
 mod crc;
 mod disk;
+mod facts;
 mod file;
 mod format;
 mod held;
@@ -66,10 +69,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::id::{RecordingId, TrackId};
-use crate::spool::{self, Spool};
+use crate::spool;
 
+pub use append::{AppendError, Appended, ChunkHeader, Outcome};
 pub use batch::Batch;
+pub use config::{CaptureConfig, CaptureFact};
 pub use disk::{Disk, DiskReserve, Reserve};
+pub use facts::{TrackFacts, TrackStatus};
 pub use format::{
     CHUNK_PREFIX_BYTES, ChunkPrefix, FRAME_BYTES, Frame, HeaderError, MAX_BODY_BYTES, MAX_MIME_BYTES, Mark,
     RecordKind, SegmentHeader, TrackSpec, VERSION, timestamp_of,
@@ -77,83 +83,15 @@ pub use format::{
 pub use reader::{ChunkRef, DamagedSpan, ReadError, TrackReader};
 pub use receive::{MEMORY_BUDGET_BYTES, ReceiveError, ReceivedBody, Receiving, SMALL_BODY_BYTES};
 pub use segment::{Check, Item, Located, Segment, SegmentError};
-pub use track::{AppendError, Appended, ChunkHeader, Outcome, TrackFacts, TrackLog, TrackStatus};
+pub use track::TrackLog;
 
 /// How often [`Capture::run`] looks for segments that are due.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How many tracks move segments to the spool at once: a rename takes well under a millisecond, a copy is limited by the spool's
-/// disk, and of tokio's 512 threads for blocking work so few are hardly missed when the spool hangs.
-const SHIP_CONCURRENCY: usize = 16;
 
 /// How long [`Capture::open`] waits for the folder's former owner to let go: one that was just told to end is still syncing.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// How often it looks meanwhile.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
-
-/// What the capture needs to know.
-#[derive(Clone)]
-pub struct CaptureConfig {
-    /// The folder that this process alone writes to.
-    pub capture_dir: PathBuf,
-    /// Where closed segments go.
-    pub spool: Spool,
-    /// When the disk counts as full.
-    pub reserve: DiskReserve,
-    /// A segment is closed when it has this many bytes.
-    pub segment_bytes: u64,
-    /// A segment is closed when it is this old: at most so much is lost with the machine.
-    pub segment_age: Duration,
-    /// How many tracks write and sync at once.
-    pub sync_concurrency: usize,
-    /// How many tracks move segments to the spool at once. Each holds a thread for as long as the spool takes, which may be for
-    /// ever; others wait without one.
-    pub ship_concurrency: usize,
-    /// Told of every sync and every segment, for metrics. It must not block.
-    pub observe: Arc<dyn Fn(&CaptureFact) + Send + Sync>,
-}
-
-impl CaptureConfig {
-    /// The settings of the architecture: 8 MiB or 10 s a segment; 16 syncs at once, where more gain little.
-    #[must_use]
-    pub fn new(capture_dir: impl Into<PathBuf>, spool: Spool) -> Self {
-        Self {
-            capture_dir: capture_dir.into(),
-            spool,
-            reserve: DiskReserve::default(),
-            segment_bytes: 8 * 1024 * 1024,
-            segment_age: Duration::from_secs(10),
-            sync_concurrency: 16,
-            ship_concurrency: SHIP_CONCURRENCY,
-            observe: Arc::new(|_| {}),
-        }
-    }
-}
-
-/// Something to be counted.
-#[derive(Debug, Clone)]
-pub enum CaptureFact {
-    /// Records were put on stable storage by one fdatasync.
-    Synced {
-        /// How long the fdatasync took.
-        took: Duration,
-        /// How many records it made durable.
-        records: usize,
-        /// Their bytes, with framing.
-        bytes: u64,
-    },
-    /// An fdatasync failed; the chunks it was for were refused.
-    SyncFailed,
-    /// A segment reached the spool.
-    Shipped {
-        /// Its bytes.
-        bytes: u64,
-        /// How long the move took.
-        took: Duration,
-    },
-    /// A segment could not be moved to the spool; it is tried again.
-    ShipFailed,
-}
 
 /// A capture that cannot be opened.
 #[derive(Debug, Error)]

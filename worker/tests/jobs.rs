@@ -13,8 +13,9 @@ mod support;
 use std::io::Cursor;
 
 use bytes::Bytes;
+use shared::capture::rtp::Logged;
 use shared::recording::RecordingState;
-use shared::track::{Gap, GapReason, TrackKind};
+use shared::track::{Gap, GapReason, TrackKind, TrackSource};
 
 use rtp_sender::{Sender, Shot};
 use support::House;
@@ -180,4 +181,20 @@ async fn what_the_edge_captured_becomes_files_that_lie_side_by_side() {
         assert_eq!(front.map(|gap| gap.to / 1_000), late.then_some(3), "{}", track.kind.as_str());
     }
     house.assert_nothing_left_behind(&recording);
+}
+
+#[tokio::test]
+async fn what_a_lost_edge_had_captured_itself_becomes_the_recording() {
+    let house = House::new().await;
+    let mut video = Sender::new(8, Codec::Vp8);
+    video.send_all(&frames(&house, Codec::Vp8), 0);
+    let packets = video.log.iter().filter(|logged| matches!(logged, Logged::Packet { .. })).count();
+    let log = rtp_sender::merged(vec![video.log]);
+    let recording =
+        house.lose_edge_of_logs(vec![("ann", TrackKind::Video, log)], r#"{"thumbnails":0}"#).await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let tracks = house.tracks(&recording).await;
+    assert_eq!((tracks.len(), tracks[0].source), (1, TrackSource::Server));
+    assert_eq!(tracks[0].chunks, packets as u64);
 }

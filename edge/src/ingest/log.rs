@@ -239,23 +239,7 @@ impl Log {
     }
 
     fn row(&self, facts: TrackFacts) -> Track {
-        let status = facts.status;
-        Track {
-            id: facts.id,
-            recording: facts.spec.recording,
-            participant: facts.spec.participant,
-            source: facts.spec.source,
-            kind: facts.spec.kind,
-            mime_type: status.mime,
-            codec: None,
-            started_at: status.first_arrival.unwrap_or_else(|| self.clock.now()),
-            duration_ms: None,
-            chunks: status.chunks,
-            bytes: status.bytes,
-            received: status.received,
-            last_sequence: status.last_sequence,
-            gaps: None,
-        }
+        facts.row(self.clock.now())
     }
 }
 

@@ -11,9 +11,10 @@ use std::time::Instant;
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
+use super::append::AppendError;
 use super::index::Slot;
 use super::log::Log;
-use super::track::{AppendError, Committer, Entry, State, Track, TrackLog, What};
+use super::track::{Committer, Entry, State, Track, TrackLog, What};
 use super::{CaptureFact, Env, blocking};
 use crate::spool;
 

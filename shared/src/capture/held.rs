@@ -21,9 +21,14 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn add(&mut self, sequence: u32, slot: &Slot) {
+        self.add_chunk(sequence, slot.size, slot.arrival_us);
+    }
+
+    /// A chunk, which must not have been added before.
+    pub(super) fn add_chunk(&mut self, sequence: u32, size: u32, arrival_us: i64) {
         self.ranges.insert(sequence);
-        self.bytes += u64::from(slot.size);
-        self.arrived(slot.arrival_us);
+        self.bytes += u64::from(size);
+        self.arrived(arrival_us);
     }
 
     pub(super) fn add_batch(&mut self, batch: &Batch) {

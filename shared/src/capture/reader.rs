@@ -1,6 +1,7 @@
 //! Reads a track from the spool: its chunks in ascending sequence, each checked when it is read.
 //!
-//! This file must not know how a log is written. Memory is 32 bytes for each chunk, whatever its size.
+//! This file must not know how a log is written. Memory is 32 bytes for each chunk, whatever its size. Of a server track, which
+//! has packets instead, it tells how much there is; its media is read with [`Records`](super::rtp::Records).
 
 use std::fs::File;
 use std::io;
@@ -8,7 +9,9 @@ use std::io;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::facts::TrackFacts;
 use super::format::{CHUNK_PREFIX_BYTES, ChunkPrefix, Mark, RecordKind, TrackSpec, timestamp_of};
+use super::held::Held;
 use super::segment::{Check, Item, Located, Segment, SegmentError};
 use crate::clock::Timestamp;
 use crate::id::{RecordingId, TrackId};
@@ -94,8 +97,7 @@ pub struct TrackReader {
     spec: Option<TrackSpec>,
     chunks: Vec<ChunkRef>,
     damaged: Vec<DamagedSpan>,
-    last_sequence: Option<u64>,
-    mime: Option<String>,
+    held: Held,
     current: Option<(u32, Segment<File>)>,
 }
 
@@ -112,8 +114,7 @@ impl TrackReader {
             spec: None,
             chunks: Vec::new(),
             damaged: Vec::new(),
-            last_sequence: None,
-            mime: None,
+            held: Held::default(),
             current: None,
         };
         for number in spool.segments(recording, track)? {
@@ -124,6 +125,9 @@ impl TrackReader {
         reader.chunks.reverse();
         reader.chunks.dedup_by_key(|chunk| chunk.sequence);
         reader.chunks.reverse();
+        for chunk in &reader.chunks {
+            reader.held.add_chunk(chunk.sequence, chunk.len, chunk.arrival_us);
+        }
         Ok(reader)
     }
 
@@ -142,19 +146,26 @@ impl TrackReader {
     /// The last sequence, when the client declared it.
     #[must_use]
     pub fn last_sequence(&self) -> Option<u64> {
-        self.last_sequence
+        self.held.last_sequence.map(u64::from)
     }
 
     /// The mime type that was given last.
     #[must_use]
     pub fn mime(&self) -> Option<&str> {
-        self.mime.as_deref()
+        self.held.mime.as_deref()
     }
 
     /// Whose medium it is; `None` when there is no whole segment.
     #[must_use]
     pub fn spec(&self) -> Option<&TrackSpec> {
         self.spec.as_ref()
+    }
+
+    /// What the segments tell of the track; `None` when there is no whole one.
+    #[must_use]
+    pub fn facts(&self) -> Option<TrackFacts> {
+        let (id, spec) = (self.track.clone(), self.spec.clone()?);
+        Some(TrackFacts { id, spec, status: self.held.clone().into() })
     }
 
     /// A chunk's media, checked.
@@ -227,12 +238,15 @@ impl TrackReader {
     fn note(&mut self, segment: &mut Segment<File>, number: u32, record: Located) -> Result<(), ReadError> {
         match record.frame.kind {
             RecordKind::Chunk => self.chunks.extend(chunk_of(segment, number, &record)?),
-            RecordKind::Mark => match segment.body(&record).ok().as_deref().and_then(Mark::decode) {
-                Some(Mark::Complete { last_sequence }) => self.last_sequence = Some(last_sequence.into()),
-                Some(Mark::Mime(mime)) => self.mime = Some(mime),
-                _ => {}
-            },
-            RecordKind::Rtp | RecordKind::SenderReport => {}
+            RecordKind::Mark => {
+                if let Some(mark) = segment.body(&record).ok().as_deref().and_then(Mark::decode) {
+                    self.held.add_mark(mark, segment.arrival_us(&record.frame));
+                }
+            }
+            RecordKind::Rtp => {
+                self.held.add_packet(segment.arrival_us(&record.frame), record.frame.len.into());
+            }
+            RecordKind::SenderReport => {}
         }
         Ok(())
     }

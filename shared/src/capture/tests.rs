@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
 use crate::id::UserId;
+use crate::spool::Spool;
 use crate::track::{TrackKind, TrackSource};
 
 /// A capture in a folder of its own.

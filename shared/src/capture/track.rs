@@ -9,116 +9,22 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::append::{AppendError, Appended, ChunkHeader, Outcome};
 use super::batch::Batch;
-use super::format::{MAX_BODY_BYTES, MAX_MIME_BYTES, SegmentHeader, TrackSpec, timestamp_of};
+use super::facts::{TrackFacts, TrackStatus};
+use super::format::{MAX_BODY_BYTES, MAX_MIME_BYTES, SegmentHeader, TrackSpec};
 use super::held::Held;
 use super::index::{Index, Slot};
 use super::log::Log;
 use super::receive::ReceivedBody;
 use super::{Closed, Env, TrackError, blocking, closed_path, commit, recording_dir, recover};
-use crate::chunk::{SequenceTooHigh, checked_sequence};
-use crate::clock::Timestamp;
+use crate::chunk::checked_sequence;
 use crate::id::TrackId;
 
 /// How many appends of one track may be under way; more wait for their turn. A browser sends few at once.
 const MAX_UNDER_WAY: u32 = 64;
-
-/// What a client says of a chunk.
-#[derive(Debug, Clone)]
-pub struct ChunkHeader {
-    /// Its sequence, from 0.
-    pub sequence: u64,
-    /// The client's time, milliseconds since 1970, when it gave one.
-    pub client_timestamp_ms: Option<i64>,
-    /// Its mime type, when it gave one; kept up to [`MAX_MIME_BYTES`].
-    pub mime: Option<String>,
-}
-
-/// Whether a chunk was new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was, and is on stable storage now.
-    Stored,
-    /// The same bytes were on stable storage already.
-    Duplicate,
-}
-
-/// A chunk that is on stable storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// Whether it was new.
-    pub outcome: Outcome,
-    /// Bytes of media.
-    pub size: u64,
-    /// SHA-256 of the media.
-    pub sha256: [u8; 32],
-}
-
-/// A chunk that was not stored.
-#[derive(Debug, Clone, Error)]
-pub enum AppendError {
-    /// Other bytes are held under its sequence.
-    #[error("other bytes are held under sequence {0}")]
-    Conflict(u64),
-    /// The disk is below its reserve, or full.
-    #[error("the disk is full")]
-    DiskFull,
-    /// Its sequence is beyond what is kept.
-    #[error(transparent)]
-    SequenceTooHigh(#[from] SequenceTooHigh),
-    /// It is longer than a record may be.
-    #[error("a chunk of {0} bytes is too large")]
-    TooLarge(u64),
-    /// The recording takes no more.
-    #[error("the recording is closed")]
-    Closed,
-    /// The operating system failed; nothing was stored, and the client may try again.
-    #[error("cannot store the chunk")]
-    Io(#[source] Arc<io::Error>),
-}
-
-impl From<io::Error> for AppendError {
-    fn from(error: io::Error) -> Self {
-        if super::file::is_full(&error) { Self::DiskFull } else { Self::Io(Arc::new(error)) }
-    }
-}
-
-/// What is held of a track; all of it is on stable storage.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrackStatus {
-    /// Sequences held: inclusive, ascending.
-    pub received: Vec<(u64, u64)>,
-    /// Sequences missing up to the declared last, or the highest held.
-    pub missing: Vec<(u64, u64)>,
-    /// Chunks held; packets of a server track.
-    pub chunks: u64,
-    /// Bytes of media held.
-    pub bytes: u64,
-    /// The last sequence, when the client declared it; the highest held when that is beyond what was declared.
-    pub last_sequence: Option<u64>,
-    /// Whether the last is declared and nothing up to it is missing.
-    pub complete: bool,
-    /// When the first chunk arrived.
-    pub first_arrival: Option<Timestamp>,
-    /// When the last chunk arrived.
-    pub last_arrival: Option<Timestamp>,
-    /// The mime type that was given last.
-    pub mime: Option<String>,
-}
-
-/// A closed track, for its row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrackFacts {
-    /// The track.
-    pub id: TrackId,
-    /// Whose medium it is.
-    pub spec: TrackSpec,
-    /// What is held of it.
-    pub status: TrackStatus,
-}
 
 /// The log of one track. Cheap to clone.
 #[derive(Clone)]
@@ -275,21 +181,7 @@ impl TrackLog {
     #[must_use]
     pub fn status(&self) -> TrackStatus {
         let held = self.0.state().held.clone();
-        let received = held.ranges.pairs();
-        let highest = received.last().map_or(0, |(_, last)| *last);
-        let last_sequence = held.last_sequence.map(|last| u64::from(last).max(highest));
-        let missing = held.ranges.missing(last_sequence);
-        TrackStatus {
-            complete: last_sequence.is_some() && missing.is_empty(),
-            received,
-            missing,
-            chunks: held.ranges.count() + held.flow.packets,
-            bytes: held.bytes,
-            last_sequence,
-            first_arrival: held.arrivals_us.map(|(first, _)| timestamp_of(first)),
-            last_arrival: held.arrivals_us.map(|(_, last)| timestamp_of(last)),
-            mime: held.mime,
-        }
+        held.into()
     }
 
     /// The track's id, the same for ever.

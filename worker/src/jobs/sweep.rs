@@ -8,7 +8,7 @@
 //! a last attempt. One without such a job goes on without its thumbnails, or fails.
 
 use serde_json::json;
-use shared::capture::{ChunkRef, TrackReader};
+use shared::capture::TrackReader;
 use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Overdue, Step};
@@ -27,6 +27,7 @@ use crate::queue::Attempt;
 
 /// How many are taken in one run; the next run takes the next.
 const BATCH: i64 = 200;
+
 /// Runs the job.
 ///
 /// # Errors
@@ -84,8 +85,8 @@ async fn fail(
 
 /// Seals a recording whose edge is gone with what the spool holds of it.
 async fn salvage(ctx: &Ctx, overdue: &Overdue, by: Timestamp) -> anyhow::Result<()> {
-    let (spool, id) = (ctx.spool.clone(), overdue.id.clone());
-    let held = ctx.blocking(move || in_spool(&spool, &id)).await?;
+    let (spool, id, now) = (ctx.spool.clone(), overdue.id.clone(), ctx.now());
+    let held = ctx.blocking(move || in_spool(&spool, &id, now)).await?;
     if held.is_empty() {
         return fail(ctx, overdue, None, "edge-lost", "the edge that captured it did not come back").await;
     }
@@ -110,38 +111,11 @@ async fn salvage(ctx: &Ctx, overdue: &Overdue, by: Timestamp) -> anyhow::Result<
 }
 
 /// The tracks that the spool holds of a recording, as far as the segments themselves tell. Blocks.
-fn in_spool(spool: &Spool, recording: &RecordingId) -> anyhow::Result<Vec<Track>> {
+fn in_spool(spool: &Spool, recording: &RecordingId, began: Timestamp) -> anyhow::Result<Vec<Track>> {
     let mut held = Vec::new();
     for id in spool.tracks(recording)? {
-        let reader = TrackReader::open(spool, recording, &id)?;
-        let (Some(spec), Some(first)) = (reader.spec(), reader.chunks().first()) else { continue };
-        held.push(Track {
-            id,
-            recording: recording.clone(),
-            participant: spec.participant.clone(),
-            source: spec.source,
-            kind: spec.kind,
-            mime_type: reader.mime().map(str::to_owned),
-            codec: None,
-            started_at: first.arrival(),
-            duration_ms: None,
-            chunks: reader.chunks().len() as u64,
-            bytes: reader.chunks().iter().map(ChunkRef::len).sum(),
-            received: ranges(reader.chunks()),
-            last_sequence: reader.last_sequence(),
-            gaps: None,
-        });
+        let facts = TrackReader::open(spool, recording, &id)?.facts();
+        held.extend(facts.filter(|facts| facts.status.chunks > 0).map(|facts| facts.row(began)));
     }
     Ok(held)
-}
-
-fn ranges(chunks: &[ChunkRef]) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for chunk in chunks {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == chunk.sequence() => *last += 1,
-            _ => ranges.push((chunk.sequence(), chunk.sequence())),
-        }
-    }
-    ranges
 }

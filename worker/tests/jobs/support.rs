@@ -15,12 +15,13 @@ use shared::db::recordings::{self, NewRecording, Step};
 use shared::db::{artifacts, edges, tracks};
 use shared::env::Env;
 use shared::id::{CallId, EdgeId, RecordingId, TrackId, UserId};
-use shared::jobs::{self, MuxRecording};
+use shared::jobs::{self, MuxRecording, Sweep};
 use shared::recording::{Recording, RecordingState, Stage};
 use shared::spool::Spool;
 use shared::testing::TestDatabase;
 use shared::track::{Track, TrackKind, TrackSource};
 use sqlx::PgPool;
+use sqlx::postgres::PgListener;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use worker::{Settings, Worker};
@@ -29,6 +30,13 @@ use crate::rtp_sender;
 
 /// How long a test waits for a recording to be finished, on a machine that builds something else at the same time.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Rows of recordings give no signal of their own.
+const TELL_OF_CHANGES: &str = "
+    create function tell_of_changes() returns trigger language plpgsql as $$ begin
+        perform pg_notify('recording_changed', new.id); return null;
+    end $$;
+    create trigger told after update on recording for each row execute function tell_of_changes();";
 
 pub(crate) struct House {
     pub(crate) db: PgPool,
@@ -44,6 +52,7 @@ impl House {
         let database = TestDatabase::create().await;
         let db = database.pool(5).await;
         worker::queue::migrate(&db).await.unwrap();
+        sqlx::raw_sql(TELL_OF_CHANGES).execute(&db).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path().join("spool")).unwrap();
         let config = CaptureConfig::new(dir.path().join("capture"), spool.clone());
@@ -98,6 +107,24 @@ impl House {
         id
     }
 
+    /// A recording whose edge was lost after all of its logs had reached the spool, and whose deadline was long ago.
+    pub(crate) async fn lose_edge_of_logs(
+        &self,
+        logs: Vec<(&str, TrackKind, Vec<Logged>)>,
+        options: &str,
+    ) -> RecordingId {
+        let id = self.start(options).await;
+        let began = recordings::find(&self.db, &id).await.unwrap().unwrap().started_at;
+        for (user, kind, mut log) in logs {
+            shift(&mut log, began.timestamp_micros() - rtp_sender::START_US);
+            self.spool_log(&id, user, kind, began, &log);
+        }
+        let lost = "update recording set deadline_at = now() - interval '1 hour' where id = $1";
+        sqlx::query(lost).bind(id.as_str()).execute(&self.db).await.unwrap();
+        jobs::enqueue(&mut self.db.acquire().await.unwrap(), &Sweep {}).await.unwrap();
+        id
+    }
+
     async fn capture_log(
         &self,
         id: &RecordingId,
@@ -106,14 +133,7 @@ impl House {
         began: Timestamp,
         log: &[Logged],
     ) {
-        let (participant, track) = (UserId::parse(user).unwrap(), TrackId::generate());
-        let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Server, kind };
-        let base_us = began.timestamp_micros();
-        let header = SegmentHeader { spec: spec.clone(), track: track.clone(), number: 0, base_us, salt: 5 };
-        let bytes = rtp_sender::segment(&header, log);
-        let file = self.dir.path().join("segment");
-        std::fs::write(&file, &bytes).unwrap();
-        self.spool.publish(id, &track, 0, &file).unwrap();
+        let (spec, track, bytes) = self.spool_log(id, user, kind, began, log);
         let track = Track {
             id: track,
             recording: id.clone(),
@@ -125,12 +145,32 @@ impl House {
             started_at: began,
             duration_ms: None,
             chunks: log.len() as u64,
-            bytes: bytes.len() as u64,
+            bytes,
             received: Vec::new(),
             last_sequence: None,
             gaps: None,
         };
         tracks::upsert(&self.db, &track).await.unwrap();
+    }
+
+    /// Puts a log into the spool; gives whose it is, its track and its bytes.
+    fn spool_log(
+        &self,
+        id: &RecordingId,
+        user: &str,
+        kind: TrackKind,
+        began: Timestamp,
+        log: &[Logged],
+    ) -> (TrackSpec, TrackId, u64) {
+        let (participant, track) = (UserId::parse(user).unwrap(), TrackId::generate());
+        let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Server, kind };
+        let base_us = began.timestamp_micros();
+        let header = SegmentHeader { spec: spec.clone(), track: track.clone(), number: 0, base_us, salt: 5 };
+        let bytes = rtp_sender::segment(&header, log);
+        let file = self.dir.path().join("segment");
+        std::fs::write(&file, &bytes).unwrap();
+        self.spool.publish(id, &track, 0, &file).unwrap();
+        (spec, track, bytes.len() as u64)
     }
 
     pub(crate) fn fixture(&self, name: &str, blob: usize) -> PathBuf {
@@ -175,22 +215,7 @@ impl House {
         let mut tx = self.db.begin().await.unwrap();
         recordings::stop(&mut tx, id, now(), now() + TimeDelta::hours(1)).await.unwrap();
         for facts in facts {
-            let track = Track {
-                id: facts.id,
-                recording: id.clone(),
-                participant: facts.spec.participant,
-                source: facts.spec.source,
-                kind: facts.spec.kind,
-                mime_type: facts.status.mime,
-                codec: None,
-                started_at: facts.status.first_arrival.unwrap(),
-                duration_ms: None,
-                chunks: facts.status.chunks,
-                bytes: facts.status.bytes,
-                received: facts.status.received,
-                last_sequence: facts.status.last_sequence,
-                gaps: None,
-            };
+            let track = facts.row(now());
             tracks::upsert(&mut *tx, &track).await.unwrap();
         }
         let step = Step { stage: Stage::Mux, token: "first".to_owned() };
@@ -209,25 +234,28 @@ impl House {
             ("SCRATCH_DIR", path("scratch")),
             ("RECORDING_OUTPUT_DIR", path("out")),
             ("METRICS_PORT", "0".to_owned()),
+            ("SWEEP_PATIENCE", "0s".to_owned()),
         ]);
         let worker = Worker::bind(Settings::from_env(&env).unwrap()).await.unwrap();
         let stop = CancellationToken::new();
+        let mut changed = PgListener::connect_with(&self.db).await.unwrap();
+        changed.listen("recording_changed").await.unwrap();
         let running = tokio::spawn(worker.run(stop.clone()));
-        let finished =
-            tokio::time::timeout(PATIENCE, self.finished(id)).await.expect("it is finished in time");
+        let finished = self.finished(id, changed);
+        let finished = tokio::time::timeout(PATIENCE, finished).await.expect("it is finished in time");
         stop.cancel();
         running.await.unwrap().unwrap();
         finished
     }
 
-    async fn finished(&self, id: &RecordingId) -> Recording {
-        let mut look = tokio::time::interval(Duration::from_millis(50));
+    /// The recording when it is final; `changed` must have listened since before it could be.
+    async fn finished(&self, id: &RecordingId, mut changed: PgListener) -> Recording {
         loop {
-            look.tick().await;
             let recording = recordings::find(&self.db, id).await.unwrap().unwrap();
             if matches!(recording.state, RecordingState::Completed | RecordingState::Failed) {
                 return recording;
             }
+            changed.recv().await.unwrap();
         }
     }
 

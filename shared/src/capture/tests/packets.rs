@@ -167,3 +167,16 @@ async fn packets_are_synced_within_the_tick_after_their_second() {
     house.later(1).await;
     assert_eq!(synced.load(std::sync::atomic::Ordering::SeqCst), 1, "nothing new");
 }
+
+#[tokio::test]
+async fn segments_tell_how_much_they_hold() {
+    let house = house();
+    let log = house.log().await;
+    put_packets(&house, &log, 0..3).await;
+    house.clock.advance(TimeDelta::seconds(11));
+    put_packets(&house, &log, 3..5).await;
+    let closed = house.capture.close_recording(&house.spec.recording).await.unwrap().remove(0);
+    assert_eq!(house.spool().segments(&house.spec.recording, &closed.id).unwrap().len(), 2);
+    let told = TrackReader::open(&house.spool(), &house.spec.recording, &closed.id).unwrap().facts();
+    assert_eq!(told, Some(closed));
+}

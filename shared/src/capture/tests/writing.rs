@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::*;
+use crate::capture::config::SHIP_CONCURRENCY;
 
 #[tokio::test]
 async fn what_was_appended_out_of_order_is_read_in_order() {
