@@ -18,6 +18,6 @@ use queue::Queue;
 /// Begins to write what the returned tap is given. The capture is held open until the tap is dropped and all is written.
 pub(crate) fn begin(capture: ServerCapture, tasks: &Tasks) -> Box<dyn sfu::Tap> {
     let queue = Queue::default();
-    tasks.spawn(writer::run(queue.clone(), capture));
+    tasks.spawn(writer::run(queue.clone(), capture, tasks.stop.clone()));
     Box::new(tap::RoomTap::new(queue))
 }

@@ -1,7 +1,8 @@
 //! What stands between the media threads and the disk: a bounded queue of packets, gathered per track.
 //!
 //! This file must not know WebRTC or files. A media thread adds and never waits; one task takes everything at once. When the
-//! queue is full, packets are dropped and their span is noted, so that the recording tells the gap.
+//! queue is full, packets are dropped and their span is noted, so that the recording tells the gap. Marks of a batch that could
+//! not be written wait for the next that can: without its description a stream could never be read.
 //!
 //! Decision: one lock around gathered batches, not a channel of packets. The writer holds it for as long as it takes to swap a
 //! map; a packet costs one copy into its track's batch and no allocation.
@@ -41,9 +42,16 @@ struct Track {
     dropped: Option<Dropped>,
 }
 
+/// What is left of a batch that could not be written.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    marks: Vec<(i64, Mark)>,
+    dropped: Option<Dropped>,
+}
+
 /// Packets that could not be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dropped {
+struct Dropped {
     from_us: i64,
     to_us: i64,
     packets: u32,
@@ -87,9 +95,9 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// Notes that a batch could not be written; its span is told with the next that can.
-    pub(crate) fn lost(&self, key: &TrackKey, lost: Dropped) {
-        self.lock().track(key).drop_more(lost);
+    /// Notes that a batch could not be written; its marks and its span are told with the next that can.
+    pub(crate) fn lost(&self, key: &TrackKey, lost: Lost) {
+        self.lock().track(key).take_back(lost);
     }
 
     /// Nothing comes any more.
@@ -138,6 +146,17 @@ impl Waiting {
 }
 
 impl Track {
+    /// Puts the marks before what has come since.
+    fn take_back(&mut self, lost: Lost) {
+        let mut batch = Batch::default();
+        lost.marks.into_iter().for_each(|(at_us, mark)| batch.mark(at_us, mark));
+        batch.append(std::mem::take(&mut self.batch));
+        self.batch = batch;
+        if let Some(dropped) = lost.dropped {
+            self.drop_more(dropped);
+        }
+    }
+
     fn drop_more(&mut self, more: Dropped) {
         let all = self.dropped.get_or_insert(Dropped { packets: 0, ..more });
         all.from_us = all.from_us.min(more.from_us);
@@ -153,11 +172,30 @@ impl Track {
     }
 }
 
-impl Dropped {
-    /// A batch that could not be written; `None` when it holds no packets.
-    pub(crate) fn of(arrivals_us: Option<(i64, i64)>, packets: u64) -> Option<Self> {
-        let (from_us, to_us) = arrivals_us.filter(|_| packets > 0)?;
-        Some(Self { from_us, to_us, packets: u32::try_from(packets).unwrap_or(u32::MAX) })
+impl Lost {
+    /// What is to be told of a batch if it cannot be written. Sizes of pictures are told again by the next keyframe.
+    pub(crate) fn of(batch: &Batch) -> Self {
+        let packets = u32::try_from(batch.packets()).unwrap_or(u32::MAX);
+        let mut track = Track::default();
+        if let Some((from_us, to_us)) = batch.packet_arrivals_us() {
+            track.drop_more(Dropped { from_us, to_us, packets });
+        }
+        let mut marks = Vec::new();
+        for (at_us, mark) in batch.marks() {
+            match *mark {
+                Mark::Dropped { from_us, to_us, packets } => {
+                    track.drop_more(Dropped { from_us, to_us, packets });
+                }
+                Mark::Keyframe { .. } => {}
+                ref mark => marks.push((at_us, mark.clone())),
+            }
+        }
+        Self { marks, dropped: track.dropped }
+    }
+
+    /// Whether nothing is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.marks.is_empty() && self.dropped.is_none()
     }
 }
 
@@ -183,6 +221,26 @@ mod tests {
         assert_eq!(format!("{:?}", batches[0].1), format!("{expected:?}"));
         queue.rtp(&key, 0, 8, &packet);
         assert!(matches!(queue.take(), Taken::Batches(_)), "there is room again");
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_written_leaves_its_marks_and_its_span_to_the_next() {
+        let (queue, key) = (Queue::default(), key());
+        let keyframe = Mark::Keyframe { width: 320, height: 180 };
+        queue.note(&key, |batch| batch.mark(9, Mark::Joined));
+        for arrival_us in [10, 20, 30] {
+            queue.note(&key, |batch| batch.mark(arrival_us, keyframe.clone()));
+            queue.rtp(&key, 1, arrival_us, b"packet");
+            let Taken::Batches(batches) = queue.take() else { panic!("there is something") };
+            queue.lost(&key, Lost::of(&batches[0].1));
+        }
+        queue.rtp(&key, 2, 40, b"packet");
+        let Taken::Batches(batches) = queue.take() else { panic!("there is something") };
+        let mut expected = Batch::default();
+        expected.mark(9, Mark::Joined);
+        expected.rtp(2, 40, b"packet");
+        expected.mark(30, Mark::Dropped { from_us: 10, to_us: 30, packets: 3 });
+        assert_eq!(format!("{:?}", batches[0].1), format!("{expected:?}"));
     }
 
     #[test]

@@ -52,6 +52,28 @@ impl Batch {
         self.marks.push(mark);
     }
 
+    /// Adds all of another batch.
+    pub fn append(&mut self, more: Self) {
+        let start = self.bodies.len();
+        self.bodies.extend_from_slice(&more.bodies);
+        self.records.extend(more.records.iter().map(|record| Record { end: start + record.end, ..*record }));
+        self.marks.extend(more.marks);
+        self.packets += more.packets;
+        self.packet_bytes += more.packet_bytes;
+    }
+
+    /// Its marks, each with when it was set.
+    pub fn marks(&self) -> impl Iterator<Item = (i64, &Mark)> {
+        let set = self.records.iter().filter(|record| record.kind == RecordKind::Mark);
+        set.map(|record| record.arrival_us).zip(&self.marks)
+    }
+
+    /// When the first and the last packet came.
+    #[must_use]
+    pub fn packet_arrivals_us(&self) -> Option<(i64, i64)> {
+        self.span(|record| record.kind == RecordKind::Rtp)
+    }
+
     /// The bytes of all bodies.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -85,14 +107,18 @@ impl Batch {
     /// When the first and the last record came.
     #[must_use]
     pub fn arrivals_us(&self) -> Option<(i64, i64)> {
-        let arrivals = || self.records.iter().map(|record| record.arrival_us);
-        Some((arrivals().min()?, arrivals().max()?))
+        self.span(|_| true)
     }
 
     /// Every record with its body.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Record, &[u8])> {
         let starts = std::iter::once(0).chain(self.records.iter().map(|record| record.end));
         self.records.iter().zip(starts).map(|(record, start)| (*record, &self.bodies[start..record.end]))
+    }
+
+    fn span(&self, of: impl Fn(&Record) -> bool) -> Option<(i64, i64)> {
+        let arrivals = || self.records.iter().filter(|record| of(record)).map(|record| record.arrival_us);
+        Some((arrivals().min()?, arrivals().max()?))
     }
 
     fn add(&mut self, kind: RecordKind, sequence: u32, arrival_us: i64, body: &[u8]) {
@@ -164,10 +190,11 @@ mod tests {
 
     #[test]
     fn a_batch_gives_back_what_it_was_given() {
-        let mut batch = Batch::default();
+        let (mut batch, mut more) = (Batch::default(), Batch::default());
         batch.rtp(7, 20, b"packet");
-        batch.mark(10, Mark::Muted);
-        batch.rtp(8, 30, b"");
+        more.mark(10, Mark::Muted);
+        more.rtp(8, 30, b"");
+        batch.append(more);
         let bodies: Vec<_> =
             batch.iter().map(|(record, body)| (record.kind, record.sequence, body.to_vec())).collect();
         assert_eq!(
@@ -178,7 +205,9 @@ mod tests {
                 (RecordKind::Rtp, 8, Vec::new())
             ]
         );
-        assert_eq!((batch.packets(), batch.arrivals_us()), (2, Some((10, 30))));
+        assert_eq!((batch.packets(), batch.packet_bytes(), batch.bytes()), (2, 6, 7));
+        assert_eq!((batch.arrivals_us(), batch.packet_arrivals_us()), (Some((10, 30)), Some((20, 30))));
+        assert_eq!(batch.marks().collect::<Vec<_>>(), [(10, &Mark::Muted)]);
     }
 
     #[test]
