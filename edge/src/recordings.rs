@@ -23,6 +23,7 @@ use crate::ingest::{EdgeCaptures, Ingest, LiveRecording};
 pub const FINISH_MAX: Duration = Duration::from_secs(60 * 60);
 /// When the sweeper may end a recording that is `stopping`: [`FINISH_MAX`], and half an hour for a database that was away.
 pub const STOPPING_DEADLINE: TimeDelta = TimeDelta::minutes(90);
+
 /// Why a recording was stopped; told by its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -72,14 +73,36 @@ pub(crate) struct Starter {
     pub(crate) max_duration: Duration,
 }
 
+/// A recording that was begun in a transaction.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    live: LiveRecording,
+    at: Timestamp,
+}
+
 impl Starter {
     /// Starts one; the first makes the call active.
     pub(crate) async fn start(
         &self,
         by: &UserId,
-        call_id: &CallId,
+        call: &CallId,
         options: &RecordingOptions,
     ) -> Result<(RecordingId, Timestamp), ApiError> {
+        let mut tx = self.db.begin().await?;
+        let begun = self.begin(&mut tx, by, call, options).await?;
+        tx.commit().await?;
+        Ok(self.committed(begun))
+    }
+
+    /// Starts one in the caller's transaction, which goes on after `disk-full`, `call-ended` and `recording-already-live`:
+    /// nothing was changed then.
+    pub(crate) async fn begin(
+        &self,
+        tx: &mut PgConnection,
+        by: &UserId,
+        call_id: &CallId,
+        options: &RecordingOptions,
+    ) -> Result<Begun, ApiError> {
         if !self.ingest.has_disk() {
             return Err(ApiError::new(
                 Code::DiskFull,
@@ -88,33 +111,38 @@ impl Starter {
         }
         let (id, at) = (RecordingId::generate(), self.clock.now());
         let deadline = at + self.max_duration;
-        let mut tx = self.db.begin().await?;
-        let call = calls::lock(&mut tx, call_id).await?.ok_or_else(ApiError::no_such_call)?;
+        let call = calls::lock(tx, call_id).await?.ok_or_else(ApiError::no_such_call)?;
         if call.state == CallState::Ended {
             return Err(ApiError::new(Code::CallEnded, "the call has ended"));
         }
         let edge = self.ingest.edge_id();
         let new = NewRecording { id: &id, call: call_id, by, options, edge, at, deadline };
-        let started = recordings::start(&mut tx, &new).await?;
+        let started = recordings::start(tx, &new).await?;
         started
             .ok_or_else(|| ApiError::new(Code::RecordingAlreadyLive, "the call is being recorded already"))?;
-        if calls::activate(&mut tx, call_id, at).await? {
-            events::about_call(&mut tx, EventType::CallStarted, call_id, json!({}), at).await?;
+        if calls::activate(tx, call_id, at).await? {
+            events::about_call(tx, EventType::CallStarted, call_id, json!({}), at).await?;
         }
         let data = json!({ "startedBy": by });
-        events::about_recording(&mut tx, EventType::RecordingStarted, call_id, &id, data, at).await?;
-        let people = calls::participants(&mut *tx, call_id).await?;
-        tx.commit().await?;
-        self.ingest.started(LiveRecording {
-            id: id.clone(),
+        events::about_recording(tx, EventType::RecordingStarted, call_id, &id, data, at).await?;
+        let people = calls::participants(tx, call_id).await?;
+        let live = LiveRecording {
+            id,
             call: call_id.clone(),
             host: call.host,
             participants: people.into_iter().map(|person| person.user).collect(),
             state: RecordingState::Recording,
             deadline_at: deadline,
             edge_captures: EdgeCaptures::of(options),
-        });
-        Ok((id, at))
+        };
+        Ok(Begun { live, at })
+    }
+
+    /// Tells the capture of a recording whose transaction was committed.
+    pub(crate) fn committed(&self, Begun { live, at }: Begun) -> (RecordingId, Timestamp) {
+        let id = live.id.clone();
+        self.ingest.started(live);
+        (id, at)
     }
 }
 

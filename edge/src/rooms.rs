@@ -13,6 +13,7 @@
 //! | `media` | what the media threads tell |
 //! | `stats` | figures of quality, and how much is carried |
 //! | `capture` | a room's tap follows its recording |
+//! | `sweep` | the end of what has waited long enough |
 //!
 //! Decisions:
 //! - A person who lost their socket keeps their place for 15 s (`AWAY_MAX`): media goes on as long as ICE lives, nobody is told, and
@@ -29,7 +30,7 @@ use shared::env::{Env, EnvError};
 use shared::id::{CallId, UserId};
 use shared::lifecycle::Tasks;
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -48,9 +49,10 @@ mod players;
 mod resources;
 mod room;
 mod stats;
+mod sweep;
 
 pub(crate) use admit::Admitted;
-use facts::{Fact, Facts};
+use facts::Facts;
 pub(crate) use outbox::{Goodbye, Mail, Outbox};
 use resources::Resource;
 pub(crate) use resources::{About, Condition, Opened, Patched};
@@ -63,9 +65,6 @@ pub(crate) const AWAY_MAX: Duration = Duration::from_secs(15);
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often qualities are told unless `QUALITY_INTERVAL_MS` says otherwise.
 const QUALITY_INTERVAL_MS: u64 = 5_000;
-/// How often rooms are looked over for people who stay away and calls that stay empty.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
 /// What rooms read.
 #[derive(Debug, Clone)]
 pub struct RoomSettings {
@@ -109,6 +108,8 @@ struct Inner {
     media: Media,
     facts: Facts,
     state: Mutex<State>,
+    /// Told when a room's tap could not follow its recording.
+    behind: Notify,
 }
 
 #[derive(Default)]
@@ -155,6 +156,7 @@ impl Rooms {
             media,
             facts,
             state: Mutex::default(),
+            behind: Notify::new(),
             starter: starter.clone(),
         }));
         rooms.background(facts::write_all(starter, told));
@@ -162,7 +164,7 @@ impl Rooms {
         rooms.background(capture::follow(rooms.clone()));
         rooms.background(capture::tell_outcomes(rooms.clone()));
         rooms.background(stats::tell_quality(rooms.clone()));
-        rooms.background(sweep(rooms.clone()));
+        rooms.background(sweep::run(rooms.clone()));
         rooms
     }
 
@@ -330,52 +332,4 @@ fn overloaded(_: Overloaded) -> Denied {
 
 fn not_joined() -> Denied {
     (Code::NotJoined, "join the room first".to_owned())
-}
-
-/// Ends what has waited long enough: seats of people who stay away, calls that stay empty.
-async fn sweep(rooms: Rooms) {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut empty_since = facts::calls_left_by_a_crash(&rooms).await;
-    loop {
-        ticks.tick().await;
-        let now = Instant::now();
-        let ended = rooms.0.sweep(now, &mut empty_since);
-        for call in ended {
-            rooms.0.facts.tell(Fact::Empty { call });
-        }
-    }
-}
-
-impl Inner {
-    fn sweep(&self, now: Instant, empty_since: &mut HashMap<CallId, Instant>) -> Vec<CallId> {
-        let mut state = self.state();
-        for room in state.rooms.values_mut() {
-            for user in room.gone(now) {
-                room.remove(&user, LeaveReason::Disconnected, self);
-            }
-            for player in room.players_gone(now) {
-                room.remove_player(player, self);
-            }
-        }
-        for (call, room) in &state.rooms {
-            match room.is_empty() {
-                true => _ = empty_since.entry(call.clone()).or_insert(now),
-                false => _ = empty_since.remove(call),
-            }
-        }
-        let over = |since: &Instant| now.duration_since(*since) >= self.settings.empty_timeout;
-        let ended: Vec<CallId> =
-            empty_since.iter().filter(|(_, since)| over(since)).map(|(call, _)| call.clone()).collect();
-        for call in &ended {
-            empty_since.remove(call);
-            if let Some(mut room) = state.rooms.remove(call) {
-                room.close(self);
-            }
-        }
-        let State { rooms, peers, .. } = &mut *state;
-        peers.retain(|peer, (call, user)| rooms.get(call).is_some_and(|room| room.has_peer(user, *peer)));
-        state.forget_resources();
-        ended
-    }
 }

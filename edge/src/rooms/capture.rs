@@ -17,6 +17,8 @@ use crate::signal::frame::{Outgoing, RecordingTold};
 const AWAITED_MAX: usize = 16;
 /// How often their rows are read.
 const OUTCOMES_EVERY: Duration = Duration::from_secs(2);
+/// How long a media thread with too much to do is left alone before a tap is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Tells people how their stopped recordings ended, as long as they are there.
 pub(super) async fn tell_outcomes(rooms: Rooms) {
@@ -54,10 +56,14 @@ impl Inner {
     }
 }
 
-/// Brings every room in step whenever a recording begins or stops.
+/// Brings every room in step whenever a recording begins or stops, and soon again when one could not be.
 pub(super) async fn follow(rooms: Rooms) {
     let mut changes = rooms.0.starter.ingest.changes();
-    while changes.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = rooms.0.behind.notified() => tokio::time::sleep(AGAIN_AFTER).await,
+        }
         let calls: Vec<CallId> = rooms.0.state().rooms.keys().cloned().collect();
         calls.iter().for_each(|call| reconcile(&rooms, call));
     }
@@ -72,18 +78,19 @@ pub(super) fn reconcile(rooms: &Rooms, call: &CallId) {
     if room.recording == wanted {
         return;
     }
-    if let Some(stopped) = room.recording.take() {
-        room.tell_all(&Outgoing::Recording(RecordingTold::Stopped, stopped.clone()));
-        room.awaited.truncate(AWAITED_MAX - 1);
-        room.awaited.push(stopped);
-    }
     let capture = wanted.as_ref().and_then(|recording| inner.starter.ingest.server_capture(recording));
     let tap = capture.map(|capture| control::begin(capture, &inner.tasks));
     let on = tap.is_some();
     let command = sfu::Command::Record { room: sfu::RoomId::new(call.as_str()), tap };
     if inner.media.command(room.shard, command).is_err() {
-        warn!(call.id = %call, "the media thread of call {call} is overloaded: its tap is tried again with the next change");
+        warn!(call.id = %call, "the media thread of call {call} is overloaded: its tap is tried again");
+        inner.behind.notify_one();
         return;
+    }
+    if let Some(stopped) = room.recording.take() {
+        room.tell_all(&Outgoing::Recording(RecordingTold::Stopped, stopped.clone()));
+        room.awaited.truncate(AWAITED_MAX - 1);
+        room.awaited.push(stopped);
     }
     if let Some(recording) = wanted.filter(|_| on) {
         room.tell_all(&Outgoing::Recording(RecordingTold::Started, recording.clone()));

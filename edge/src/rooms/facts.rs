@@ -9,6 +9,8 @@ use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
 use shared::db::{calls, is_unavailable};
 use shared::id::{CallId, UserId};
+use shared::recording::RecordingOptions;
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -16,7 +18,7 @@ use tracing::{info, warn};
 use super::Rooms;
 use crate::backoff::Backoff;
 use crate::error::{ApiError, Code};
-use crate::recordings::{Starter, StopReason};
+use crate::recordings::{Begun, Starter, StopReason};
 
 /// Facts that wait at once: everybody of a thousand rooms coming and going while Postgres restarts.
 const FACTS_MAX: usize = 65_536;
@@ -82,7 +84,8 @@ async fn write(starter: &Starter, fact: &Fact) -> Result<(), ApiError> {
     }
 }
 
-/// The first one to come makes the call active, and begins its recording when that was asked for.
+/// The first one to come makes the call active, and begins its recording when that was asked for: together, so that neither a
+/// crash nor a database that goes away between them leaves a call that nobody records.
 async fn joined(starter: &Starter, call: &CallId, user: &UserId, at: Timestamp) -> Result<(), ApiError> {
     let mut tx = starter.db.begin().await?;
     let found = calls::lock(&mut tx, call).await?.ok_or_else(ApiError::no_such_call)?;
@@ -94,18 +97,36 @@ async fn joined(starter: &Starter, call: &CallId, user: &UserId, at: Timestamp) 
         events::about_call(&mut tx, EventType::ParticipantJoined, call, json!({ "userId": user }), at)
             .await?;
     }
+    let begun = match found.record_options.filter(|_| first) {
+        Some(options) => record(starter, &mut tx, &found.host, call, &options).await?,
+        None => None,
+    };
     let people = calls::participants(&mut *tx, call).await?;
     tx.commit().await?;
     starter.ingest.participants_changed(call, people.into_iter().map(|person| person.user).collect());
-    let Some(options) = found.record_options.filter(|_| first) else { return Ok(()) };
-    match starter.start(&found.host, call, &options).await {
-        Ok((recording, _)) => {
-            info!(recording.id = %recording, call.id = %call, "recording {recording} began by itself");
-        }
-        Err(error) if error.code() == Code::RecordingAlreadyLive => {}
-        Err(error) => warn!(call.id = %call, "call {call} cannot be recorded: {error}"),
+    if let Some((recording, _)) = begun.map(|begun| starter.committed(begun)) {
+        info!(recording.id = %recording, call.id = %call, "recording {recording} began by itself");
     }
     Ok(())
+}
+
+/// Begins a call's recording by itself; `None` when there can be none.
+async fn record(
+    starter: &Starter,
+    tx: &mut PgConnection,
+    host: &UserId,
+    call: &CallId,
+    options: &RecordingOptions,
+) -> Result<Option<Begun>, ApiError> {
+    match starter.begin(tx, host, call, options).await {
+        Ok(begun) => Ok(Some(begun)),
+        Err(error) if error.code() == Code::RecordingAlreadyLive => Ok(None),
+        Err(error) if matches!(error.code(), Code::DiskFull | Code::CallEnded) => {
+            warn!(call.id = %call, "call {call} cannot be recorded: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The calls that were active here when an earlier process ended: empty until somebody comes back.

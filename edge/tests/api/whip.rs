@@ -2,6 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::postgres::PgListener;
 
 use crate::support::{Answer, TestEdge, answer, edge_with, token};
 use browserless::{Over, Participant};
@@ -153,6 +154,35 @@ async fn who_vanishes_is_noticed_and_comes_back_in_place_of_the_lost_session() {
     until(&edge, &call, "bob is gone", |stats| stats["participantCount"] == 0).await;
     delete(&edge, again.header("location"), "bob").await.is_problem(404, "no-such-session");
     assert_eq!(edge.events("participant.joined").await, 1);
+}
+
+#[tokio::test]
+async fn a_call_that_records_by_itself_does_so_though_the_database_goes_away_meanwhile() {
+    let edge = edge_with(SETTINGS).await;
+    // The first recording that is begun meets a server that shuts down; sequences do not roll back.
+    let outage = "
+        create sequence tries;
+        create function refuse_the_first() returns trigger language plpgsql as $$ begin
+            if nextval('tries') = 1 then raise 'shutting down' using errcode = '57P01'; end if;
+            return new;
+        end $$;
+        create function tell() returns trigger language plpgsql as $$ begin
+            perform pg_notify('recorded', new.call_id); return null;
+        end $$;
+        create trigger outage before insert on recording for each row execute function refuse_the_first();
+        create trigger told after insert on recording for each row execute function tell();";
+    sqlx::raw_sql(outage).execute(&edge.db).await.unwrap();
+    let mut recorded = PgListener::connect_with(&edge.db).await.unwrap();
+    recorded.listen("recorded").await.unwrap();
+    let body = json!({ "participants": ["bob"], "record": { "thumbnails": 0 } });
+    let call = edge.post("/video-calls", "ann", body).await.is(201).data()["id"].as_str().unwrap().to_owned();
+    let (_bob, _) = publisher(&edge, &call, "bob").await;
+    let patience = std::time::Duration::from_secs(60);
+    let told = tokio::time::timeout(patience, recorded.recv()).await.expect("it is recorded").unwrap();
+    assert_eq!(told.payload(), call);
+    for event in ["call.started", "participant.joined", "recording.started"] {
+        assert_eq!(edge.events(event).await, 1, "{event}");
+    }
 }
 
 #[tokio::test]
