@@ -47,6 +47,30 @@ struct Played {
     user_id: UserId,
 }
 
+/// How an offer is answered, beside 404 and 409.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "only the description is used")]
+enum OfferAnswer {
+    /// Our answer; `location` is the session, `etag` its ICE session, `link` ICE servers
+    #[response(status = 201, content_type = "application/sdp")]
+    Begun(String),
+    /// `invalid-description`
+    #[response(status = 400)]
+    Invalid,
+    /// `forbidden`, `not-granted`
+    #[response(status = 403)]
+    Forbidden,
+    /// `unsupported-media-type`
+    #[response(status = 415)]
+    Unsupported,
+    /// `wrong-edge`: another edge carries the call
+    #[response(status = 421)]
+    Elsewhere,
+    /// `overloaded`, `database-unavailable`
+    #[response(status = 503)]
+    Unavailable,
+}
+
 /// Publishes into a call by WHIP: the body is an offer, the answer's is ours.
 #[utoipa::path(
     post,
@@ -55,14 +79,9 @@ struct Played {
     params(("callId" = String, Path)),
     request_body(content = String, content_type = "application/sdp"),
     responses(
-        (status = 201, description = "Our answer; `location` is the session, `etag` its ICE session, `link` ICE servers", body = String, content_type = "application/sdp"),
-        (status = 400, description = "`invalid-description`"),
-        (status = 403, description = "`forbidden`, `not-granted`"),
+        OfferAnswer,
         (status = 404, description = "`no-such-call`"),
-        (status = 409, description = "`call-ended`, `room-full`"),
-        (status = 415, description = "`unsupported-media-type`"),
-        (status = 421, description = "`wrong-edge`: another edge carries the call"),
-        (status = 503, description = "`overloaded`, `database-unavailable`")
+        (status = 409, description = "`call-ended`, `room-full`")
     )
 )]
 async fn publish(
@@ -86,14 +105,9 @@ async fn publish(
     params(("callId" = String, Path), ("userId" = String, Path)),
     request_body(content = String, content_type = "application/sdp"),
     responses(
-        (status = 201, description = "Our answer; `location` is the session, `etag` its ICE session, `link` ICE servers", body = String, content_type = "application/sdp"),
-        (status = 400, description = "`invalid-description`"),
-        (status = 403, description = "`forbidden`, `not-granted`"),
+        OfferAnswer,
         (status = 404, description = "`no-such-call`, `no-such-participant`"),
-        (status = 409, description = "`call-ended`, `room-full`; `not-publishing`: try again when something comes of them"),
-        (status = 415, description = "`unsupported-media-type`"),
-        (status = 421, description = "`wrong-edge`: another edge carries the call"),
-        (status = 503, description = "`overloaded`, `database-unavailable`")
+        (status = 409, description = "`call-ended`, `room-full`; `not-publishing`: try again when something comes of them")
     )
 )]
 async fn play(

@@ -3,7 +3,7 @@
 use axum::extract::{FromRequestParts, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use shared::id::CallId;
@@ -47,6 +47,36 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
     }
 }
 
+/// How a fragment is answered.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "only the description is used")]
+enum PatchAnswer {
+    /// Restarted: our credentials and candidates, with a new `etag`
+    #[response(status = 200, content_type = "application/trickle-ice-sdpfrag")]
+    Restarted(String),
+    /// The candidates are tried
+    #[response(status = 204)]
+    Trickled,
+    /// `invalid-description`
+    #[response(status = 400)]
+    Invalid,
+    /// `no-such-session`
+    #[response(status = 404)]
+    Unknown,
+    /// `precondition-failed`: the ICE session is another
+    #[response(status = 412)]
+    Other,
+    /// `unsupported-media-type`
+    #[response(status = 415)]
+    Unsupported,
+    /// `precondition-required`: without `if-match`
+    #[response(status = 428)]
+    Unconditional,
+    /// `overloaded`
+    #[response(status = 503)]
+    Overloaded,
+}
+
 /// Takes a publisher's further candidates, or restarts ICE when the fragment has new credentials.
 #[utoipa::path(
     patch,
@@ -58,16 +88,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
         ("if-match" = String, Header, description = "The `etag` of the ICE session, or `*`")
     ),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
-    responses(
-        (status = 200, description = "Restarted: our credentials and candidates, with a new `etag`", body = String, content_type = "application/trickle-ice-sdpfrag"),
-        (status = 204, description = "The candidates are tried"),
-        (status = 400, description = "`invalid-description`"),
-        (status = 404, description = "`no-such-session`"),
-        (status = 412, description = "`precondition-failed`: the ICE session is another"),
-        (status = 415, description = "`unsupported-media-type`"),
-        (status = 428, description = "`precondition-required`: without `if-match`"),
-        (status = 503, description = "`overloaded`")
-    )
+    responses(PatchAnswer)
 )]
 async fn patch_published(
     State(app): State<App>,
@@ -91,16 +112,7 @@ async fn patch_published(
         ("if-match" = String, Header, description = "The `etag` of the ICE session, or `*`")
     ),
     request_body(content = String, content_type = "application/trickle-ice-sdpfrag"),
-    responses(
-        (status = 200, description = "Restarted: our credentials and candidates, with a new `etag`", body = String, content_type = "application/trickle-ice-sdpfrag"),
-        (status = 204, description = "The candidates are tried"),
-        (status = 400, description = "`invalid-description`"),
-        (status = 404, description = "`no-such-session`"),
-        (status = 412, description = "`precondition-failed`: the ICE session is another"),
-        (status = 415, description = "`unsupported-media-type`"),
-        (status = 428, description = "`precondition-required`: without `if-match`"),
-        (status = 503, description = "`overloaded`")
-    )
+    responses(PatchAnswer)
 )]
 async fn patch_played(
     State(app): State<App>,
@@ -169,8 +181,7 @@ async fn patch(
     Ok(match patched.await? {
         Patched::Trickled => StatusCode::NO_CONTENT.into_response(),
         Patched::Restarted { answer, tag } => {
-            let headers =
-                [(CONTENT_TYPE, axum::http::HeaderValue::from_static(FRAGMENT)), (ETAG, tagged(&tag))];
+            let headers = [(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT)), (ETAG, tagged(&tag))];
             (headers, fragment::of_answer(&answer)).into_response()
         }
     })
@@ -203,7 +214,7 @@ mod tests {
     use super::*;
 
     fn demanded(values: &[&'static str]) -> Result<Condition, Code> {
-        let values = values.iter().map(|value| (IF_MATCH, axum::http::HeaderValue::from_static(value)));
+        let values = values.iter().map(|value| (IF_MATCH, HeaderValue::from_static(value)));
         condition(&values.collect::<HeaderMap>()).map_err(|error| error.code())
     }
 
