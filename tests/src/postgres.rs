@@ -12,9 +12,8 @@ use shared::env::Env;
 use shared::testing::{CLUSTER_VARIABLE, TestDatabase};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use tempfile::TempDir;
-use tokio::time::{Instant, interval};
 
-use crate::program::{LOOK_EVERY, Program, START_MAX, command, output};
+use crate::program::{Program, command, output};
 
 /// Where Debian keeps PostgreSQL's programs, one folder per major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -129,16 +128,7 @@ impl OwnPostgres {
         postgres.arg("-D").arg(data(self.home.path())).args(["-p", &self.port.to_string()]);
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
         let mut server = Program::spawn("postgres", &mut postgres);
-        let deadline = Instant::now() + START_MAX;
-        let mut looks = interval(LOOK_EVERY);
-        loop {
-            looks.tick().await;
-            if let Ok(connection) = PgConnection::connect(&self.url()).await {
-                let _ = connection.close().await;
-                break;
-            }
-            assert!(server.runs() && Instant::now() < deadline, "postgres does not start\n{}", server.log());
-        }
+        server.line_with("ready to accept connections").await;
         self.server = Some(server);
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use e2e::changes::Changes;
 use e2e::client::{Client, Recording, TrackKind};
 use e2e::fixtures::Fixture;
 use e2e::output::Output;
@@ -15,6 +16,8 @@ use serde_json::{Value, json};
 
 /// How long any of them may take: all are processed together, by a debug build.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// How long a track may take to be told after its first chunk.
+const TRACK_WITHIN: Duration = Duration::from_secs(10);
 /// What the worker may hold at most. Measured: 27 MiB. Two recordings are processed at once, each with a chunk of 10 MiB at
 /// most in memory, and the allocator may keep as much again.
 const MEMORY_MAX: u64 = 100 << 20;
@@ -77,7 +80,7 @@ async fn a_list_does_not_reach_the_film_of_another_participant() {
     let call = host.create_call(&["bob", "eve"]).await;
     let recording = host.start_recording(&call, &json!({ "thumbnails": 0 })).await;
     bob.upload(&recording, TrackKind::Video, &Fixture::load("ff-webm-vp8").first(3)).await;
-    let track = track_of(&eve, &recording).await;
+    let track = track_of(&system, &eve, &recording).await;
     let list = format!("ffconcat version 1.0\nfile {track}.mkv\n");
     let put = eve.put_chunk(&recording, TrackKind::Video, 0, "video/webm", Bytes::from(list)).await;
     assert_eq!(put.status, 201);
@@ -95,15 +98,17 @@ async fn a_list_does_not_reach_the_film_of_another_participant() {
 }
 
 /// The id of a recording's first track, which whoever takes part is told; its row follows its first chunk.
-async fn track_of(client: &Client, recording: &Recording) -> String {
-    let mut looks = tokio::time::interval(Duration::from_millis(50));
-    for _ in 0..200 {
-        looks.tick().await;
-        if let Some(id) = client.recording(recording).await["tracks"][0]["id"].as_str() {
-            return id.to_owned();
+async fn track_of(system: &System, client: &Client, recording: &Recording) -> String {
+    let mut changes = Changes::of(&system.db, &["track"]).await;
+    let told = async {
+        loop {
+            if let Some(id) = client.recording(recording).await["tracks"][0]["id"].as_str() {
+                return id.to_owned();
+            }
+            changes.next().await;
         }
-    }
-    panic!("a live recording does not tell its tracks");
+    };
+    tokio::time::timeout(TRACK_WITHIN, told).await.expect("a live recording tells its tracks")
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use e2e::changes::Changes;
 use e2e::client::{Client, Recording, TrackKind};
 use e2e::compare::compare;
 use e2e::fixtures::Fixture;
@@ -9,7 +10,7 @@ use e2e::output::Output;
 use e2e::probe::{self, Reference};
 use e2e::system::{Folders, System};
 use serde_json::{Value, json};
-use tokio::time::{Instant, interval};
+use tokio::time::timeout;
 
 /// How long jobs may take to clean up.
 const CLEAN_MAX: Duration = Duration::from_secs(60);
@@ -144,21 +145,24 @@ async fn a_deleted_recording_leaves_nothing() {
         assert_eq!(answer.code(), "no-such-recording");
     }
     let _ = ann.delete(&recording.path()).await.expect(404);
-    let deadline = Instant::now() + CLEAN_MAX;
-    let mut looks = interval(Duration::from_millis(100));
-    loop {
-        looks.tick().await;
-        let files = [Folders::files(&folders.recordings()), Folders::files(&folders.spool())].concat();
-        let rows: i64 = sqlx::query_scalar("select count(*) from artifact where recording_id = $1")
-            .bind(&recording.id)
-            .fetch_one(&system.db)
-            .await
-            .unwrap();
-        if files.is_empty() && rows == 0 {
-            break;
+    let mut changes = Changes::of(&system.db, &["artifact", "recording", "apalis.jobs"]).await;
+    let mut left = None;
+    let clean = async {
+        loop {
+            let files = [Folders::files(&folders.recordings()), Folders::files(&folders.spool())].concat();
+            let rows: i64 = sqlx::query_scalar("select count(*) from artifact where recording_id = $1")
+                .bind(&recording.id)
+                .fetch_one(&system.db)
+                .await
+                .unwrap();
+            if files.is_empty() && rows == 0 {
+                return;
+            }
+            left = Some((files, rows));
+            changes.next().await;
         }
-        assert!(Instant::now() < deadline, "left: {files:?}, {rows} rows of artifacts");
-    }
+    };
+    assert!(timeout(CLEAN_MAX, clean).await.is_ok(), "left, with rows of artifacts: {left:?}");
 }
 
 #[tokio::test]

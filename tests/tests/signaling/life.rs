@@ -1,27 +1,34 @@
 //! A call's life: active with the first who comes, over when the host says so or nobody is left, and what the rows say of it.
 
+use e2e::changes::Changes;
 use e2e::client::Client;
-use e2e::socket::Socket;
+use e2e::socket::{FRAME_WITHIN, Socket};
 use e2e::system::System;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio::time::{Instant, interval};
-
-/// Between two looks at rows, which give no signal.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+use tokio::time::timeout;
 
 /// The call as its host sees it, as soon as it is so.
-pub(crate) async fn until_call(host: &Client, call: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + e2e::socket::FRAME_WITHIN;
-    let mut looks = interval(LOOK_EVERY);
-    loop {
-        looks.tick().await;
-        let told = host.get(&format!("/video-calls/{call}")).await.data();
-        if is_so(&told) {
-            return told;
+pub(crate) async fn until_call(
+    system: &System,
+    host: &Client,
+    call: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Value {
+    let mut changes = Changes::of(&system.db, &["call", "participant", "recording"]).await;
+    let mut told = Value::Null;
+    let becomes = async {
+        loop {
+            told = host.get(&format!("/video-calls/{call}")).await.data();
+            if is_so(&told) {
+                return;
+            }
+            changes.next().await;
         }
-        assert!(Instant::now() < deadline, "the call does not become so: {told}");
-    }
+    };
+    let became = timeout(FRAME_WITHIN, becomes).await;
+    assert!(became.is_ok(), "the call does not become so: {told}");
+    told
 }
 
 /// The state of somebody's row; null when there is none.
@@ -41,12 +48,13 @@ async fn a_call_is_active_from_the_first_join_and_over_when_nobody_was_there_for
     let system = System::builder().workers(0).set("CALL_EMPTY_TIMEOUT", "2s").start().await;
     let (host, base) = (system.client("ann"), system.edge.url());
     let call = host.create_call(&["bob"]).await;
-    let told = until_call(&host, &call, |_| true).await;
+    let told = until_call(&system, &host, &call, |_| true).await;
     assert_eq!((&told["status"], state_of(&told, "bob")), (&json!("created"), json!("invited")));
     let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
-    until_call(&host, &call, |told| told["status"] == "active" && state_of(told, "bob") == "joined").await;
+    until_call(&system, &host, &call, |told| told["status"] == "active" && state_of(told, "bob") == "joined")
+        .await;
     bob.send("leave", Value::Null).await;
-    let told = until_call(&host, &call, |told| told["status"] == "ended").await;
+    let told = until_call(&system, &host, &call, |told| told["status"] == "ended").await;
     assert_eq!(state_of(&told, "bob"), "left");
     let happened = events(&system.db, &call).await;
     assert_eq!(
@@ -63,11 +71,11 @@ async fn ending_a_call_tells_everybody_and_closes_their_sockets() {
     let (host, base) = (system.client("ann"), system.edge.url());
     let call = host.create_call(&["bob"]).await;
     let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
-    until_call(&host, &call, |told| state_of(told, "bob") == "joined").await;
+    until_call(&system, &host, &call, |told| state_of(told, "bob") == "joined").await;
     let _ = host.delete(&format!("/video-calls/{call}")).await.expect(200);
     bob.frame("room-closed").await;
     assert_eq!(bob.closed().await, 4002);
-    let told = until_call(&host, &call, |told| told["status"] == "ended").await;
+    let told = until_call(&system, &host, &call, |told| told["status"] == "ended").await;
     assert_eq!(state_of(&told, "bob"), "left");
 }
 
@@ -79,7 +87,7 @@ async fn a_call_that_asks_to_be_recorded_is_from_the_first_join_on() {
     let call = made.data()["id"].as_str().unwrap().to_owned();
     let (mut ann, _) = Socket::join(&host, &base, &call).await;
     let started = ann.frame("recording-started").await;
-    let told = until_call(&host, &call, |told| told["isRecorded"] == true).await;
+    let told = until_call(&system, &host, &call, |told| told["isRecorded"] == true).await;
     assert_eq!(told["recordings"][0]["id"], started["data"]["recordingId"], "{told}");
     let _ = host.post(&format!("/video-calls/{call}/recording/stop"), &json!({})).await.expect(202);
     let stopped = ann.frame("recording-stopped").await;
@@ -92,7 +100,7 @@ async fn an_edge_that_is_told_to_end_tells_everybody_to_come_back() {
     let (host, base) = (system.client("ann"), system.edge.url());
     let call = host.create_call(&[]).await;
     let (mut ann, _) = Socket::join(&host, &base, &call).await;
-    until_call(&host, &call, |told| told["status"] == "active").await;
+    until_call(&system, &host, &call, |told| told["status"] == "active").await;
     let ended = system.edge.term();
     let told = async {
         let draining = ann.frame("draining").await;
@@ -103,5 +111,6 @@ async fn an_edge_that_is_told_to_end_tells_everybody_to_come_back() {
     assert!(status.success());
     system.edge.restart().await;
     let (_ann, _) = Socket::join(&host, &base, &call).await;
-    until_call(&host, &call, |told| told["status"] == "active" && state_of(told, "ann") == "joined").await;
+    until_call(&system, &host, &call, |told| told["status"] == "active" && state_of(told, "ann") == "joined")
+        .await;
 }

@@ -23,7 +23,7 @@ async fn a_call_goes_on_while_the_database_is_away_and_rows_and_events_follow() 
     let call = host.create_call(&["bob", "cyd"]).await;
     let (mut ann, _) = Socket::join(&host, &base, &call).await;
     let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
-    until_call(&host, &call, |told| state_of(told, "bob") == "joined").await;
+    until_call(&system, &host, &call, |told| state_of(told, "bob") == "joined").await;
 
     cluster.stop().await;
     let back = Instant::now() + AWAY;
@@ -41,9 +41,9 @@ async fn a_call_goes_on_while_the_database_is_away_and_rows_and_events_follow() 
     ann.frame("participant-left").await;
 
     cluster.resume().await;
-    until_call(&host, &call, |told| state_of(told, "bob") == "left").await;
+    until_call(&system, &host, &call, |told| state_of(told, "bob") == "left").await;
     let happened = events(&system.db, &call).await;
     assert_eq!(happened.iter().filter(|kind| *kind == "participant.left").count(), 1, "{happened:?}");
     let (_cyd, _) = Socket::join(&system.client("cyd"), &base, &call).await;
-    until_call(&host, &call, |told| state_of(told, "cyd") == "joined").await;
+    until_call(&system, &host, &call, |told| state_of(told, "cyd") == "joined").await;
 }
