@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use shared::capture::rtp::Logged;
 use shared::capture::{Capture, CaptureConfig, ChunkHeader, ReceivedBody, SegmentHeader, TrackSpec};
 use shared::clock::{Clock, SystemClock, Timestamp};
@@ -98,10 +98,8 @@ impl House {
         options: &str,
     ) -> RecordingId {
         let id = self.start(options).await;
-        let began = recordings::find(&self.db, &id).await.unwrap().unwrap().started_at;
-        for (user, kind, mut log) in logs {
-            shift(&mut log, began.timestamp_micros() - rtp_sender::START_US);
-            self.capture_log(&id, user, kind, began, &log).await;
+        for (user, kind, log) in logs {
+            self.capture_log(&id, user, kind, log).await;
         }
         self.seal(&id).await;
         id
@@ -114,10 +112,8 @@ impl House {
         options: &str,
     ) -> RecordingId {
         let id = self.start(options).await;
-        let began = recordings::find(&self.db, &id).await.unwrap().unwrap().started_at;
-        for (user, kind, mut log) in logs {
-            shift(&mut log, began.timestamp_micros() - rtp_sender::START_US);
-            self.spool_log(&id, user, kind, began, &log);
+        for (user, kind, log) in logs {
+            self.spool_log(&id, user, kind, log).await;
         }
         let lost = "update recording set deadline_at = now() - interval '1 hour' where id = $1";
         sqlx::query(lost).bind(id.as_str()).execute(&self.db).await.unwrap();
@@ -125,26 +121,20 @@ impl House {
         id
     }
 
-    async fn capture_log(
-        &self,
-        id: &RecordingId,
-        user: &str,
-        kind: TrackKind,
-        began: Timestamp,
-        log: &[Logged],
-    ) {
-        let (spec, track, bytes) = self.spool_log(id, user, kind, began, log);
+    async fn capture_log(&self, id: &RecordingId, user: &str, kind: TrackKind, log: Vec<Logged>) {
+        let records = log.len() as u64;
+        let (header, bytes) = self.spool_log(id, user, kind, log).await;
         let track = Track {
-            id: track,
+            id: header.track,
             recording: id.clone(),
-            participant: spec.participant,
-            source: spec.source,
+            participant: header.spec.participant,
+            source: header.spec.source,
             kind,
             mime_type: None,
             codec: None,
-            started_at: began,
+            started_at: DateTime::from_timestamp_micros(header.base_us).unwrap(),
             duration_ms: None,
-            chunks: log.len() as u64,
+            chunks: records,
             bytes,
             received: Vec::new(),
             last_sequence: None,
@@ -153,24 +143,25 @@ impl House {
         tracks::upsert(&self.db, &track).await.unwrap();
     }
 
-    /// Puts a log into the spool; gives whose it is, its track and its bytes.
-    fn spool_log(
+    /// Puts a log into the spool as one segment; gives its header and its bytes.
+    async fn spool_log(
         &self,
         id: &RecordingId,
         user: &str,
         kind: TrackKind,
-        began: Timestamp,
-        log: &[Logged],
-    ) -> (TrackSpec, TrackId, u64) {
+        mut log: Vec<Logged>,
+    ) -> (SegmentHeader, u64) {
+        let began = recordings::find(&self.db, id).await.unwrap().unwrap().started_at;
+        let base_us = began.timestamp_micros();
+        shift(&mut log, base_us - rtp_sender::START_US);
         let (participant, track) = (UserId::parse(user).unwrap(), TrackId::generate());
         let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Server, kind };
-        let base_us = began.timestamp_micros();
-        let header = SegmentHeader { spec: spec.clone(), track: track.clone(), number: 0, base_us, salt: 5 };
-        let bytes = rtp_sender::segment(&header, log);
+        let header = SegmentHeader { spec, track, number: 0, base_us, salt: 5 };
+        let bytes = rtp_sender::segment(&header, &log);
         let file = self.dir.path().join("segment");
         std::fs::write(&file, &bytes).unwrap();
-        self.spool.publish(id, &track, 0, &file).unwrap();
-        (spec, track, bytes.len() as u64)
+        self.spool.publish(id, &header.track, 0, &file).unwrap();
+        (header, bytes.len() as u64)
     }
 
     pub(crate) fn fixture(&self, name: &str, blob: usize) -> PathBuf {
