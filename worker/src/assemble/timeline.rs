@@ -3,10 +3,12 @@
 //! Readers hand frames over with times of their own session; this adds the session's offset, so that nothing overlaps
 //! what is already written. It knows no container's syntax on the way in, and leaves the way out to the writer.
 
+mod hole;
 mod stream;
 
 use std::io::{self, Seek, Write};
 
+use self::hole::{Closing, Edge, Open};
 use self::stream::{Stream, repack};
 
 use super::codec::{Codec, Kind, Marked, h264};
@@ -73,61 +75,6 @@ enum Destination {
     Stream(usize),
     /// The stream of this kind has another codec, or there are too many: (from, to) of what is left out.
     LeftOut(i64, i64),
-}
-
-/// A hole that no frame has ended yet.
-struct Open {
-    from_us: i64,
-    reason: GapReason,
-    /// Where each stream stood.
-    before: Vec<Edge>,
-}
-
-/// Where a stream stops before a hole.
-#[derive(Debug, Clone, Copy)]
-struct Edge {
-    end_us: i64,
-    /// From its last frame but one to its last.
-    step_us: i64,
-    is_steady: bool,
-}
-
-/// A hole whose end is being learnt.
-struct Closing {
-    open: Open,
-    first_us: i64,
-    last_us: i64,
-    /// Streams, as bits, that have not come back.
-    awaited: u32,
-    /// What each stream misses that has come back: from, to, and whether it is a steady one.
-    missing: Vec<(i64, i64, bool)>,
-}
-
-impl Closing {
-    /// The first frame of a stream after the hole.
-    fn came_back(&mut self, index: usize, time_us: i64, interleaved_us: i64) {
-        if time_us - self.first_us <= SILENT_US {
-            self.last_us = self.last_us.max(time_us);
-        }
-        let newest = self.open.before.iter().map(|edge| edge.end_us).max().unwrap_or(self.open.from_us);
-        // A stream that had not begun is missed from the start, if that was just before.
-        let new = if newest < interleaved_us { 0 } else { newest };
-        let new = Edge { end_us: new, step_us: 0, is_steady: true };
-        let edge = self.open.before.get(index).copied().filter(|edge| edge.end_us > 0).unwrap_or(new);
-        let was_silent = edge.end_us < newest - interleaved_us;
-        if !was_silent && time_us - edge.end_us > (edge.step_us / 2).max(ROUNDING_US) {
-            self.missing.push((edge.end_us, time_us, edge.is_steady));
-        }
-    }
-
-    /// From the end of the first stream that misses something to where the last one goes on.
-    fn span(&self) -> (i64, i64) {
-        let steady = self.missing.iter().any(|(_, _, is_steady)| *is_steady);
-        let counted = self.missing.iter().filter(|(_, _, is_steady)| *is_steady || !steady);
-        let bounds =
-            counted.map(|(from, to, _)| (*from, *to)).reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)));
-        bounds.unwrap_or((self.open.from_us, i64::midpoint(self.first_us, self.last_us)))
-    }
 }
 
 /// The timeline being filled.
@@ -303,8 +250,7 @@ impl<W: Write + Seek> Timeline<W> {
     fn end_hole(&mut self, index: usize, time_us: i64) {
         if let Some(open) = self.open.take() {
             let awaited = self.active().fold(0, |bits, at| bits | 1u32 << at.min(31));
-            let missing = Vec::with_capacity(self.streams.len());
-            self.closing = Some(Closing { open, first_us: time_us, last_us: time_us, awaited, missing });
+            self.closing = Some(Closing::new(open, time_us, awaited));
         }
         let Some(closing) = &mut self.closing else { return };
         let bit = 1u32 << index.min(31);
