@@ -26,7 +26,7 @@ use bytes::Bytes;
 use self::clock::Stamp;
 pub use self::codec::{Codec, Kind};
 use self::matroska::Tail;
-use self::session::{Found, Reader, recognise, recognise_headless};
+use self::session::{Found, Reader, mend_head, recognise, recognise_headless};
 use self::timeline::Timeline;
 
 /// The largest chunk accepted: the most that the edge's `CHUNK_MAX_BYTES` may say.
@@ -249,6 +249,8 @@ struct Assembly<W> {
     reader: Option<Reader>,
     /// A hole before anything was recognised.
     early_hole: Option<GapReason>,
+    /// The first bytes of a session's head that goes on in the next chunk, and the chunk that they came in.
+    torn_head: Option<(Stamp, Vec<u8>)>,
     /// A chunk and when its media began on the track's timeline: what later sessions are placed by.
     origin: Option<(Stamp, i64)>,
     sessions: u64,
@@ -263,6 +265,7 @@ impl<W: Write + Seek> Assembly<W> {
             timeline: None,
             reader: None,
             early_hole: None,
+            torn_head: None,
             origin: None,
             sessions: 0,
             chunks: 0,
@@ -271,6 +274,7 @@ impl<W: Write + Seek> Assembly<W> {
     }
 
     fn hole(&mut self, reason: GapReason) -> io::Result<()> {
+        self.torn_head = None;
         match (&mut self.reader, &mut self.timeline) {
             (Some(reader), Some(timeline)) => reader.hole(reason, timeline),
             _ => {
@@ -284,16 +288,25 @@ impl<W: Write + Seek> Assembly<W> {
         self.chunks += 1;
         self.bytes_in += chunk.bytes.len() as u64;
         let stamp = Stamp::of(chunk);
-        if let Some(found) = recognise(&chunk.bytes) {
-            self.begin_session(found, stamp)?;
+        let (head_stamp, before) = self.torn_head.take().unwrap_or((stamp, Vec::new()));
+        let start = if before.is_empty() { mend_head(&chunk.bytes) } else { &before };
+        let joined = if start.is_empty() { Vec::new() } else { [start, &chunk.bytes].concat() };
+        let bytes = if joined.is_empty() { chunk.bytes.as_ref() } else { &joined };
+        if session::is_torn_head(bytes) {
+            self.torn_head = Some((head_stamp, bytes.to_vec()));
+            return Ok(());
+        }
+        if let Some(found) = recognise(bytes) {
+            self.begin_session(found, head_stamp)?;
         } else if self.reader.is_none() {
-            match recognise_headless(&chunk.bytes) {
+            match recognise_headless(bytes) {
                 Some(found) => self.begin_session(found, stamp)?,
+                None if bytes.is_empty() => {}
                 None => self.early_hole = Some(GapReason::Corrupt),
             }
         }
         match (&mut self.reader, &mut self.timeline) {
-            (Some(reader), Some(timeline)) => reader.push(stamp, &chunk.bytes, timeline),
+            (Some(reader), Some(timeline)) => reader.push(stamp, bytes, timeline),
             _ => Ok(()),
         }
     }
@@ -314,6 +327,7 @@ impl<W: Write + Seek> Assembly<W> {
         if let Some(reason) = self.early_hole.take() {
             timeline.hole(reason);
         }
+        timeline.interleaved(if found.is_mp4() { timeline::BY_FRAGMENT_US } else { timeline::BY_BLOCK_US });
         timeline.begin_session(self.origin.map_or(0, |(first, us)| us.saturating_add(since(&stamp, &first))));
         if self.sessions == 0 && found.has_head() {
             self.origin = Some((stamp, 0));

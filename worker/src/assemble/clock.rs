@@ -10,6 +10,9 @@ use super::Chunk;
 /// How many chunks the median offset is taken over: enough to outvote a late event, few enough to follow drift.
 const SAMPLES: usize = 9;
 
+/// A client's clock that is further off than this from chunk to chunk tells something else than when media began.
+const AGREE_US: i64 = 250_000;
+
 /// The length of a chunk while none has been seen: the timeslice of every known client.
 const DEFAULT_CHUNK_US: i64 = 1_000_000;
 
@@ -75,8 +78,8 @@ impl Clock {
             .collect();
         guesses.sort_unstable();
         match guesses.get(guesses.len() / 2) {
-            Some(median) => *median,
-            None => {
+            Some(median) if agree(&guesses) => *median,
+            _ => {
                 last_us.saturating_add((stamp.sequence - last.sequence).saturating_mul(self.mean_chunk_us()))
             }
         }
@@ -103,6 +106,12 @@ impl Clock {
     }
 }
 
+/// Whether the middle half says the same: times of upload, say, do not.
+fn agree(sorted: &[i64]) -> bool {
+    let (low, high) = (sorted.get(sorted.len() / 4), sorted.get(sorted.len() * 3 / 4));
+    low.zip(high).is_some_and(|(low, high)| high - low <= AGREE_US)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +127,15 @@ mod tests {
             clock.learn(stamp(n, Some(ms)), n * 1_000_000);
         }
         assert!((clock.estimate(&stamp(6, Some(11_000))) - 6_000_000).abs() <= 10_000);
+    }
+
+    #[test]
+    fn a_clock_that_tells_of_uploads_is_not_believed() {
+        let mut clock = Clock::default();
+        for n in 0..6 {
+            clock.learn(stamp(n, Some(5_000 + n * 7)), n * 1_000_000);
+        }
+        assert_eq!(clock.estimate(&stamp(7, Some(5_049))), 7_000_000);
     }
 
     #[test]

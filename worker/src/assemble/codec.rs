@@ -6,6 +6,7 @@
 pub(super) mod av1;
 pub(super) mod h264;
 pub(super) mod opus;
+pub(super) mod pcm;
 mod vp9;
 
 use std::fmt;
@@ -134,6 +135,9 @@ pub(super) fn sniff<'a>(mut frames: impl Iterator<Item = (i64, &'a [u8])> + Clon
             av1::sequence(frame).map(|_| Codec::Av1)
         }
     };
+    if pcm::layout(frames.clone()).is_some() {
+        return Some(Codec::PcmFloat); // first: samples are long enough to look like anything somewhere
+    }
     if opus::times_agree(frames.clone()) {
         return Some(Codec::Opus);
     }

@@ -22,6 +22,12 @@ use super::timeline::Timeline;
 /// The largest `Info` or `Tracks`; browsers write 200 bytes.
 const MAX_HEAD: u64 = 64 * 1024;
 
+/// A block's header with its size in four bytes is longer than this.
+const SIZE_IN_FOUR: usize = 4;
+
+/// The smallest size that needs four bytes (RFC 8794, section 4).
+const NEEDS_FOUR: usize = (1 << 21) - 1;
+
 /// Whether a session's first bytes are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
@@ -77,11 +83,20 @@ impl Reader {
         reason: GapReason,
         sink: &mut Timeline<W>,
     ) -> io::Result<()> {
+        self.lose_head();
         self.salvage(sink)?;
         self.window.clear();
         self.skip = 0;
         self.hunting = true;
         self.placer.hole(reason, sink)
+    }
+
+    /// A head that was cut before it told of the tracks is as good as lost.
+    fn lose_head(&mut self) {
+        if self.head == Head::Present && self.numbers.is_none() {
+            self.head = Head::Lost;
+            self.placer.tracks_are_lost();
+        }
     }
 
     /// Reads one blob.
@@ -301,7 +316,8 @@ impl Reader {
         }
         let block = if head.id == id::SIMPLE_BLOCK { block::simple(payload) } else { block::group(payload) };
         let Some(block) = block else { return Ok(false) };
-        if self.head == Head::Lost && payload.len() < 127 && head.len >= 5 {
+        self.lose_head();
+        if self.head == Head::Lost && head.len > SIZE_IN_FOUR && payload.len() < NEEDS_FOUR {
             self.placer.muxer_is(Muxer::Padded);
         }
         let relative_us = i64::from(block.relative) * self.scale_ns / 1_000;
@@ -317,7 +333,11 @@ impl Reader {
         for (track, header) in tracks.iter().zip(headers) {
             sink.track(track.number, header);
         }
-        self.numbers = Some(header::numbers(payload));
+        let numbers = header::numbers(payload);
+        for number in numbers.iter().filter(|number| tracks.iter().all(|track| track.number != **number)) {
+            sink.leave_out(*number);
+        }
+        self.numbers = Some(numbers);
         self.placer.tracks_are(tracks);
     }
 }

@@ -35,6 +35,9 @@ const MAX_HELD: usize = 256;
 /// A fragment may lie this far beyond the one before plus what the clocks of client and server explain.
 const MAX_JUMP_US: i64 = 60_000_000;
 
+/// A fragment may lie this far before the one before: of a torn one perhaps only the stream that was ahead is left.
+const MAX_BACK_US: i64 = 10_000_000;
+
 /// What one lost chunk may explain of a jump: an interval between keyframes that nobody exceeds.
 const MAX_CHUNK_US: i64 = 60_000_000;
 
@@ -100,12 +103,9 @@ impl Reader {
         reason: GapReason,
         sink: &mut Timeline<W>,
     ) -> io::Result<()> {
-        let torn_from = self.torn(sink)?;
+        self.torn(sink)?;
         self.hunting = true;
-        match torn_from {
-            Some(us) if self.held.is_empty() => sink.hole_from(us, reason),
-            _ => self.tell_hole(reason, sink),
-        }
+        self.tell_hole(reason, sink);
         Ok(())
     }
 
@@ -235,43 +235,36 @@ impl Reader {
         Ok(Some(end))
     }
 
-    /// Gives what is there of a fragment that was cut; says when the first sample was that is not there.
-    fn torn<W: Write + Seek>(&mut self, sink: &mut Timeline<W>) -> io::Result<Option<i64>> {
+    /// Gives what is there of a fragment that was cut.
+    fn torn<W: Write + Seek>(&mut self, sink: &mut Timeline<W>) -> io::Result<()> {
         let window = std::mem::take(&mut self.window);
         if self.hunting || window.get(4..8) != Some(b"moof") {
-            return Ok(None);
+            return Ok(());
         }
         self.samples_of(&window, sink)
     }
 
-    /// Reads the samples of a fragment; says when the first one was whose bytes are not there.
-    fn samples_of<W: Write + Seek>(
-        &mut self,
-        bytes: &[u8],
-        sink: &mut Timeline<W>,
-    ) -> io::Result<Option<i64>> {
-        let Kind4::Box(moof) = boxes::read(bytes) else { return Ok(None) };
-        let Some(payload) = moof.payload(bytes) else { return Ok(None) };
+    /// Reads the samples of a fragment whose bytes are there.
+    fn samples_of<W: Write + Seek>(&mut self, bytes: &[u8], sink: &mut Timeline<W>) -> io::Result<()> {
+        let Kind4::Box(moof) = boxes::read(bytes) else { return Ok(()) };
+        if self.tracks.as_ref().is_some_and(Vec::is_empty) {
+            // The head was cut: what it would have told is guessed, as when its blob is lost.
+            self.tell_hole(GapReason::Corrupt, sink);
+            self.tracks = None;
+        }
+        let Some(payload) = moof.payload(bytes) else { return Ok(()) };
         let mut samples = fragment::samples(payload, moof.size, self.tracks.as_deref());
-        let absent = |sample: &&Sample| sample.data(bytes).is_none();
-        let time_of = |sample: &Sample| {
-            let track = self.tracks.as_ref()?.iter().find(|track| track.number == sample.track)?;
-            Some(track.us(sample.decode_time))
-        };
-        let torn_from = samples.iter().filter(absent).filter_map(time_of).min();
         samples.retain(|sample| sample.data(bytes).is_some_and(|data| !data.is_empty()));
         if samples.is_empty() {
-            return Ok(torn_from);
+            return Ok(());
         }
         if self.tracks.is_some() {
-            self.place(&mut samples, bytes, self.stamp, sink)?;
-            return Ok(torn_from);
+            return self.place(&mut samples, bytes, self.stamp, sink);
         }
         self.held_bytes += bytes.len();
         self.held.push(Fragment { samples, bytes: bytes.to_vec(), stamp: self.stamp });
         let full = self.held_bytes > MAX_HELD_BYTES || self.held.len() >= MAX_HELD;
-        self.guess(sink, if full { guess::Patience::Decide } else { guess::Patience::Wait })?;
-        Ok(torn_from)
+        self.guess(sink, if full { guess::Patience::Decide } else { guess::Patience::Wait })
     }
 
     /// Hands a fragment's samples on in the order of their times.
@@ -313,7 +306,7 @@ impl Reader {
         let lost = (stamp.sequence - last.sequence).saturating_mul(MAX_CHUNK_US);
         let explained = stamp.since(&last).clamp(0, MAX_SESSION_US).max(lost);
         us > last_us.saturating_add(explained).saturating_add(MAX_JUMP_US)
-            || us < last_us
+            || us < last_us - MAX_BACK_US
             || us > MAX_SESSION_US
     }
 

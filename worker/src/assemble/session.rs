@@ -39,14 +39,40 @@ impl Found {
     }
 }
 
+/// How every Matroska file begins (RFC 8794, section 11.2.1).
+const EBML_MAGIC: [u8; 4] = [0x1A, 0x45, 0xDF, 0xA3];
+
+/// How far the document type may be from the start; browsers put it within 32 bytes.
+const DOC_TYPE_WITHIN: usize = 64;
+
+/// Whether these are the first bytes of a session's head, and the rest is still to come: when no frame is ready at the end
+/// of the first timeslice, Chromium's first blob is the single byte `1A` (measured).
+pub(super) fn is_torn_head(bytes: &[u8]) -> bool {
+    let begins = if bytes.len() < EBML_MAGIC.len() {
+        !bytes.is_empty() && EBML_MAGIC.starts_with(bytes)
+    } else {
+        bytes.starts_with(&EBML_MAGIC)
+    };
+    begins && bytes.len() < DOC_TYPE_WITHIN && recognise(bytes).is_none()
+}
+
+/// What a lost blob kept of the head that this one goes on with.
+pub(super) fn mend_head(blob: &[u8]) -> &'static [u8] {
+    const KEPT: &[u8] = &[0x1A];
+    let goes_on = EBML_MAGIC.strip_prefix(KEPT).is_some_and(|rest| blob.starts_with(rest));
+    if goes_on && names_a_type(blob) { KEPT } else { &[] }
+}
+
+fn names_a_type(blob: &[u8]) -> bool {
+    let begin = blob.get(..blob.len().min(DOC_TYPE_WITHIN)).unwrap_or_default();
+    let names = |wanted: &[u8]| begin.windows(wanted.len()).any(|part| part == wanted);
+    names(b"webm") || names(b"matroska")
+}
+
 /// Recognises the first blob of a session by its magic bytes.
 pub(super) fn recognise(blob: &[u8]) -> Option<Found> {
-    /// How far the document type may be from the start; browsers put it within 32 bytes.
-    const DOC_TYPE_WITHIN: usize = 64;
-    if blob.starts_with(&[0x1A, 0x45, 0xDF, 0xA3]) {
-        let begin = blob.get(..blob.len().min(DOC_TYPE_WITHIN)).unwrap_or_default();
-        let names = |wanted: &[u8]| begin.windows(wanted.len()).any(|part| part == wanted);
-        return (names(b"webm") || names(b"matroska")).then_some(Found::Matroska(Head::Present));
+    if blob.starts_with(&EBML_MAGIC) {
+        return names_a_type(blob).then_some(Found::Matroska(Head::Present));
     }
     (blob.get(4..8) == Some(b"ftyp")).then_some(Found::Mp4(Head::Present))
 }
@@ -54,7 +80,9 @@ pub(super) fn recognise(blob: &[u8]) -> Option<Found> {
 /// Recognises a later blob of a session whose first is lost.
 pub(super) fn recognise_headless(blob: &[u8]) -> Option<Found> {
     if mp4::begins(blob) {
-        return Some(Found::Mp4(Head::Lost));
+        // Chromium may put `ftyp` into a blob of its own; `moov` is what tells of the tracks.
+        let head = if blob.get(4..8) == Some(b"moov") { Head::Present } else { Head::Lost };
+        return Some(Found::Mp4(head));
     }
     let lost = resync::Numbers::Lost;
     let found = resync::prefix(blob, lost).is_some() || resync::find(blob, 1, lost).is_some();

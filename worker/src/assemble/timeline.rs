@@ -3,10 +3,12 @@
 //! Readers hand frames over with times of their own session; this adds the session's offset, so that nothing overlaps
 //! what is already written. It knows no container's syntax on the way in, and leaves the way out to the writer.
 
+mod hole;
 mod stream;
 
 use std::io::{self, Seek, Write};
 
+use self::hole::{Closing, Edge, Open};
 use self::stream::{Stream, repack};
 
 use super::codec::{Codec, Kind, Marked, h264};
@@ -21,6 +23,16 @@ const MAX_ESTIMATES: usize = 1_000;
 
 /// A stream that fell silent longer ago than this does not tell where a gap begins.
 const SILENT_US: i64 = 500_000;
+
+/// A stream whose frames come more often than this is missed at once: sound, and pictures of a camera. Those of a screen that
+/// hardly changes tell a gap's edges only where nothing else does.
+const STEADY_US: i64 = 125_000;
+
+/// How Matroska interleaves its streams.
+pub(super) const BY_BLOCK_US: i64 = 2_000_000;
+
+/// How fragmented MP4 does: a fragment goes from one keyframe to the next, and has one stream after the other.
+pub(super) const BY_FRAGMENT_US: i64 = 30_000_000;
 
 /// A stream without a frame for this long (across a hole, too) is not waited for after one.
 const ACTIVE_US: i64 = 60_000_000;
@@ -65,24 +77,17 @@ enum Destination {
     LeftOut(i64, i64),
 }
 
-/// A hole whose end is being learnt.
-struct Closing {
-    from_us: i64,
-    reason: GapReason,
-    first_us: i64,
-    last_us: i64,
-    /// Streams, as bits, that have not come back.
-    awaited: u32,
-}
-
 /// The timeline being filled.
 pub(super) struct Timeline<W> {
     writer: Writer<W>,
+    /// Streams are interleaved to within this, microseconds: one that comes back later after a hole, or stopped earlier before
+    /// it, was silent.
+    interleaved_us: i64,
     streams: Vec<Stream>,
     routes: Vec<Route>,
     offset_us: i64,
     /// A hole that no frame has ended yet: since when, and why.
-    open: Option<(i64, GapReason)>,
+    open: Option<Open>,
     /// A hole that a frame has ended, while the other streams have still to come back.
     closing: Option<Closing>,
     /// No sound has come since a chunk began.
@@ -97,6 +102,7 @@ impl<W: Write + Seek> Timeline<W> {
     pub(super) fn new(out: W, tick_us: i64) -> io::Result<Self> {
         Ok(Self {
             writer: Writer::new(out, tick_us)?,
+            interleaved_us: BY_BLOCK_US,
             streams: Vec::new(),
             routes: Vec::new(),
             offset_us: 0,
@@ -121,10 +127,19 @@ impl<W: Write + Seek> Timeline<W> {
         self.begin_session(self.offset_us.saturating_add(zero_us));
     }
 
-    /// Tells of a track of the current session. A number told twice keeps its first meaning.
+    /// How the container of the session that begins interleaves its streams.
+    pub(super) fn interleaved(&mut self, within_us: i64) {
+        self.interleaved_us = within_us;
+    }
+
+    /// Tells of a track of the current session. A number told twice keeps its first meaning, unless that was none.
     pub(super) fn track(&mut self, number: u64, header: TrackHeader) {
-        if self.routes.iter().any(|route| route.number == number) {
-            return;
+        if let Some(at) = self.routes.iter().position(|route| route.number == number) {
+            let Some(Destination::LeftOut(from_us, to_us)) = self.routes.get(at).map(|route| route.to) else {
+                return;
+            };
+            self.push_gap(from_us, to_us, GapReason::Corrupt);
+            self.routes.remove(at);
         }
         let length_size = if header.codec_private.first() == Some(&1) {
             h264::length_size(&header.codec_private)
@@ -163,6 +178,9 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Tells of a track of the current session that cannot be kept; its span becomes a gap.
     pub(super) fn leave_out(&mut self, number: u64) {
+        if self.routes.iter().any(|route| route.number == number) {
+            return;
+        }
         let to = Destination::LeftOut(i64::MAX, i64::MIN);
         self.routes.push(Route { number, to, length_size: 0, inject: Vec::new() });
     }
@@ -228,27 +246,28 @@ impl<W: Write + Seek> Timeline<W> {
         }
     }
 
-    /// A frame after a hole. Streams come back within a packet of each other, and left like that: a gap's edges are the
-    /// middle between the first stream's and the last one's.
+    /// A frame after a hole.
     fn end_hole(&mut self, index: usize, time_us: i64) {
-        if let Some((from_us, reason)) = self.open.take() {
+        if let Some(open) = self.open.take() {
             let awaited = self.active().fold(0, |bits, at| bits | 1u32 << at.min(31));
-            self.closing = Some(Closing { from_us, reason, first_us: time_us, last_us: time_us, awaited });
+            self.closing = Some(Closing::new(open, time_us, awaited));
         }
         let Some(closing) = &mut self.closing else { return };
         let bit = 1u32 << index.min(31);
-        if closing.awaited & bit != 0 && time_us - closing.first_us <= SILENT_US {
-            closing.last_us = closing.last_us.max(time_us);
+        let is_late = time_us - closing.first_us > self.interleaved_us;
+        if closing.awaited & bit != 0 && !is_late {
+            closing.came_back(index, time_us, self.interleaved_us);
         }
         closing.awaited &= !bit;
-        if closing.awaited == 0 || time_us - closing.first_us > SILENT_US {
+        if closing.awaited == 0 || is_late {
             self.close();
         }
     }
 
     fn close(&mut self) {
         if let Some(closing) = self.closing.take() {
-            self.push_gap(closing.from_us, i64::midpoint(closing.first_us, closing.last_us), closing.reason);
+            let (from_us, to_us) = closing.span();
+            self.push_gap(from_us, to_us, closing.open.reason);
         }
     }
 
@@ -266,22 +285,16 @@ impl<W: Write + Seek> Timeline<W> {
     pub(super) fn hole(&mut self, reason: GapReason) {
         self.close();
         if self.open.is_none() {
-            self.open = Some((self.expected_us(), reason));
-        }
-    }
-
-    /// Something is missing from a time of the current session on, although frames after it were kept.
-    pub(super) fn hole_from(&mut self, session_us: i64, reason: GapReason) {
-        self.close();
-        if self.open.is_none() {
-            self.open = Some((session_us.saturating_add(self.offset_us).min(self.end_us()), reason));
+            let before = self.streams.iter().map(Stream::edge).collect();
+            self.open = Some(Open { from_us: self.expected_us(), reason, before });
         }
     }
 
     /// What follows was lost up to `to_us`, the end of the track as far as it can be told.
     pub(super) fn missing_until(&mut self, to_us: i64, reason: GapReason) {
         self.close();
-        let (from_us, reason) = self.open.take().unwrap_or((self.expected_us(), reason));
+        let (from_us, reason) =
+            self.open.take().map_or((self.expected_us(), reason), |open| (open.from_us, open.reason));
         self.push_gap(from_us, to_us, reason);
     }
 

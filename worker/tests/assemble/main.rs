@@ -11,4 +11,5 @@ mod probe;
 mod rtp;
 mod rtp_sender;
 mod sessions;
+mod shapes;
 mod support;

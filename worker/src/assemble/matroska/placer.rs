@@ -10,10 +10,10 @@ mod recover;
 use std::io::{self, Seek, Write};
 
 use super::block::Block;
-use super::header::{Muxer, Track};
+use super::header::{self, Muxer, Track};
 use crate::assemble::GapReason;
 use crate::assemble::clock::{Clock, Stamp};
-use crate::assemble::codec::Marked;
+use crate::assemble::codec::{self, Marked};
 use crate::assemble::timeline::{Frame, Timeline};
 
 /// Payload held at most while times or codecs are unknown: a minute of 1.2 Mb/s.
@@ -78,6 +78,8 @@ enum Patience {
 pub(super) struct Placer {
     /// `None` while the head is lost.
     tracks: Option<Vec<Track>>,
+    /// The head is lost, and tracks are told by what they hold.
+    headless: bool,
     muxer: Muxer,
     base_us: Option<i64>,
     /// The cluster before the hole, which may well be the one after it.
@@ -103,6 +105,7 @@ pub(super) struct Placer {
 impl Placer {
     pub(super) fn new(tracks: Option<Vec<Track>>) -> Self {
         Self {
+            headless: tracks.is_none(),
             tracks,
             muxer: Muxer::Tight,
             base_us: None,
@@ -126,6 +129,12 @@ impl Placer {
     /// The session's head has come.
     pub(super) fn tracks_are(&mut self, tracks: Vec<Track>) {
         self.tracks = Some(tracks);
+    }
+
+    /// The session's head will not come.
+    pub(super) fn tracks_are_lost(&mut self) {
+        self.tracks = None;
+        self.headless = true;
     }
 
     /// What follows belongs to this chunk.
@@ -330,6 +339,9 @@ impl Placer {
         additions: &[u8],
         sink: &mut Timeline<W>,
     ) -> io::Result<()> {
+        if self.headless && !self.is_track(frame.track) {
+            self.meet(frame.track, data, sink);
+        }
         if let Some(pace) = self.paces.iter_mut().find(|pace| pace.track == frame.track) {
             let step = time_us - pace.last_us;
             if (1..=1_000_000).contains(&step) {
@@ -338,10 +350,10 @@ impl Placer {
             pace.last_us = pace.last_us.max(time_us);
         } else if self.is_track(frame.track) {
             self.paces.push(Pace { track: frame.track, last_us: time_us, frame_us: DEFAULT_FRAME_US });
-        } else {
-            return Ok(());
         }
-        self.clock.learn(frame.stamp, time_us);
+        if self.is_track(frame.track) {
+            self.clock.learn(frame.stamp, time_us);
+        }
         sink.frame(&Frame {
             track: frame.track,
             time_us,
@@ -350,6 +362,17 @@ impl Placer {
             data,
             additions,
         })
+    }
+
+    /// A track of a session without a head that has not shown itself so far: a keyframe tells how to decode it.
+    fn meet<W: Write + Seek>(&mut self, number: u64, data: &[u8], sink: &mut Timeline<W>) {
+        match codec::sniff(std::iter::once((0, data))) {
+            Some(codec) => {
+                sink.track(number, header::guessed(codec, data, self.muxer));
+                self.tracks.get_or_insert_default().push(Track { number, codec, default_duration_us: 0 });
+            }
+            None => sink.leave_out(number),
+        }
     }
 
     fn is_track(&self, number: u64) -> bool {

@@ -1,6 +1,6 @@
 //! The tracks of a session whose `moov` is lost, from what its fragments hold.
 //!
-//! Opus tells its own durations, so its time scale is exact. Pictures tell no time: their scale is the one that makes them
+//! Opus tells its own durations, so its time scale is one of a few. Pictures tell no time: their scale is the one that makes them
 //! end with the sound, taken to the nearest whole thousand, which is what recorders use (measured: Chromium writes frames
 //! per second times 1,000). Streams end within a packet of each other, so some seconds must have passed before one
 //! candidate alone is left. `avc1` without its parameter sets cannot be decoded by anyone, and is left out.
@@ -17,8 +17,14 @@ const SKEW_US: i64 = 70_000;
 /// Time scales for pictures that are no whole thousand.
 const ODD_SCALES: [i64; 4] = [600, 12_288, 15_360, 11_520];
 
+/// Time scales for sound.
+const SOUND_SCALES: [i64; 4] = [48_000, 1_000, 90_000, 1_000_000];
+
 /// Packets that must agree on a time scale.
-const MIN_PACKETS: usize = 3;
+const MIN_PACKETS: usize = 4;
+
+/// How far they may be off together: one part in this many.
+const SOUND_WITHIN: i128 = 12;
 
 /// Whether to wait for more fragments or to decide now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,17 +96,19 @@ fn clock_span(held: &[Fragment]) -> Option<i64> {
 
 /// An Opus track: every packet's own duration is the same number of ticks per second.
 fn opus_track(held: &[Fragment], number: u64) -> Option<(Track, TrackHeader)> {
-    let mut scales = payloads(held, number).filter_map(|(sample, data)| {
-        let us = opus::duration_us(data)?;
-        (sample.duration > 0).then(|| sample.duration.saturating_mul(1_000_000) / us)
-    });
-    let scale = scales.next()?;
-    let (mut same, mut other) = (1, 0);
-    for found in scales {
-        if found == scale { same += 1 } else { other += 1 }
+    // One by one they need not agree: sound that comes in buffers which packets do not divide steps unevenly.
+    let (mut packets, mut ticks, mut us) = (0, 0i64, 0i64);
+    for (sample, data) in payloads(held, number) {
+        packets += 1;
+        ticks = ticks.saturating_add(sample.duration);
+        us = us.saturating_add(opus::duration_us(data)?);
     }
-    (same >= MIN_PACKETS && other <= same / 4 && [48_000, 1_000, 90_000, 1_000_000].contains(&scale))
-        .then_some(())?;
+    (packets >= MIN_PACKETS).then_some(())?;
+    let near = |scale: &i64| {
+        let wanted = i128::from(us) * i128::from(*scale) / 1_000_000;
+        (i128::from(ticks) - wanted).abs() * SOUND_WITHIN <= wanted
+    };
+    let scale = SOUND_SCALES.into_iter().find(near)?;
     let (_, data) = payloads(held, number).next()?;
     let channels = if opus::is_stereo(data) { 2 } else { 1 };
     let mut header = TrackHeader::new(Codec::Opus);

@@ -1,6 +1,6 @@
 //! One stream of the output: what is counted and learnt of it, and the packing of its payloads.
 
-use super::{DEFAULT_FRAME_US, Route};
+use super::{DEFAULT_FRAME_US, Edge, Route, STEADY_US};
 use crate::assemble::codec::{Codec, Kind, av1, h264};
 use crate::assemble::writer::{MAX_CODEC_PRIVATE, TrackHeader};
 use crate::assemble::{PictureSize, StreamInfo};
@@ -10,6 +10,9 @@ const MAX_SIZES: usize = 1_440;
 
 /// A step this many times the one before is a jump over a hole and tells nothing of how long a frame lasts.
 const JUMP: i64 = 4;
+
+/// Steps that are looked at to tell whether a stream is steady.
+const STEPS: usize = 4;
 
 /// The longest that a frame without a duration of its own is taken to last.
 const MAX_FRAME_US: i64 = 1_000_000;
@@ -22,6 +25,8 @@ pub(super) struct Stream {
     pub(super) end_us: i64,
     /// The step to the last frame from the one before.
     frame_us: i64,
+    /// The last steps, whatever they were.
+    steps: [i64; STEPS],
 }
 
 impl Stream {
@@ -39,7 +44,7 @@ impl Stream {
             end_us: 0,
             sizes: Vec::new(),
         };
-        Self { header, info, last_us: 0, end_us: 0, frame_us: DEFAULT_FRAME_US }
+        Self { header, info, last_us: 0, end_us: 0, frame_us: DEFAULT_FRAME_US, steps: [0; STEPS] }
     }
 
     /// Counts a frame and learns from it.
@@ -49,6 +54,8 @@ impl Stream {
         let cadence = if (1..=self.frame_us * JUMP).contains(&since) { since } else { self.frame_us };
         if self.info.packets > 0 && since > 0 {
             self.frame_us = since;
+            self.steps.rotate_left(1);
+            self.steps[STEPS - 1] = since;
         }
         let told = codec.duration_us(data).unwrap_or(duration_us);
         self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
@@ -64,6 +71,13 @@ impl Stream {
                 self.header.codec_private = av1::config_record(data).unwrap_or_default();
             }
         }
+    }
+
+    /// Where it stops.
+    pub(super) fn edge(&self) -> Edge {
+        let is_steady = self.steps.iter().all(|step| *step <= STEADY_US);
+        let end_us = if self.info.packets > 0 { self.end_us } else { 0 };
+        Edge { end_us, step_us: self.frame_us.min(STEADY_US), is_steady }
     }
 
     fn note_size(&mut self, time_us: i64, data: &[u8]) {
