@@ -75,7 +75,8 @@ impl World {
             udp(v6, v6),
             Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
         ];
-        let config = Config { candidates, limits: Limits::default(), max_sessions: MAX_SESSIONS };
+        let config =
+            Config { candidates, relay: None, limits: Limits::default(), max_sessions: MAX_SESSIONS };
         let sfu = Sfu::new(config, now).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self {
