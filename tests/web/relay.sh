@@ -13,6 +13,8 @@ SPACE=callreel-$$
 # Addresses of the range that RFC 2544 keeps for tests of networks; the last byte tells the two ends apart.
 NET=198.18.$((RANDOM % 256))
 OUTSIDE=$NET.1 INSIDE=$NET.2
+# Each media thread has an address of its own at the server.
+THREADS=2
 PRODUCT="" TURN_PORT=$(free_port) PORT=8080
 SECRET=$(printf '%04x%04x%04x%04x%04x%04x%04x%04x' $RANDOM $RANDOM $RANDOM $RANDOM $RANDOM $RANDOM $RANDOM $RANDOM)
 
@@ -24,7 +26,7 @@ main() {
   start_product
   # The server is started by the tests, as one of them ends it in between.
   export CALLREEL_URL=http://$INSIDE:$PORT CALLREEL_DATA=$FOLDER/data CALLREEL_JWT_SECRET=$SECRET
-  export CALLREEL_COTURN=$FOLDER/coturn CALLREEL_STUN=$OUTSIDE:$TURN_PORT
+  export CALLREEL_COTURN=$FOLDER/coturn CALLREEL_TURN_IP=$OUTSIDE CALLREEL_THREADS=$THREADS
   cd -- "$HERE"
   node --test --test-reporter=spec call/relay/client.test.mjs
   close_space
@@ -83,7 +85,7 @@ start_product() {
   : >"$FOLDER/out"
   as_root ip netns exec "$SPACE" setpriv --reuid "$UID" --regid "$(id -g)" --init-groups \
     env "PATH=$PATH" "HOME=$HOME" CALLREEL_BIN_DIR="${CALLREEL_BIN_DIR:-}" PUBLIC_URL="http://$INSIDE:$PORT" \
-    JWT_SECRET="$SECRET" WEBRTC_UDP_PORT=10000 WEBRTC_TURN_SERVER_URL="turn:$OUTSIDE:$TURN_PORT" WEBRTC_TURN_SECRET="$SECRET" \
+    JWT_SECRET="$SECRET" WEBRTC_UDP_PORT=10000 WEBRTC_THREADS="$THREADS" WEBRTC_TURN_SERVER_URL="turn:$OUTSIDE:$TURN_PORT" WEBRTC_TURN_SECRET="$SECRET" \
     "$HERE/../../deploy/local.sh" --port "$PORT" --data "$FOLDER/data" >"$FOLDER/out" 2>&1 &
   PRODUCT=$!
   while read -r word _; do

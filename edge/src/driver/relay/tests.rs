@@ -125,7 +125,9 @@ fn reaches(relay: &mut Relay, client: &UdpSocket, datagram: &[u8]) {
 
 fn metric(registry: &Registry, name: &str) -> f64 {
     let family = registry.gather().into_iter().find(|family| family.name() == name).unwrap();
-    let of = |metric: &prometheus::proto::Metric| metric.get_counter().value() + metric.get_gauge().value();
+    let of = |metric: &prometheus::proto::Metric| {
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
+    };
     family.get_metric().iter().map(of).sum()
 }
 

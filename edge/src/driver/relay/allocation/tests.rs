@@ -42,7 +42,8 @@ fn nonce(request: &Message) -> String {
 /// An allocation that the server has agreed to, as far as it knows.
 fn held(now: Instant) -> Allocation {
     let mut held = begun(now);
-    held.receive(now, &refusal(&last(&mut held), 401, Some("first")));
+    let first = last(&mut held);
+    held.receive(now, &refusal(&first, 401, Some("first")));
     let relayed = SocketAddr::from(([192, 0, 2, 9], 50_000));
     held.requests.clear();
     held.poll_send().for_each(drop);
@@ -149,8 +150,8 @@ fn success_that_is_not_signed_is_nobodys() {
 fn strange_bytes_are_nothing() {
     let now = Instant::now();
     let mut allocation = held(now);
-    let whole =
-        refusal(&begun(now).requests.values().next().map(|_| Message::new()).unwrap(), 400, Some("n"));
+    allocation.timeout(now + REFRESH_EVERY);
+    let whole = refusal(&last(&mut allocation), 400, Some("nonce"));
     for end in 0..whole.len() {
         assert!(allocation.receive(now, &whole[..end]).is_none());
     }
