@@ -109,7 +109,8 @@ impl Relay {
         }
     }
 
-    /// Takes one batch of what the server has sent, and gives out what clients sent through it. Whether there may be more.
+    /// Takes one batch of what the server has sent, and gives out what clients sent through it. How many slots of the
+    /// batch were taken.
     pub(super) fn receive(
         &mut self,
         now: Instant,
@@ -200,6 +201,8 @@ impl Relay {
         let (username, password) = self.turn.login.credentials("edge", ends);
         match Port::bind(0) {
             Ok(port) => {
+                // What was for the port before is nothing to this one.
+                self.outgoing = Outgoing::default();
                 let allocation = Allocation::begin(now, Credentials { username, password });
                 self.state = Standing::Busy(Box::new(Busy { allocation, server, port }));
             }

@@ -91,9 +91,12 @@ impl Driver {
             true => Duration::ZERO,
             false => due.unwrap_or(longest).min(longest),
         };
-        let mut fds = vec![self.port.as_fd(), self.waker.as_fd()];
-        fds.extend(self.relay.as_ref().and_then(Relay::as_fd));
-        if let Err(error) = sys::wait(&fds, Some(timeout)) {
+        let (port, waker) = (self.port.as_fd(), self.waker.as_fd());
+        let waited = match self.relay.as_ref().and_then(Relay::as_fd) {
+            Some(relay) => sys::wait(&[port, waker, relay], Some(timeout)),
+            None => sys::wait(&[port, waker], Some(timeout)),
+        };
+        if let Err(error) = waited {
             error!("a media thread cannot wait for its port: {error}");
         }
     }

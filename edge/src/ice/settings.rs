@@ -3,12 +3,13 @@
 
 use serde::Deserialize;
 use shared::env::{Env, EnvError, Secret};
+use tracing::info;
 
 use super::IceServer;
 
 /// The most servers, and the most addresses of one: browsers slow down with more than a handful, and warn at five.
 const SERVERS_MAX: usize = 16;
-/// Where TURN is served unless an address says otherwise (RFC 8656, section 18.6).
+/// Where TURN is served unless an address says otherwise (RFC 7065).
 const TURN_PORT: u16 = 3_478;
 const SERVERS: &str = "WEBRTC_ICE_SERVERS";
 const TURN_URL: &str = "WEBRTC_TURN_SERVER_URL";
@@ -86,11 +87,11 @@ impl IceSettings {
     #[must_use]
     pub fn own_turn(&self) -> Option<OwnTurn> {
         let turn = self.turn.as_ref()?;
-        let plain = turn
-            .urls
-            .iter()
-            .filter_map(|url| address(url))
-            .find(|address| address.carriage == Carriage::Udp)?;
+        let mut addresses = turn.urls.iter().filter_map(|url| address(url));
+        let Some(plain) = addresses.find(|address| address.carriage == Carriage::Udp) else {
+            info!("no address of {TURN_URL} is plain UDP: clients use that server, the edge itself does not");
+            return None;
+        };
         let port = plain.port.unwrap_or(TURN_PORT);
         Some(OwnTurn { host: plain.host.to_owned(), port, login: turn.login.clone() })
     }
