@@ -176,7 +176,7 @@ pub(super) fn read(datagram: &[u8]) -> Option<Came<'_>> {
     }
     [CLASS_SUCCESS_RESPONSE, CLASS_ERROR_RESPONSE]
         .contains(&message.typ.class)
-        .then(|| Came::Answer(Answer { transaction: message.transaction_id.0, message }))
+        .then_some(Came::Answer(Answer { transaction: message.transaction_id.0, message }))
 }
 
 impl Answer {
