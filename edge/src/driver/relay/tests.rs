@@ -18,10 +18,14 @@ use std::sync::Arc;
 const CHECK: &[u8] = &[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const MEDIA: &[u8] = &[0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 
+/// A datagram, with where from.
+type Came<'a> = (SocketAddr, &'a [u8]);
+
 /// coturn on this machine; ended with this.
 struct Coturn(Child);
 
 impl Coturn {
+    #[expect(clippy::disallowed_methods, reason = "a server that a test talks to")]
     fn start(folder: &Path, port: u16, more: &[&str]) -> Self {
         let file = |name: &str| folder.join(name).display().to_string();
         let mut command = Command::new("turnserver");
@@ -66,11 +70,7 @@ fn relay(port: u16, secret: &str) -> (Relay, Registry) {
 }
 
 /// Turns of a media thread until something comes or the address changes; the clock stands meanwhile at `now` plus what passes.
-fn turn(
-    relay: &mut Relay,
-    ahead: Duration,
-    done: &mut dyn FnMut(Option<(SocketAddr, &[u8])>, &mut Relay) -> bool,
-) {
+fn turn(relay: &mut Relay, ahead: Duration, done: &mut dyn FnMut(Option<Came<'_>>, &mut Relay) -> bool) {
     loop {
         let now = Instant::now() + ahead;
         let mut over = false;
@@ -114,7 +114,7 @@ fn reaches(relay: &mut Relay, client: &UdpSocket, datagram: &[u8]) {
         relay.flush(Instant::now());
         let fd = relay.as_fd().unwrap();
         sys::wait(&[fd, client.as_fd()], None).unwrap();
-        while let Ok((len, from)) = client.recv_from(&mut bytes) {
+        if let Ok((len, from)) = client.recv_from(&mut bytes) {
             assert_eq!((&bytes[..len], Some(from)), (datagram, relay.told));
             return;
         }
