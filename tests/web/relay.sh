@@ -23,14 +23,13 @@ main() {
   trap 'exit 130' INT TERM HUP
   make_space
   write_coturn
+  write_close
   start_product
   # The server is started by the tests, as one of them ends it in between.
   export CALLREEL_URL=http://$INSIDE:$PORT CALLREEL_DATA=$FOLDER/data CALLREEL_JWT_SECRET=$SECRET
-  export CALLREEL_COTURN=$FOLDER/coturn CALLREEL_TURN_IP=$OUTSIDE CALLREEL_THREADS=$THREADS
+  export CALLREEL_COTURN=$FOLDER/coturn CALLREEL_CLOSE=$FOLDER/close CALLREEL_TURN_IP=$OUTSIDE CALLREEL_THREADS=$THREADS
   cd -- "$HERE"
-  node --test --test-reporter=spec call/relay/client.test.mjs
-  close_space
-  node --test --test-reporter=spec call/relay/edge.test.mjs
+  node --test --test-reporter=spec call/relay/relay.test.mjs
 }
 
 # Two ends of a cable: one in the namespace, one here.
@@ -46,10 +45,13 @@ make_space() {
 
 inside() { as_root ip netns exec "$SPACE" "$@"; }
 
-# Comes in: the API, and answers. Goes out: what is asked of the TURN server; other datagrams would make ways in, as answers to them
-# do not differ from what clients send by themselves.
-close_space() {
-  inside nft -f - <<END
+# A program of the tests, which closes the namespace. Comes in: the API, and answers. Goes out: what is asked of the TURN server; other
+# datagrams would make ways in, as answers to them do not differ from what clients send by themselves.
+write_close() {
+  cat >"$FOLDER/close" <<END
+#!/usr/bin/env bash
+. "$HERE/../../deploy/lib/common.sh"
+as_root ip netns exec $SPACE nft -f - <<RULES
 table inet callreel {
   chain in {
     type filter hook input priority 0; policy drop;
@@ -65,7 +67,9 @@ table inet callreel {
     meta l4proto udp drop
   }
 }
+RULES
 END
+  chmod +x "$FOLDER/close"
 }
 
 # A program of the tests: the server, in the foreground, with its log on stdout.
@@ -81,9 +85,11 @@ END
 
 # As whoever runs this, who reads the files; local.sh and the database want to reach each other by the loopback of the namespace.
 start_product() {
-  local word
+  local word root=()
+  ((EUID == 0)) || root=(sudo)
   : >"$FOLDER/out"
-  as_root ip netns exec "$SPACE" setpriv --reuid "$UID" --regid "$(id -g)" --init-groups \
+  # Not through a function: its shell would stand between a signal and the product.
+  "${root[@]}" ip netns exec "$SPACE" setpriv --reuid "$UID" --regid "$(id -g)" --init-groups \
     env "PATH=$PATH" "HOME=$HOME" CALLREEL_BIN_DIR="${CALLREEL_BIN_DIR:-}" PUBLIC_URL="http://$INSIDE:$PORT" \
     JWT_SECRET="$SECRET" WEBRTC_UDP_PORT=10000 WEBRTC_THREADS="$THREADS" WEBRTC_TURN_SERVER_URL="turn:$OUTSIDE:$TURN_PORT" WEBRTC_TURN_SECRET="$SECRET" \
     "$HERE/../../deploy/local.sh" --port "$PORT" --data "$FOLDER/data" >"$FOLDER/out" 2>&1 &
