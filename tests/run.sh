@@ -19,7 +19,8 @@ usage: tests/run.sh [NAME…]
 
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
-  call     the call: signaling, and browsers in one room, recorded by the server
+  call     the call: signaling, and browsers in one room, recorded by the server; through a TURN server too, in a network
+           namespace, for which root or sudo is needed
   fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
 
 Without a NAME: all of them. Ends with one line per part and `N passed, M failed`; fails when a part failed.
@@ -70,6 +71,12 @@ install_tools() {
     need chromium chromium "a browser that the tests record with"
     need firefox-esr firefox-esr "a browser that the tests record with"
     need_node
+  fi
+  ! wants unit call || need turnserver coturn "a TURN server that media go through"
+  if wants call; then
+    need ip iproute2 "gives the edge a network of its own"
+    need nft nftables "closes that network to media"
+    need setpriv util-linux "runs the product in that network as you"
   fi
   ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
@@ -147,6 +154,7 @@ part_call() {
   cd tests/web
   npm ci --no-audit --no-fund
   CALLREEL_BIN_DIR=$PWD/../../target/debug ./call.sh "$(mktemp -d "$WORK/call-XXXXXX")"
+  CALLREEL_BIN_DIR=$PWD/../../target/debug ./relay.sh "$(mktemp -d "$WORK/relay-XXXXXX")"
 }
 
 part_scripts() {

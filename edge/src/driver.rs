@@ -8,6 +8,7 @@
 //! | `settings` | `WEBRTC_*` |
 //! | `candidates` | at which addresses people reach us |
 //! | `shard` | a thread's loop |
+//! | `relay` | the way through a TURN server, where no UDP reaches us |
 //! | `tcp` | connections of clients that have no UDP |
 //! | `datagrams`, `sys` | batched datagrams, and the system calls under them |
 //! | `metrics` | what operators see |
@@ -21,6 +22,7 @@
 mod candidates;
 mod datagrams;
 mod metrics;
+mod relay;
 mod settings;
 mod shard;
 mod sys;
@@ -40,10 +42,13 @@ use shared::lifecycle::Tasks;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
+use crate::ice::OwnTurn;
+
 pub use settings::{Loopback, MediaSettings};
 
 use datagrams::Port;
 use metrics::Metrics;
+use relay::Relay;
 use sys::Waker;
 use tcp::Connections;
 
@@ -101,12 +106,13 @@ pub(crate) struct Overloaded;
 
 impl Media {
     /// Binds the ports and starts the threads; they run until the process is asked to stop. The receiver is given what
-    /// happens on all of them.
+    /// happens on all of them. With `turn`, the threads are reached through that server too.
     ///
     /// # Errors
     /// When a port is taken, or there is no address to offer.
     pub(crate) fn start(
         settings: &MediaSettings,
+        turn: Option<OwnTurn>,
         clock: &SharedClock,
         registry: &prometheus::Registry,
         tasks: &Tasks,
@@ -114,15 +120,21 @@ impl Media {
         let metrics = Metrics::register(registry)?;
         let (events, happened) = mpsc::channel(EVENTS_MAX);
         let stopped = Arc::new(AtomicBool::new(false));
+        let turn = turn.map(|turn| (relay::find(&turn, tasks), turn));
+        let local = turn.as_ref().map(|_| relay::LOCAL);
         let mut shards = Vec::new();
         for number in 0..settings.threads {
-            let bound = bind(settings, number)?;
+            let bound = bind(settings, local, number)?;
             let (commands, asked) = sync_channel(COMMANDS_MAX);
             let (waker, people) = (Arc::new(Waker::new()?), Arc::new(AtomicUsize::new(0)));
             let (connected, serving) =
                 bound.tcp.serve(bound.locals.clone(), Arc::clone(&waker), tasks.stop.clone())?;
             tasks.spawn(serving);
+            let relay = turn
+                .clone()
+                .map(|(server, turn)| Relay::new(turn, server, Arc::clone(clock), metrics.clone()));
             let shard = shard::Driver {
+                relay,
                 sfu: bound.sfu,
                 port: bound.port,
                 connections: Connections::new(connected),
@@ -197,7 +209,7 @@ struct Bound {
     locals: Vec<SocketAddr>,
 }
 
-fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
+fn bind(settings: &MediaSettings, relay: Option<SocketAddr>, number: usize) -> anyhow::Result<Bound> {
     let wanted = match settings.udp_port {
         0 => 0,
         first => u16::try_from(usize::from(first) + number).context("WEBRTC_UDP_PORT is too high")?,
@@ -207,8 +219,8 @@ fn bind(settings: &MediaSettings, number: usize) -> anyhow::Result<Bound> {
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
-    let sfu =
-        Sfu::new(Config { candidates, limits: settings.limits, max_sessions: MAX_SESSIONS }, Instant::now())?;
+    let config = Config { candidates, relay, limits: settings.limits, max_sessions: MAX_SESSIONS };
+    let sfu = Sfu::new(config, Instant::now())?;
     info!("media thread {number} is reached at {}", offered.join(", "));
     Ok(Bound { sfu, port, tcp, locals })
 }

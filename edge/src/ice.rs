@@ -21,7 +21,7 @@ use shared::id::UserId;
 
 mod settings;
 
-pub use settings::{IceSettings, TurnLogin};
+pub use settings::{IceSettings, OwnTurn, TurnLogin};
 
 /// How long credentials of a TURN server are good: a day, what the scheme's draft recommends. A relay is refreshed with the
 /// credentials it began with, so a shorter one would end long calls.
@@ -56,14 +56,9 @@ impl IceSettings {
         let mut servers: Vec<IceServer> = self.servers.iter().map(settings::Listed::told).collect();
         let mut expires_at = None;
         if let Some(turn) = &self.turn {
-            let (username, credential) = match &turn.login {
-                TurnLogin::Fixed { username, password } => (username.clone(), password.expose().to_owned()),
-                TurnLogin::Secret(secret) => {
-                    let ends = now + TimeDelta::from_std(CREDENTIALS_LAST).expect("a day is a time delta");
-                    expires_at = Some(ends);
-                    time_limited(secret.expose(), user, ends)
-                }
-            };
+            let ends = now + TimeDelta::from_std(CREDENTIALS_LAST).expect("a day is a time delta");
+            expires_at = matches!(turn.login, TurnLogin::Secret(_)).then_some(ends);
+            let (username, credential) = turn.login.credentials(user.as_str(), ends);
             let (username, credential) = (Some(username), Some(credential));
             servers.push(IceServer { urls: turn.urls.clone(), username, credential });
         }
@@ -71,12 +66,21 @@ impl IceSettings {
     }
 }
 
-/// User name and password: when they end and for whom, and that signed with the secret that the TURN server has as well.
-fn time_limited(secret: &str, user: &UserId, ends: Timestamp) -> (String, String) {
-    let username = format!("{}:{user}", ends.timestamp());
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
-    let password = STANDARD.encode(hmac::sign(&key, username.as_bytes()));
-    (username, password)
+impl TurnLogin {
+    /// User name and password for somebody: the ones that everybody has, or when they end and for whom, and that signed with the
+    /// secret that the TURN server has as well.
+    #[must_use]
+    pub fn credentials(&self, user: &str, ends: Timestamp) -> (String, String) {
+        match self {
+            Self::Fixed { username, password } => (username.clone(), password.expose().to_owned()),
+            Self::Secret(secret) => {
+                let username = format!("{}:{user}", ends.timestamp());
+                let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.expose().as_bytes());
+                let password = STANDARD.encode(hmac::sign(&key, username.as_bytes()));
+                (username, password)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -96,7 +96,8 @@ async fn open(
     let limits = Limits::start(settings.rates, settings.client_address, &tasks);
     let ingest =
         Ingest::open(settings.ingest.clone(), db.clone(), clock.clone(), tasks.clone(), &registry).await?;
-    let (media, happened) = Media::start(&settings.media, &clock, &registry, &tasks)?;
+    let (media, happened) =
+        Media::start(&settings.media, settings.rooms.ice.own_turn(), &clock, &registry, &tasks)?;
     let starter = Starter {
         db: db.clone(),
         clock: Arc::clone(&clock),

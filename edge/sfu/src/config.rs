@@ -9,6 +9,9 @@ use crate::path::Transport;
 pub struct Config {
     /// Addresses to advertise; at least one.
     pub candidates: Vec<Candidate>,
+    /// What the caller calls our end of ways through a TURN server in [`crate::Path::local`], if it has one. The server's address is
+    /// told by [`crate::Sfu::relayed`] when there is one, and may change; this name stays, so that connections outlive a change.
+    pub relay: Option<SocketAddr>,
     /// What one user may send.
     pub limits: Limits,
     /// Sessions of the shard. When it is nearly reached no room is begun any more, and those that run go on undisturbed.

@@ -19,6 +19,7 @@ mod streams;
 mod translate;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Candidate, CandidateKind, Config, ConfigError};
 use crate::ids::Mid;
 use crate::leg;
 use crate::packet::Packet;
@@ -70,6 +71,20 @@ impl Factory {
         let certificate = RTCCertificate::generate(provider.crypto(), scheme, Default::default())
             .map_err(|error| failed(error.to_string()))?;
         Ok(Self { config, certificate })
+    }
+
+    /// The same with another address at a TURN server.
+    pub(crate) fn relayed(&self, address: Option<SocketAddr>) -> Self {
+        let mut config = self.config.clone();
+        config.candidates.retain(|candidate| candidate.kind != CandidateKind::Relay);
+        let relay = |(local, address)| Candidate {
+            address,
+            local,
+            transport: Transport::Udp,
+            kind: CandidateKind::Relay,
+        };
+        config.candidates.extend(config.relay.zip(address).map(relay));
+        Self { config, certificate: self.certificate.clone() }
     }
 }
 
@@ -146,6 +161,11 @@ impl Peer {
             ufrag: String::new(),
             events: VecDeque::new(),
         })
+    }
+
+    /// We are reached at these addresses from now on: the next description tells them.
+    pub(crate) fn reached_by(&mut self, factory: &Arc<Factory>) {
+        self.factory = Arc::clone(factory);
     }
 
     /// The user name fragment that the client's checks carry; empty before the first description.

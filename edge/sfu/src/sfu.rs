@@ -13,6 +13,7 @@ mod signaling;
 mod speaking;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -87,6 +88,15 @@ impl Sfu {
             outs: Vec::new(),
             wire: BytesMut::new(),
         })
+    }
+
+    /// The address at which a TURN server takes datagrams for us, from now on; `None`: there is none at the moment. Clients that
+    /// negotiate from now on are told it. Does nothing without [`Config::relay`].
+    pub fn relayed(&mut self, address: Option<SocketAddr>) {
+        self.factory = Arc::new(self.factory.relayed(address));
+        for session in self.sessions.values_mut() {
+            session.peer.reached_by(&self.factory);
+        }
     }
 
     /// Carries out a command; what comes of it is told by [`Self::poll_event`].

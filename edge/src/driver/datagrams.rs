@@ -270,6 +270,13 @@ impl Outgoing {
         self.arena.extend_from_slice(datagram);
     }
 
+    /// Queues a datagram that is given in parts.
+    pub(super) fn push_parts(&mut self, destination: Destination, parts: &[&[u8]]) {
+        let start = self.arena.len();
+        parts.iter().for_each(|part| self.arena.extend_from_slice(part));
+        self.queued.push(Queued { start, len: self.arena.len() - start, destination });
+    }
+
     /// How many datagrams are queued.
     pub(super) fn len(&self) -> usize {
         self.queued.len()

@@ -2,6 +2,8 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::relay::Reason;
+
 /// The metrics of all media threads.
 #[derive(Clone)]
 pub(super) struct Metrics {
@@ -17,6 +19,13 @@ pub(super) struct Metrics {
     pub(super) sent_bytes: IntCounter,
     /// Sessions that are connected or connecting.
     pub(super) people: IntGauge,
+    /// Addresses that we have at a TURN server.
+    pub(super) relays: IntGauge,
+    /// Datagrams of clients that came through it.
+    pub(super) relayed_in: IntCounter,
+    /// Datagrams to clients that went through it.
+    pub(super) relayed_out: IntCounter,
+    relays_ended: IntCounterVec,
 }
 
 impl Metrics {
@@ -32,6 +41,10 @@ impl Metrics {
             ),
             &["result"],
         )?;
+        let relayed = IntCounterVec::new(
+            Opts::new("callreel_media_relayed_datagrams_total", "Datagrams of media through the TURN server"),
+            &["direction"],
+        )?;
         let metrics = Self {
             received: IntCounter::new(
                 "callreel_media_datagrams_received_total",
@@ -45,12 +58,37 @@ impl Metrics {
             sent_bytes: IntCounter::new("callreel_media_sent_bytes_total", "Bytes of media sent")?,
             people: IntGauge::new("callreel_media_sessions", "Media sessions on this edge")?,
             sent: sent.with_label_values(&["sent"]),
+            relays: IntGauge::new(
+                "callreel_media_relays",
+                "Addresses at the TURN server at which this edge is reached, one per media thread when all is well",
+            )?,
+            relayed_in: relayed.with_label_values(&["in"]),
+            relayed_out: relayed.with_label_values(&["out"]),
+            relays_ended: IntCounterVec::new(
+                Opts::new(
+                    "callreel_media_relays_ended_total",
+                    "Addresses at the TURN server that were lost or not given, by why",
+                ),
+                &["reason"],
+            )?,
         };
         registry.register(Box::new(sent))?;
+        registry.register(Box::new(relayed))?;
+        registry.register(Box::new(metrics.relays.clone()))?;
+        registry.register(Box::new(metrics.relays_ended.clone()))?;
         for counter in [&metrics.received, &metrics.received_bytes, &metrics.sent_bytes] {
             registry.register(Box::new(counter.clone()))?;
         }
         registry.register(Box::new(metrics.people.clone()))?;
         Ok(metrics)
+    }
+    /// Counts an address at the TURN server that is no more.
+    pub(super) fn relay_ended(&self, reason: &Reason) {
+        let reason = match reason {
+            Reason::Forgotten => "forgotten",
+            Reason::Silent => "silent",
+            Reason::Refused(_) => "refused",
+        };
+        self.relays_ended.with_label_values(&[reason]).inc();
     }
 }

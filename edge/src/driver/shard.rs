@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use super::datagrams::{Destination, Outgoing, Port, RECEIVE_BATCH, Received};
 use super::metrics::Metrics;
+use super::relay::{self, Relay};
 use super::sys::{self, Waker};
 use super::tcp::{self, Connections};
 
@@ -35,6 +36,8 @@ pub(super) struct Driver {
     pub(super) sfu: Sfu,
     pub(super) port: Port,
     pub(super) connections: Connections,
+    /// The way through a TURN server, where there is one.
+    pub(super) relay: Option<Relay>,
     /// The local ends of our candidates.
     pub(super) locals: Vec<SocketAddr>,
     pub(super) commands: Receiver<Command>,
@@ -61,23 +64,39 @@ impl Driver {
             }
             self.receive(now, &mut received);
             self.receive_connected(now);
+            self.receive_relayed(now, &mut received);
             if self.sfu.poll_timeout().is_some_and(|due| due <= now) {
                 self.sfu.timeout(now);
             }
             self.flush(now, &mut outgoing);
+            self.look_after_relay(now);
             waiting = self.tell(waiting);
             self.count_people();
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.release(Instant::now());
         }
     }
 
     fn wait(&mut self, events_wait: bool) {
         let longest = if events_wait { Duration::from_millis(10) } else { WAIT_MAX };
-        let due = self.sfu.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
+        let due = self
+            .sfu
+            .poll_timeout()
+            .into_iter()
+            .chain(self.relay.as_ref().and_then(Relay::poll_timeout))
+            .min();
+        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = match self.connections.is_waiting() {
             true => Duration::ZERO,
             false => due.unwrap_or(longest).min(longest),
         };
-        if let Err(error) = sys::wait(&[self.port.as_fd(), self.waker.as_fd()], Some(timeout)) {
+        let (port, waker) = (self.port.as_fd(), self.waker.as_fd());
+        let waited = match self.relay.as_ref().and_then(Relay::as_fd) {
+            Some(relay) => sys::wait(&[port, waker, relay], Some(timeout)),
+            None => sys::wait(&[port, waker], Some(timeout)),
+        };
+        if let Err(error) = waited {
             error!("a media thread cannot wait for its port: {error}");
         }
     }
@@ -119,12 +138,42 @@ impl Driver {
         }
     }
 
+    fn receive_relayed(&mut self, now: Instant, received: &mut Received) {
+        let Some(relay) = &mut self.relay else { return };
+        for _ in 0..BATCHES_A_TURN {
+            let arrival = Arrival { unix_us: self.clock.now().timestamp_micros() };
+            let (sfu, metrics) = (&mut self.sfu, &self.metrics);
+            let slots = relay.receive(now, received, &mut |remote, datagram| {
+                let path = Path { local: relay::LOCAL, remote, transport: Transport::Udp };
+                metrics.received.inc();
+                metrics.received_bytes.inc_by(datagram.len() as u64);
+                sfu.receive(now, arrival, path, datagram);
+            });
+            if slots < RECEIVE_BATCH {
+                return;
+            }
+        }
+    }
+
+    fn look_after_relay(&mut self, now: Instant) {
+        let Some(relay) = &mut self.relay else { return };
+        relay.flush(now);
+        if let Some(address) = relay.change() {
+            self.sfu.relayed(address);
+        }
+    }
+
     fn flush(&mut self, now: Instant, outgoing: &mut Outgoing) {
         let mut bytes = 0;
-        let (connections, metrics) = (&self.connections, &self.metrics);
+        let (connections, metrics, relay) = (&self.connections, &self.metrics, &mut self.relay);
         self.sfu.flush(now, &mut |path, datagram| {
             bytes += datagram.len() as u64;
             match path.transport {
+                Transport::Udp if path.local == relay::LOCAL => {
+                    if let Some(relay) = relay.as_mut() {
+                        relay.push(now, path.remote, datagram);
+                    }
+                }
                 Transport::Udp => {
                     outgoing.push(Destination { to: path.remote, from: path.local.ip() }, datagram);
                 }

@@ -3,11 +3,14 @@
 
 use serde::Deserialize;
 use shared::env::{Env, EnvError, Secret};
+use tracing::info;
 
 use super::IceServer;
 
 /// The most servers, and the most addresses of one: browsers slow down with more than a handful, and warn at five.
 const SERVERS_MAX: usize = 16;
+/// Where TURN is served unless an address says otherwise (RFC 7065).
+const TURN_PORT: u16 = 3_478;
 const SERVERS: &str = "WEBRTC_ICE_SERVERS";
 const TURN_URL: &str = "WEBRTC_TURN_SERVER_URL";
 const TURN_URL_WANTS: &str = "turn: or turns: addresses, such as turn:turn.example.org:3478?transport=udp";
@@ -27,6 +30,17 @@ pub struct IceSettings {
 pub(super) struct Turn {
     pub(super) urls: Vec<String>,
     pub(super) login: TurnLogin,
+}
+
+/// The TURN server as the edge itself uses it: over UDP.
+#[derive(Debug, Clone)]
+pub struct OwnTurn {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the edge signs in.
+    pub login: TurnLogin,
 }
 
 /// How people sign in to it.
@@ -67,6 +81,19 @@ impl IceSettings {
     /// The first variable that is wrong.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         Ok(Self { servers: servers(env)?, turn: turn(env)? })
+    }
+
+    /// The server through which the edge itself is reached: the first address of `WEBRTC_TURN_SERVER_URL` that is plain UDP.
+    #[must_use]
+    pub fn own_turn(&self) -> Option<OwnTurn> {
+        let turn = self.turn.as_ref()?;
+        let mut addresses = turn.urls.iter().filter_map(|url| address(url));
+        let Some(plain) = addresses.find(|address| address.carriage == Carriage::Udp) else {
+            info!("no address of {TURN_URL} is plain UDP: clients use that server, the edge itself does not");
+            return None;
+        };
+        let port = plain.port.unwrap_or(TURN_PORT);
+        Some(OwnTurn { host: plain.host.to_owned(), port, login: turn.login.clone() })
     }
 
     /// The password-like values.
@@ -153,30 +180,53 @@ enum Scheme {
     Turn,
 }
 
-/// The scheme of an address of the form `scheme:host[:port]`, for TURN with `?transport=udp|tcp` (RFC 7064, RFC 7065). `None`: it is
-/// none.
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carriage {
+    /// Plain datagrams.
+    Udp,
+    /// TCP, or encrypted.
+    Other,
+}
+
+/// A server's address.
+#[derive(Debug, PartialEq, Eq)]
+struct Address<'a> {
+    scheme: Scheme,
+    carriage: Carriage,
+    host: &'a str,
+    port: Option<u16>,
+}
+
 fn scheme(url: &str) -> Option<Scheme> {
-    let (scheme, rest) = url.split_once(':')?;
-    let (scheme, address) = match scheme {
-        "stun" | "stuns" => (Scheme::Stun, rest),
+    address(url).map(|address| address.scheme)
+}
+
+/// Reads `scheme:host[:port]`, for TURN with `?transport=udp|tcp` (RFC 7064, RFC 7065). `None`: it is no such address.
+fn address(url: &str) -> Option<Address<'_>> {
+    let (name, rest) = url.split_once(':')?;
+    let (scheme, place, query) = match name {
+        "stun" | "stuns" => (Scheme::Stun, rest, "transport=udp"),
         "turn" | "turns" => {
-            let (address, query) = rest.split_once('?').unwrap_or((rest, "transport=udp"));
-            (Scheme::Turn, ["transport=udp", "transport=tcp"].contains(&query).then_some(address)?)
+            let (place, query) = rest.split_once('?').unwrap_or((rest, "transport=udp"));
+            (Scheme::Turn, place, ["transport=udp", "transport=tcp"].contains(&query).then_some(query)?)
         }
         _ => return None,
     };
-    let (host, port) = match address.strip_prefix('[') {
+    let plain = !name.ends_with('s') && query == "transport=udp";
+    let carriage = if plain { Carriage::Udp } else { Carriage::Other };
+    let (host, port) = match place.strip_prefix('[') {
         Some(v6) => {
             let (host, port) = v6.split_once(']')?;
             host.parse::<std::net::Ipv6Addr>().ok()?;
             (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
         }
-        None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
+        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
     };
     let named = |c: u8| c.is_ascii_alphanumeric() || b"-._:".contains(&c);
-    let host_fits = !host.is_empty() && host.bytes().all(named);
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
-    (host_fits && port_fits).then_some(scheme)
+    let host = (!host.is_empty() && host.bytes().all(named)).then_some(host)?;
+    let port = port.map(|port| port.parse().ok().filter(|port| *port != 0).ok_or(())).transpose().ok()?;
+    Some(Address { scheme, carriage, host, port })
 }
 
 #[cfg(test)]
@@ -212,6 +262,18 @@ mod tests {
         ] {
             assert_eq!(scheme(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn the_edge_itself_takes_the_first_address_of_plain_udp() {
+        let own = |urls: &str| {
+            let env = [("WEBRTC_TURN_SERVER_URL", urls), ("WEBRTC_TURN_SECRET", "s")];
+            let turn = IceSettings::from_env(&Env::from_pairs(env)).unwrap().own_turn();
+            turn.map(|turn| (turn.host, turn.port))
+        };
+        assert_eq!(own("turns:a, turn:b?transport=tcp, turn:c, turn:d"), Some(("c".to_owned(), 3478)));
+        assert_eq!(own("turn:[::1]:3479?transport=udp"), Some(("::1".to_owned(), 3479)));
+        assert_eq!(own("turns:a:5349?transport=udp"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 /** How long the socket may take to say `joined`. */
 const JOINED_WITHIN_MS = 20_000;
 
-/** @typedef {{ url: string, room: string, user: string, token: string, media: "devices" | "beeps", codec?: string, session?: string }} Wish */
+/** @typedef {{ url: string, room: string, user: string, token: string, media: "devices" | "beeps", codec?: string, session?: string, ice?: RTCConfiguration }} Wish */
 
 export class Call {
   /** Every frame but the chatty ones, oldest first. @type {any[]} */
@@ -24,7 +24,7 @@ export class Call {
   constructor(wish, stream) {
     this.wish = wish;
     this.stream = stream;
-    this.pc = new RTCPeerConnection();
+    this.pc = new RTCPeerConnection(wish.ice);
     this.pc.ontrack = (event) => this.#play(event);
     this.pc.onicecandidate = ({ candidate }) => this.send("ice-candidate", { candidate });
     this.pc.onnegotiationneeded = () => void this.offer();

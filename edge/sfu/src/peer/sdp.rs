@@ -293,7 +293,7 @@ fn is_opus(section: &Section, fmtp: &str) -> bool {
     })
 }
 
-/// Priorities as RFC 8445, section 5.1.2.1: UDP before TCP before relays, and in the order of the settings.
+/// Priorities as RFC 8445, section 5.1.2.1: UDP before TCP before a relay, and in the order of the settings.
 fn write_candidate(out: &mut String, at: usize, candidate: &Candidate) {
     let preference: u32 = match (candidate.kind, candidate.transport) {
         (CandidateKind::Host, Transport::Udp) => 126,

@@ -125,6 +125,34 @@ fn line<'a>(sdp: &'a str, start: &str) -> &'a str {
 }
 
 #[test]
+fn a_server_behind_a_turn_server_is_met_there_and_found_again_at_another_address() {
+    let (first, second) = ("203.0.113.9:50000", "203.0.113.9:50001");
+    let mut world = World::relayed(first.parse().unwrap());
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let candidates = |world: &World, id| {
+        let answer = answers(world, id).pop().unwrap();
+        let lines = answer.lines().filter(|line| line.starts_with("a=candidate:")).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    assert!(candidates(&world, 2).last().unwrap().contains("203.0.113.9 50000 typ relay"));
+    world.relay(second.parse().unwrap());
+    for id in [1, 2] {
+        world.clients.get_mut(&id).unwrap().connection.restart_ice();
+        world.offer(id);
+    }
+    world.until("the restarts are answered", |world| !world.client(1).offering && !world.client(2).offering);
+    assert!(candidates(&world, 2).last().unwrap().contains("203.0.113.9 50001 typ relay"));
+    let before = world.heard(1, "ben").1.max(world.heard(2, "ann").1);
+    world.until("both hear again", |world| both_hear(world, (1, "ann"), (2, "ben"), before + 50));
+    world.sfu.relayed(None);
+    world.offer(1);
+    world.until("the offer is answered", |world| !world.client(1).offering);
+    assert!(candidates(&world, 1).iter().all(|line| line.contains("typ host")));
+}
+
+#[test]
 fn a_client_whose_address_changes_goes_on() {
     let mut world = World::new();
     world.join_speaking(1, "ann");

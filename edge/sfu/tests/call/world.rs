@@ -1,7 +1,7 @@
 //! A network in memory with a clock moved by hand: one shard, its clients, and the datagrams between them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
@@ -38,6 +38,8 @@ pub(crate) struct World {
     random: u64,
     flying: BTreeMap<(Instant, u64), Flying>,
     count: u64,
+    /// The one address of ours that leads somewhere, and what we call it.
+    reached: (SocketAddr, SocketAddr),
 }
 
 enum Flying {
@@ -46,6 +48,9 @@ enum Flying {
     Command(Command),
     Event(u64, Event),
 }
+
+/// Our end of the way through a TURN server.
+const BEYOND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)), 9);
 
 pub(crate) fn server() -> SocketAddr {
     ([192, 0, 2, 1], 40_000).into()
@@ -61,6 +66,17 @@ pub(crate) fn unix_us(start: Instant, now: Instant) -> i64 {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// One whose server is reached at an address of a TURN server, and in no other way.
+    pub(crate) fn relayed(address: SocketAddr) -> Self {
+        let mut world = Self::with(Some(BEYOND));
+        world.relay(address);
+        world
+    }
+
+    fn with(relay: Option<SocketAddr>) -> Self {
         let now = Instant::now();
         let udp = |address: SocketAddr, local| Candidate {
             address,
@@ -75,7 +91,7 @@ impl World {
             udp(v6, v6),
             Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
         ];
-        let config = Config { candidates, limits: Limits::default(), max_sessions: MAX_SESSIONS };
+        let config = Config { candidates, relay, limits: Limits::default(), max_sessions: MAX_SESSIONS };
         let sfu = Sfu::new(config, now).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self {
@@ -95,6 +111,7 @@ impl World {
             random: 1,
             flying,
             count: 0,
+            reached: (server(), server()),
         }
     }
 
@@ -168,7 +185,7 @@ impl World {
                 client
                     .outbox
                     .drain(..)
-                    .filter(|(to, _)| *to == server())
+                    .filter(|(to, _)| *to == self.reached.0)
                     .map(|(_, datagram)| (client.address, datagram.to_vec())),
             );
         }
@@ -180,13 +197,19 @@ impl World {
         }
     }
 
+    /// The TURN server has another address for us from now on; the old one leads nowhere.
+    pub(crate) fn relay(&mut self, address: SocketAddr) {
+        self.sfu.relayed(Some(address));
+        self.reached = (address, BEYOND);
+    }
+
     /// From now on the network shows another address of the client, and the old one leads nowhere.
     pub(crate) fn translate(&mut self, id: u64, shown: SocketAddr) {
         self.translated.insert(Self::address(id), shown);
     }
 
     pub(crate) fn inject(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let path = Path { local: server(), remote: from, transport: Transport::Udp };
+        let path = Path { local: self.reached.1, remote: from, transport: Transport::Udp };
         self.sfu.receive(self.now, Arrival { unix_us: unix_us(self.start, self.now) }, path, datagram);
     }
 
@@ -200,7 +223,7 @@ impl World {
                 }
                 let to = own;
                 if let Some(client) = self.clients.values_mut().find(|client| client.address == to) {
-                    client.receive(self.now, server(), &datagram);
+                    client.receive(self.now, self.reached.0, &datagram);
                 }
             }
             Flying::Command(command) => self.sfu.command(self.now, command),
@@ -223,7 +246,12 @@ impl World {
 
     pub(crate) fn flush(&mut self) {
         let mut out = Vec::new();
-        self.sfu.flush(self.now, &mut |path, datagram| out.push((path.remote, datagram.to_vec())));
+        let reached = self.reached.1;
+        self.sfu.flush(self.now, &mut |path, datagram| {
+            if path.local == reached {
+                out.push((path.remote, datagram.to_vec()));
+            }
+        });
         for (to, datagram) in out {
             let bytes = datagram.len();
             if !self.lost() && self.squeeze(to, bytes) {
