@@ -7,6 +7,8 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 pub(super) struct Metrics {
     /// Datagrams that came.
     pub(super) received: IntCounter,
+    /// Datagrams of these that no session could read.
+    pub(super) refused: IntCounter,
     /// Bytes of them.
     pub(super) received_bytes: IntCounter,
     /// Datagrams that the kernel took.
@@ -37,6 +39,10 @@ impl Metrics {
                 "callreel_media_datagrams_received_total",
                 "Datagrams of media received",
             )?,
+            refused: IntCounter::new(
+                "callreel_media_datagrams_refused_total",
+                "Datagrams received that belong to no session, or that theirs could not read",
+            )?,
             received_bytes: IntCounter::new(
                 "callreel_media_received_bytes_total",
                 "Bytes of media received",
@@ -47,7 +53,7 @@ impl Metrics {
             sent: sent.with_label_values(&["sent"]),
         };
         registry.register(Box::new(sent))?;
-        for counter in [&metrics.received, &metrics.received_bytes, &metrics.sent_bytes] {
+        for counter in [&metrics.received, &metrics.refused, &metrics.received_bytes, &metrics.sent_bytes] {
             registry.register(Box::new(counter.clone()))?;
         }
         registry.register(Box::new(metrics.people.clone()))?;
