@@ -161,6 +161,7 @@ impl Peer {
 
     /// Takes the client's offer and makes our answer.
     pub(crate) fn answer_to(&mut self, now: Instant, offer: &str) -> Result<String, Refusal> {
+        let offer = &sdp::open_bundled(offer);
         let clean = self.clean(offer)?;
         self.apply(now, Step::Remote(RTCSessionDescription::offer(clean)?))?;
         match self.apply(now, Step::Answer).and_then(|()| self.local()) {
