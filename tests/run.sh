@@ -19,8 +19,8 @@ usage: tests/run.sh [NAME…]
 
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
-  call     the call: signaling, and browsers in one room, recorded by the server; through a TURN server too, in a network
-           namespace, for which root or sudo is needed
+  call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; through a
+           TURN server too, in a network namespace, for which root or sudo is needed
   fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
 
 Without a NAME: all of them. Ends with one line per part and `N passed, M failed`; fails when a part failed.
@@ -31,6 +31,8 @@ END
 PG_CONNECTIONS=300
 # nextest of this version or newer reads .config/nextest.toml.
 NEXTEST_VERSION=0.9
+# A client of calls that is no browser, and what it speaks signaling with.
+PYTHON_PACKAGES=(aiortc==1.16.0 aiohttp==3.14.5)
 # How many inputs each property is tried on, where the ordinary run takes 256.
 FUZZ_CASES=${FUZZ_CASES:-20000}
 
@@ -77,10 +79,13 @@ install_tools() {
     need ip iproute2 "gives the edge a network of its own"
     need nft nftables "closes that network to media"
     need setpriv util-linux "runs the product in that network as you"
+    need_python
+    need_gstreamer
   fi
   ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
   ! wants e2e web call || npm_install_node "$ROOT/.tools"
+  ! wants call || pip_install "$ROOT/.tools/python" "a WebRTC client of its own, in calls with browsers and with itself" "${PYTHON_PACKAGES[@]}"
   cargo nextest --version >/dev/null 2>&1 ||
     cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own" \
       --no-default-features --features default-no-update
@@ -132,7 +137,7 @@ part_unit() { cargo nextest run -p shared -p sfu -p edge -p worker; }
 # The servers are started as programs, so they have to be built; the same profile and features as the tests.
 part_e2e() {
   cargo build -p edge -p worker
-  cargo nextest run -p e2e -E 'not binary(signaling)'
+  cargo nextest run -p e2e -E 'not (binary(signaling) or binary(media))'
 }
 
 # The browser tests start the edge too.
@@ -147,14 +152,15 @@ part_web() {
   CALLREEL_BIN_DIR=$PWD/../../target/debug ./record.sh "$(mktemp -d "$WORK/page-XXXXXX")"
 }
 
-# Signaling by frames, then browsers with a page of the tests' own.
+# Signaling by frames, hostile and vanishing peers, then browsers with a page of the tests' own and clients that are no browsers.
 part_call() {
   cargo build -p edge -p worker
-  cargo nextest run -p e2e -E 'binary(signaling)'
+  cargo nextest run -p e2e -E 'binary(signaling) or binary(media)'
   cd tests/web
   npm ci --no-audit --no-fund
-  CALLREEL_BIN_DIR=$PWD/../../target/debug ./call.sh "$(mktemp -d "$WORK/call-XXXXXX")"
-  CALLREEL_BIN_DIR=$PWD/../../target/debug ./relay.sh "$(mktemp -d "$WORK/relay-XXXXXX")"
+  export CALLREEL_PYTHON=$PWD/../../.tools/python/bin/python CALLREEL_BIN_DIR=$PWD/../../target/debug
+  ./call.sh "$(mktemp -d "$WORK/call-XXXXXX")"
+  ./relay.sh "$(mktemp -d "$WORK/relay-XXXXXX")"
 }
 
 part_scripts() {

@@ -95,3 +95,44 @@ npm_install_node() {
     die "npm could not install node $NODE_MAJOR"
   hash -r
 }
+
+# need_python: a Python that makes environments of its own, to be followed by pip_install.
+need_python() {
+  need python3 python3 "runs a WebRTC client that is no browser"
+  python3 -c 'import ensurepip' 2>/dev/null || MISSING[python3-venv]="keeps what Python's programs need apart from the system's"
+}
+
+# need_gstreamer: GStreamer with WebRTC, for the system's Python. Its parts are no commands, so their files are looked for.
+need_gstreamer() {
+  local part package why="GStreamer publishes as a client that is no browser"
+  local -A parts=([libgstopus]=gstreamer1.0-plugins-base [libgstvpx]=gstreamer1.0-plugins-good
+    [libgstwebrtc]=gstreamer1.0-plugins-bad [libgstnice]=gstreamer1.0-nice)
+  for part in "${!parts[@]}"; do
+    compgen -G "/usr/lib/*/gstreamer-1.0/$part.so" >/dev/null || MISSING[${parts[$part]}]=$why
+  done
+  for package in python3-gi gir1.2-gst-plugins-bad-1.0; do
+    [[ -e /usr/share/doc/$package ]] || MISSING[$package]=$why
+  done
+}
+
+# pip_install FOLDER WHY NAME==VERSION…: those, when they are not there, from PyPI into a Python environment of its own in FOLDER.
+pip_install() {
+  local folder=$1 why=$2
+  shift 2
+  ! pip_has "$folder/bin/python" "$@" || return 0
+  say "installing with pip into $folder:"
+  say "  $*: $why"
+  attend python3 -m venv "$folder" >&2 || die "Python could not make an environment in $folder"
+  attend "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >&2 || die "pip could not install: $*"
+}
+
+# pip_has PYTHON NAME==VERSION…: whether all of them are there.
+pip_has() {
+  local python=$1
+  shift
+  [[ -x $python ]] && "$python" - "$@" <<'END' 2>/dev/null
+import importlib.metadata, sys
+wanted = (package.split("==") for package in sys.argv[1:])
+sys.exit(any(importlib.metadata.version(name) != version for name, version in wanted))
+END
+}

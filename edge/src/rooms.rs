@@ -53,7 +53,7 @@ mod sweep;
 
 pub(crate) use admit::Admitted;
 use facts::Facts;
-pub(crate) use outbox::{Goodbye, Mail, Outbox};
+pub(crate) use outbox::{Goodbye, Mail, Mailbox, Outbox};
 use resources::Resource;
 pub(crate) use resources::{About, Condition, Opened, Patched};
 use room::{Member, Presence, Room};
@@ -121,7 +121,7 @@ struct State {
     reports: HashMap<u64, oneshot::Sender<Vec<sfu::PeerReport>>>,
     last_report: u64,
     /// Who waits for a media thread's answer to an offer.
-    answers: HashMap<sfu::PeerId, oneshot::Sender<Result<String, String>>>,
+    answers: HashMap<sfu::PeerId, oneshot::Sender<Result<String, Denied>>>,
     /// Sessions of WHIP and WHEP, by their name.
     resources: HashMap<String, Resource>,
 }

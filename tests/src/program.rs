@@ -204,11 +204,35 @@ impl Program {
     /// When it is gone.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
+        self.told_in_kib("VmHWM:")
+    }
+
+    /// The memory that it holds now, in bytes (`VmRSS`).
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.told_in_kib("VmRSS:")
+    }
+
+    /// How many files, sockets and pipes it has open.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        open.unwrap_or_else(|error| panic!("{} is gone: {error}", self.name)).count()
+    }
+
+    /// A figure of proc(5)'s `status`, in bytes.
+    fn told_in_kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.unwrap_or_else(|error| panic!("{} is gone: {error}", self.name));
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        kib.expect("the kernel tells VmHWM in kB (proc(5))") * 1024
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = value.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        kib.expect("the kernel tells figures of memory in kB (proc(5))") * 1024
     }
 }
 

@@ -59,6 +59,6 @@ pub use command::{Command, Layer, Muting, Reception, Role, Wish};
 pub use config::{Candidate, CandidateKind, Config, ConfigError, Limits, MAX_SESSIONS};
 pub use event::{Event, LegReport, PeerReport, SignalError, TrackInfo, TrackReport};
 pub use ids::{Medium, Mid, PeerId, RoomId, User};
-pub use path::{Arrival, Path, Transport};
+pub use path::{Arrival, Fate, Path, Transport};
 pub use sfu::Sfu;
 pub use tap::{StreamInfo, Tap, TapMark};

@@ -22,6 +22,15 @@ pub struct Path {
     pub transport: Transport,
 }
 
+/// What became of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// A session has read it.
+    Taken,
+    /// It belongs to no session, or its session could not read it: broken, forged, or too late.
+    Refused,
+}
+
 /// When a datagram came, by the clock of the wall: the recording's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Arrival {

@@ -41,7 +41,7 @@ use crate::config::{Candidate, CandidateKind, Config, ConfigError};
 use crate::ids::Mid;
 use crate::leg;
 use crate::packet::Packet;
-use crate::path::{Path, Transport};
+use crate::path::{Fate, Path, Transport};
 
 use cipher::Cipher;
 use media::Exchange;
@@ -181,6 +181,7 @@ impl Peer {
 
     /// Takes the client's offer and makes our answer.
     pub(crate) fn answer_to(&mut self, now: Instant, offer: &str) -> Result<String, Refusal> {
+        let offer = &sdp::open_bundled(offer);
         let clean = self.clean(offer)?;
         self.apply(now, Step::Remote(RTCSessionDescription::offer(clean)?))?;
         match self.apply(now, Step::Answer).and_then(|()| self.local()) {
@@ -287,31 +288,36 @@ impl Peer {
     }
 
     /// A datagram has come.
-    pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+    pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Fate {
         self.clock = now;
         if !self.stands && self.before_standing(now, path, datagram) == Next::Drop {
-            return;
+            return Fate::Taken;
         }
-        self.read(now, path, datagram);
+        let fate = self.read(now, path, datagram);
         // A handshake may follow the nominating check in the same batch: it is dropped unless the check's effect is seen first.
         if datagram.first().is_some_and(|first| *first < 128) {
             self.pump();
         }
         while self.connection.poll_media_read().is_some() {}
         while self.connection.poll_data_read().is_some() {}
+        fate
     }
 
-    fn read(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+    fn read(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Fate {
         let same = |socket: &&Socket| socket.local == path.local && socket.transport == path.transport;
-        let Some(socket) = self.sockets.iter().find(same) else { return };
+        let Some(socket) = self.sockets.iter().find(same) else { return Fate::Refused };
         let udp = path.transport == Transport::Udp;
         let transport_protocol = if udp { TransportProtocol::UDP } else { TransportProtocol::TCP };
         let peer_addr = self.route.arrived(now, path, datagram);
         let transport =
             TransportContext { local_addr: socket.known_as, peer_addr, transport_protocol, ecn: None };
         let message = BytesMut::from(datagram);
-        if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
-            tracing::debug!("datagram refused: {error}");
+        match self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
+            Ok(()) => Fate::Taken,
+            Err(error) => {
+                tracing::debug!("datagram refused: {error}");
+                Fate::Refused
+            }
         }
     }
 

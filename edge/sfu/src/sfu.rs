@@ -26,7 +26,7 @@ use crate::event::Event;
 use crate::ids::{PeerId, RoomId};
 use crate::layers::trial::Trials;
 use crate::negotiation::Standing;
-use crate::path::{Arrival, Path};
+use crate::path::{Arrival, Fate, Path};
 use crate::peer::{Factory, PeerEvent};
 use crate::room::Room;
 use crate::session::Session;
@@ -104,14 +104,15 @@ impl Sfu {
         self.carry_out(now, command);
     }
 
-    /// Takes a datagram. One that belongs to nobody is dropped.
-    pub fn receive(&mut self, now: Instant, arrival: Arrival, path: Path, datagram: &[u8]) {
+    /// Takes a datagram, if it belongs to somebody.
+    pub fn receive(&mut self, now: Instant, arrival: Arrival, path: Path, datagram: &[u8]) -> Fate {
         self.clock = Some((now, arrival));
-        let Some(id) = self.demux.find(path, datagram) else { return };
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.peer.receive(now, path, datagram);
+        let Some(id) = self.demux.find(path, datagram) else { return Fate::Refused };
+        let Some(session) = self.sessions.get_mut(&id) else { return Fate::Refused };
+        let fate = session.peer.receive(now, path, datagram);
         self.mark(id);
         self.take_inbound(now, arrival, id);
+        fate
     }
 
     /// Does what time has made due.

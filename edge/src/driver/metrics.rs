@@ -9,6 +9,8 @@ use super::relay::Reason;
 pub(super) struct Metrics {
     /// Datagrams that came.
     pub(super) received: IntCounter,
+    /// Datagrams of these that no session could read.
+    pub(super) refused: IntCounter,
     /// Bytes of them.
     pub(super) received_bytes: IntCounter,
     /// Datagrams that the kernel took.
@@ -50,6 +52,10 @@ impl Metrics {
                 "callreel_media_datagrams_received_total",
                 "Datagrams of media received",
             )?,
+            refused: IntCounter::new(
+                "callreel_media_datagrams_refused_total",
+                "Datagrams received that belong to no session, or that theirs could not read",
+            )?,
             received_bytes: IntCounter::new(
                 "callreel_media_received_bytes_total",
                 "Bytes of media received",
@@ -76,7 +82,7 @@ impl Metrics {
         registry.register(Box::new(relayed))?;
         registry.register(Box::new(metrics.relays.clone()))?;
         registry.register(Box::new(metrics.relays_ended.clone()))?;
-        for counter in [&metrics.received, &metrics.received_bytes, &metrics.sent_bytes] {
+        for counter in [&metrics.received, &metrics.refused, &metrics.received_bytes, &metrics.sent_bytes] {
             registry.register(Box::new(counter.clone()))?;
         }
         registry.register(Box::new(metrics.people.clone()))?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use sfu::{Arrival, Command, Event, Path, Sfu, Transport};
+use sfu::{Arrival, Command, Event, Fate, Path, Sfu, Transport};
 use shared::clock::SharedClock;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -112,9 +112,7 @@ impl Driver {
             for datagram in received.datagrams() {
                 let local = self.local(datagram.to);
                 let path = Path { local, remote: datagram.from, transport: Transport::Udp };
-                self.metrics.received.inc();
-                self.metrics.received_bytes.inc_by(datagram.bytes.len() as u64);
-                self.sfu.receive(now, arrival, path, datagram.bytes);
+                take(&mut self.sfu, &self.metrics, now, arrival, path, datagram.bytes);
             }
             if slots < RECEIVE_BATCH {
                 return;
@@ -132,9 +130,7 @@ impl Driver {
         for _ in 0..FRAMES_A_TURN {
             let Some((path, packet)) = self.connections.receive() else { return };
             let arrival = Arrival { unix_us: self.clock.now().timestamp_micros() };
-            self.metrics.received.inc();
-            self.metrics.received_bytes.inc_by(packet.len() as u64);
-            self.sfu.receive(now, arrival, path, &packet);
+            take(&mut self.sfu, &self.metrics, now, arrival, path, &packet);
         }
     }
 
@@ -211,5 +207,14 @@ impl Driver {
         let before = self.people.swap(people, Ordering::Relaxed);
         let change = i64::try_from(people).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
         self.metrics.people.add(change);
+    }
+}
+
+/// Gives a datagram to the calls, and counts it.
+fn take(sfu: &mut Sfu, metrics: &Metrics, now: Instant, arrival: Arrival, path: Path, datagram: &[u8]) {
+    metrics.received.inc();
+    metrics.received_bytes.inc_by(datagram.len() as u64);
+    if sfu.receive(now, arrival, path, datagram) == Fate::Refused {
+        metrics.refused.inc();
     }
 }

@@ -17,6 +17,10 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 /// Opens the signaling socket. The token comes as `Authorization`, as `?token=`, or as `Sec-WebSocket-Protocol: bearer, <token>`.
+///
+/// Close codes: 1001 the server ends; 1008 too many frames; 1009 a frame beyond 256 KiB; 1013 frames were not read, or, after an error
+/// `overloaded`, no place for another connection: come back; 4001 the same person joined from elsewhere; 4002 the call is over; 4003
+/// nothing came for 15 s.
 #[utoipa::path(
     get,
     path = "/video-calls/ws",

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use super::resources::Link;
-use super::{Room, Rooms, State};
+use super::{Denied, Room, Rooms, State};
 use crate::error::Code;
 use crate::signal::frame::{BadFrame, LeaveReason, Outgoing};
 
@@ -27,11 +27,14 @@ impl Rooms {
             }
             Event::Offer { peer, sdp } => self.tell_peer(peer, &Outgoing::Offer(sdp)),
             Event::Refused { peer, error: error @ SignalError::BadCandidate(_) } => {
-                self.refused(peer, error.to_string());
+                self.refused(peer, denied(&error));
             }
             Event::Refused { peer, error } => {
-                if let Some(Err(detail)) = self.answered(peer, Err(error.to_string())) {
-                    self.refused(peer, detail);
+                if let Some(Err(denied)) = self.answered(peer, Err(denied(&error))) {
+                    self.refused(peer, denied);
+                }
+                if error == SignalError::Full {
+                    self.turned_away(peer);
                 }
             }
             Event::ActiveSpeaker { room, user } => {
@@ -64,9 +67,13 @@ impl Rooms {
         }
     }
 
-    fn refused(&self, peer: sfu::PeerId, detail: String) {
-        let bad = BadFrame { code: Code::InvalidDescription, detail, request: None };
-        self.tell_peer(peer, &Outgoing::Error(bad));
+    fn refused(&self, peer: sfu::PeerId, (code, detail): Denied) {
+        self.tell_peer(peer, &Outgoing::Error(BadFrame { code, detail, request: None }));
+    }
+
+    /// Somebody whom the media threads cannot take gets no place: media would never flow, however often they offer.
+    fn turned_away(&self, peer: sfu::PeerId) {
+        self.in_room_of(peer, |room, user| room.turn_away(user, peer, &self.0));
     }
 
     pub(super) fn in_room_of(&self, peer: sfu::PeerId, what: impl FnOnce(&mut Room, &UserId)) {
@@ -107,4 +114,15 @@ impl Rooms {
             state.peers.insert(fresh, (call, user));
         }
     }
+}
+
+fn denied(error: &SignalError) -> Denied {
+    let code = match error {
+        SignalError::BadDescription(_) | SignalError::UnexpectedAnswer | SignalError::BadCandidate(_) => {
+            Code::InvalidDescription
+        }
+        SignalError::Full => Code::Overloaded,
+        SignalError::AlreadyJoined | SignalError::Internal(_) => Code::Internal,
+    };
+    (code, error.to_string())
 }

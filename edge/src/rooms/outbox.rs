@@ -3,6 +3,7 @@
 use shared::id::CallId;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
 
 use crate::signal::frame::Outgoing;
 
@@ -26,6 +27,10 @@ pub(crate) enum Goodbye {
     Replaced,
     /// The call is over.
     RoomClosed,
+    /// More waited than a client that reads leaves waiting.
+    TooSlow,
+    /// The media threads have no place for another connection.
+    Overloaded,
 }
 
 /// The way to one socket. Cheap to clone.
@@ -33,18 +38,40 @@ pub(crate) enum Goodbye {
 pub(crate) struct Outbox {
     room: CallId,
     frames: mpsc::Sender<Mail>,
+    /// Something found no room: what a client believes of the room is wrong from then on, so it has to join again.
+    overflowed: CancellationToken,
+}
+
+/// The end of the way, where the socket takes what came.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    mail: mpsc::Receiver<Mail>,
+    overflowed: CancellationToken,
+}
+
+impl Mailbox {
+    /// What comes next. When something found no room, that is to close at once: what waits is for a client that does not read.
+    pub(crate) async fn next(&mut self) -> Mail {
+        let too_slow = Mail::Close(Goodbye::TooSlow);
+        tokio::select! {
+            biased;
+            () = self.overflowed.cancelled() => too_slow,
+            mail = self.mail.recv() => mail.unwrap_or(too_slow),
+        }
+    }
 }
 
 impl Outbox {
-    /// A way, and its end. The end of a full box sees its senders gone after what waits: the socket is closed.
-    pub(crate) fn new(room: CallId) -> (Self, mpsc::Receiver<Mail>) {
+    /// A way, and its end.
+    pub(crate) fn new(room: CallId) -> (Self, Mailbox) {
         let (frames, mail) = mpsc::channel(FRAMES_MAX);
-        (Self { room, frames }, mail)
+        let overflowed = CancellationToken::new();
+        (Self { room, frames, overflowed: overflowed.clone() }, Mailbox { mail, overflowed })
     }
 
-    /// Queues a frame. `false`: nobody reads any more.
-    pub(crate) fn tell(&self, what: &Outgoing) -> bool {
-        self.put(Mail::Frame(what.text(Some(&self.room), None)))
+    /// Queues a frame; one that finds no room closes the socket.
+    pub(crate) fn tell(&self, what: &Outgoing) {
+        self.put(Mail::Frame(what.text(Some(&self.room), None)));
     }
 
     /// Asks the socket to close after what waits.
@@ -57,10 +84,30 @@ impl Outbox {
         self.frames.is_closed()
     }
 
-    fn put(&self, mail: Mail) -> bool {
-        match self.frames.try_send(mail) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => false,
+    fn put(&self, mail: Mail) {
+        if let Err(TrySendError::Full(_)) = self.frames.try_send(mail) {
+            self.overflowed.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_box_that_has_overflowed_says_so_before_anything_else() {
+        let (outbox, mut mailbox) = Outbox::new(CallId::parse("call").unwrap());
+        for _ in 0..FRAMES_MAX {
+            outbox.tell(&Outgoing::Pong);
+        }
+        assert!(matches!(mailbox.next().await, Mail::Frame(_)));
+        outbox.tell(&Outgoing::Pong);
+        assert!(matches!(mailbox.next().await, Mail::Frame(_)));
+        (0..2).for_each(|_| outbox.tell(&Outgoing::Pong));
+        assert_eq!(mailbox.next().await, Mail::Close(Goodbye::TooSlow));
+        assert!(!outbox.is_gone());
+        drop(mailbox);
+        assert!(outbox.is_gone());
     }
 }

@@ -212,7 +212,7 @@ impl Rooms {
         let patched = match anew {
             None => Patched::Trickled,
             Some(offer) => {
-                let answer = self.exchange(shard, peer, offer.clone()).await?;
+                let answer = self.exchange(shard, peer, None, offer.clone()).await?;
                 let tag = tag(&answer)?;
                 let mut state = inner.state();
                 state.resource(about)?;
@@ -256,8 +256,8 @@ impl Rooms {
     pub(super) fn answered(
         &self,
         peer: sfu::PeerId,
-        answer: Result<String, String>,
-    ) -> Option<Result<String, String>> {
+        answer: Result<String, Denied>,
+    ) -> Option<Result<String, Denied>> {
         match self.0.state().answers.remove(&peer) {
             None => Some(answer),
             // Whoever asked may be gone.
@@ -276,17 +276,22 @@ impl Rooms {
     ) -> Result<String, Denied> {
         let room = sfu::RoomId::new(call.as_str());
         let join = sfu::Command::Join { room, peer, user: name, role };
-        self.0.media.command(shard, join).map_err(overloaded)?;
         self.0.state().peers.insert(peer, (call.clone(), user.clone()));
-        let answer = self.exchange(shard, peer, offer.to_owned()).await;
+        let answer = self.exchange(shard, peer, Some(join), offer.to_owned()).await;
         if answer.is_err() {
             self.0.hang_up(shard, peer);
         }
         answer
     }
 
-    /// Offers for a client, and waits for our answer.
-    async fn exchange(&self, shard: ShardId, peer: sfu::PeerId, sdp: String) -> Result<String, Denied> {
+    /// Offers for a client, who joins before if they have not, and waits for our answer or for why there is none.
+    async fn exchange(
+        &self,
+        shard: ShardId,
+        peer: sfu::PeerId,
+        join: Option<sfu::Command>,
+        sdp: String,
+    ) -> Result<String, Denied> {
         let (waiting, told) = oneshot::channel();
         {
             let mut state = self.0.state();
@@ -294,13 +299,15 @@ impl Rooms {
                 return Err(stale());
             }
             let offer = sfu::Command::Offer { peer, sdp, screens: Vec::new() };
-            self.0.media.command(shard, offer).map_err(overloaded)?;
+            for command in join.into_iter().chain([offer]) {
+                self.0.media.command(shard, command).map_err(overloaded)?;
+            }
             state.answers.insert(peer, waiting);
         }
         let told = timeout(ANSWER_MAX, told).await;
         match told {
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(refusal))) => Err((Code::InvalidDescription, refusal)),
+            Ok(Ok(Err(denied))) => Err(denied),
             Ok(Err(_)) | Err(_) => {
                 self.0.state().answers.remove(&peer);
                 Err((Code::Overloaded, "the media thread did not answer in time; try again".to_owned()))

@@ -257,6 +257,15 @@ impl Room {
         inner.facts.tell(Fact::Left { call: self.call.clone(), user: user.clone(), at });
     }
 
+    /// Ends the place of somebody for whom no connection could be made; their client may try again.
+    pub(super) fn turn_away(&mut self, user: &UserId, peer: sfu::PeerId, inner: &Inner) {
+        let Some(member) = self.members.get(user).filter(|member| member.peer == peer) else { return };
+        if let Presence::Here(outbox) = &member.presence {
+            outbox.close(Goodbye::Overloaded);
+        }
+        self.remove(user, LeaveReason::Disconnected, inner);
+    }
+
     /// Everybody goes: the call is over.
     pub(super) fn close(&mut self, inner: &Inner) {
         self.tell_all(&Outgoing::RoomClosed);

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -15,7 +14,7 @@ use tracing::debug;
 use super::frame::{Ask, BadFrame, FRAME_MAX_BYTES, Incoming, Outgoing};
 use crate::auth::Caller;
 use crate::error::Code;
-use crate::rooms::{Denied, Goodbye, Mail, Outbox, Rooms, Seat};
+use crate::rooms::{Denied, Goodbye, Mail, Mailbox, Outbox, Rooms, Seat};
 
 /// How often the client is pinged.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -23,6 +22,8 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// The longest that one write may take: a client that does not read is closed.
 const WRITE_MAX: Duration = Duration::from_secs(10);
+/// The longest that a client may take for closing its half: it may first have to read what the network holds for it.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// Frames of one client in a second, with a burst of ten seconds' worth: a page's join trickles some twenty candidates at once.
 const FRAMES_PER_SECOND: u32 = 50;
 /// What a client is told to wait when this edge ends.
@@ -33,7 +34,8 @@ mod close {
     pub(super) const NORMAL: u16 = 1000;
     pub(super) const GOING_AWAY: u16 = 1001;
     pub(super) const TOO_BIG: u16 = 1009;
-    pub(super) const TOO_SLOW: u16 = 1013;
+    /// What the registry of close codes calls "try again later".
+    pub(super) const TRY_AGAIN_LATER: u16 = 1013;
     pub(super) const TOO_MANY: u16 = 1008;
     pub(super) const REPLACED: u16 = 4001;
     pub(super) const ROOM_CLOSED: u16 = 4002;
@@ -54,7 +56,7 @@ struct End(u16, &'static str);
 /// What one turn of the loop found.
 enum Turn {
     Came(Option<Result<Message, axum::Error>>),
-    Mail(Option<Mail>),
+    Mail(Mail),
     Ping,
     Stop,
 }
@@ -80,9 +82,8 @@ pub(crate) async fn serve(mut socket: WebSocket, rooms: Rooms, caller: Caller, s
             }
             Turn::Came(Some(Err(error))) => Some(broken(&error)),
             Turn::Came(None) => Some(End(close::NORMAL, "")),
-            Turn::Mail(Some(Mail::Frame(text))) => write(&mut socket, Message::Text(text.into())).await,
-            Turn::Mail(Some(Mail::Close(why))) => Some(goodbye(why)),
-            Turn::Mail(None) => Some(End(close::TOO_SLOW, "frames were not read")),
+            Turn::Mail(Mail::Frame(text)) => write(&mut socket, Message::Text(text.into())).await,
+            Turn::Mail(Mail::Close(why)) => Some(goodbye(why)),
             Turn::Ping if heard.elapsed() >= SILENCE_MAX => Some(End(close::SILENT, "nothing came")),
             Turn::Ping => write(&mut socket, Message::Ping(Vec::new().into())).await,
             Turn::Stop => session.draining(&mut socket).await,
@@ -97,12 +98,19 @@ pub(crate) async fn serve(mut socket: WebSocket, rooms: Rooms, caller: Caller, s
         let frame = CloseFrame { code, reason: reason.into() };
         // The other end may be gone.
         let _ = timeout(WRITE_MAX, socket.send(Message::Close(Some(frame)))).await;
+        let _ = timeout(FAREWELL_MAX, farewell(&mut socket)).await;
     }
 }
 
-async fn next_mail(mailbox: &mut Option<mpsc::Receiver<Mail>>) -> Option<Mail> {
+/// Waits for the client's half of the closing (RFC 6455, section 7.1.1). A socket that is closed while something comes is reset, and
+/// its client never reads why, nor what came before.
+async fn farewell(socket: &mut WebSocket) {
+    while let Some(Ok(_)) = socket.recv().await {}
+}
+
+async fn next_mail(mailbox: &mut Option<Mailbox>) -> Mail {
     match mailbox {
-        Some(mailbox) => mailbox.recv().await,
+        Some(mailbox) => mailbox.next().await,
         None => std::future::pending().await,
     }
 }
@@ -112,7 +120,7 @@ impl Session {
         &mut self,
         socket: &mut WebSocket,
         message: Message,
-        mailbox: &mut Option<mpsc::Receiver<Mail>>,
+        mailbox: &mut Option<Mailbox>,
     ) -> Option<End> {
         let text = match message {
             Message::Text(text) => text,
@@ -145,7 +153,7 @@ impl Session {
     async fn ask(
         &mut self,
         frame: Incoming,
-        mailbox: &mut Option<mpsc::Receiver<Mail>>,
+        mailbox: &mut Option<Mailbox>,
     ) -> Result<Option<Outgoing>, Denied> {
         if frame.user != self.caller.user {
             return Err((Code::Forbidden, "userId is not the token's subject".into()));
@@ -201,7 +209,7 @@ async fn write(socket: &mut WebSocket, message: Message) -> Option<End> {
     match timeout(WRITE_MAX, socket.send(message)).await {
         Ok(Ok(())) => None,
         Ok(Err(_)) => Some(End(close::NORMAL, "")),
-        Err(_) => Some(End(close::TOO_SLOW, "frames were not read")),
+        Err(_) => Some(goodbye(Goodbye::TooSlow)),
     }
 }
 
@@ -209,6 +217,8 @@ fn goodbye(why: Goodbye) -> End {
     match why {
         Goodbye::Replaced => End(close::REPLACED, "joined from elsewhere"),
         Goodbye::RoomClosed => End(close::ROOM_CLOSED, "the call is over"),
+        Goodbye::TooSlow => End(close::TRY_AGAIN_LATER, "frames were not read"),
+        Goodbye::Overloaded => End(close::TRY_AGAIN_LATER, "overloaded"),
     }
 }
 

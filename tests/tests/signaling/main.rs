@@ -2,6 +2,7 @@
 
 mod frames;
 mod life;
+mod limits;
 mod outage;
 mod seats;
 mod upgrade;

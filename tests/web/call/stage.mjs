@@ -94,6 +94,12 @@ export class Stage {
     }
   }
 
+  /** A page sees and hears others from now on. @param {Person} person @param {string[]} users */
+  async sees(person, users) {
+    await person.page.evaluate(() => window.call.note());
+    await person.until((users) => window.call.grown(users), users);
+  }
+
   async close() {
     await Promise.all([...this.#browsers.values()].map((browser) => browser.close()));
     this.page.close();

@@ -179,6 +179,22 @@ pub(crate) fn password(sdp: &str) -> Option<&str> {
     sdp.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-pwd:"))
 }
 
+/// A client's offer with those sections open that are for the bundle alone: they have port 0 (RFC 9143, section 7.2.1), which otherwise
+/// means that a section is not wanted. Port 9 is any (RFC 9429, section 5.2.1).
+pub(crate) fn open_bundled(offer: &str) -> String {
+    let mut opened = String::with_capacity(offer.len());
+    for part in split_sections(offer) {
+        let bundled = part.lines().any(|line| line.trim_end() == "a=bundle-only");
+        match part.split_once(" 0 ") {
+            Some((media, rest)) if bundled && !media.contains(char::is_whitespace) => {
+                opened.extend([media, " 9 ", rest]);
+            }
+            _ => opened.push_str(part),
+        }
+    }
+    opened
+}
+
 /// A client's description as the library shall see it: without addresses that we may not check, and with idle sections
 /// receiving. The library stops a section for good that a client's offer calls inactive; to us it is one of ours without a
 /// track at the moment, which the next track takes over.
@@ -363,6 +379,18 @@ mod tests {
         ] {
             assert!(!usable(bad, families), "{bad}");
         }
+    }
+
+    #[test]
+    fn sections_for_the_bundle_alone_are_open_and_unwanted_ones_are_not() {
+        let offer = "v=0\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\n\
+            a=bundle-only\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:2\r\n";
+        let opened = open_bundled(offer);
+        assert_eq!(opened, offer.replacen("m=video 0", "m=video 9", 1));
+        assert_eq!(
+            sections(&opened).iter().map(|section| section.sends).collect::<Vec<_>>(),
+            [true, true, false]
+        );
     }
 
     #[test]
