@@ -18,7 +18,7 @@ function call(name, body) {
   });
 }
 
-call("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE session, and two who offer at once", async (stage) => {
+call("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE session, and three who offer at once", async (stage) => {
   const [ann, bob, cyd] = [await stage.person("ann"), await stage.person("bob"), await stage.person("cyd")];
   for (const person of [ann, bob, cyd]) await person.join();
   await stage.flows([ann, bob, cyd]);
@@ -33,7 +33,7 @@ call("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE sess
   await stage.flows([ann, cyd, fay]);
 
   await cyd.reload();
-  await stage.flows([ann, cyd]);
+  await stage.flows([ann, cyd, fay]);
   assert.deepEqual(await seen(ann, "participant-left"), ["bob"], "who loads the page anew keeps the place");
   assert.deepEqual(await seen(ann, "participant-joined"), ["bob", "cyd", "fay"]);
 
@@ -41,16 +41,16 @@ call("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE sess
     const before = await fragment(person);
     await person.page.evaluate(() => window.call.pc.restartIce());
     await person.until((before) => window.call.fragment() !== before && window.call.pc.signalingState === "stable", before);
-    await stage.flows([ann, cyd]);
+    await stage.flows([ann, cyd, fay]);
   }
 
   // Each of them makes the server offer to the other, at the moment at which they offer themselves.
-  await Promise.all([ann, cyd].map((person) => person.page.evaluate(() => window.call.more())));
+  await Promise.all([ann, fay, cyd].map((person) => person.page.evaluate(() => window.call.more())));
   for (const person of [ann, cyd, fay]) {
-    const others = [ann, cyd].filter((other) => other !== person).map((other) => other.user);
+    const others = [ann, cyd, fay].filter((other) => other !== person).map((other) => other.user);
     await person.until((users) => users.every((user) => window.call.tracksOf(user) === 3) && window.call.pc.signalingState === "stable", others);
   }
-  await stage.flows([ann, cyd]);
+  await stage.flows([ann, cyd, fay]);
   for (const person of [ann, cyd, fay]) assert.deepEqual((await person.page.evaluate(() => window.call.told())).errors, []);
 });
 

@@ -24,6 +24,7 @@ pub(crate) const MAX_LENGTH: usize = 256 * 1024;
 pub(crate) struct Section {
     pub(crate) mid: Mid,
     pub(crate) kind: Kind,
+    pub(crate) port: Port,
     /// Whether the writer of the description sends on it.
     pub(crate) sends: bool,
     /// Whether it receives.
@@ -37,6 +38,13 @@ pub(crate) struct Section {
     pub(crate) groups: Vec<(u32, u32)>,
     /// Layers that the writer sends (RFC 8853).
     pub(crate) rids: Vec<Arc<str>>,
+}
+
+/// Whether a section is in use: port 0 says that it is not (RFC 3264, section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Port {
+    Open,
+    Closed,
 }
 
 /// What flows on a section.
@@ -63,6 +71,9 @@ pub(crate) fn sections(sdp: &str) -> Vec<Section> {
     }
     found.retain(|section| !section.mid.as_str().is_empty());
     for section in &mut found {
+        if section.port == Port::Closed {
+            (section.sends, section.receives) = (false, false);
+        }
         let repaired: Vec<u32> = section.groups.iter().map(|(_, repair)| *repair).collect();
         section.ssrcs.retain(|ssrc| !repaired.contains(ssrc));
     }
@@ -76,12 +87,13 @@ fn begin(media: &str) -> Section {
         Some("video") => Kind::Video,
         _ => Kind::Other,
     };
-    let open = words.next() != Some("0");
+    let port = if words.next() == Some("0") { Port::Closed } else { Port::Open };
     Section {
         mid: Mid::new(""),
         kind,
-        sends: open,
-        receives: open,
+        port,
+        sends: true,
+        receives: true,
         codecs: Vec::new(),
         repairs: Vec::new(),
         extensions: Extensions::default(),
@@ -95,6 +107,8 @@ fn read_attribute(section: &mut Section, attribute: &str) {
     let (key, value) = attribute.split_once(':').unwrap_or((attribute, ""));
     match key {
         "mid" => section.mid = Mid::new(value),
+        // Port 0 then means the bundle's port (RFC 9143, section 6). Firefox adds every later section like this.
+        "bundle-only" => section.port = Port::Open,
         "inactive" => (section.sends, section.receives) = (false, false),
         "recvonly" => section.sends = false,
         "sendonly" => section.receives = false,
@@ -360,6 +374,17 @@ mod tests {
         assert_eq!((&video.ssrcs[..], &video.groups[..]), (&[8][..], &[(8, 9)][..]));
         assert_eq!(video.repairs, [(97, 96)]);
         assert_eq!(video.rids.iter().map(|rid| &**rid).collect::<Vec<_>>(), ["q", "f"]);
+    }
+
+    #[test]
+    fn port_0_ends_a_section_unless_it_is_added_to_the_bundle() {
+        let section = |lines: &str| {
+            sections(&format!("m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\n{lines}")).remove(0)
+        };
+        assert!(!section("a=sendonly\r\n").sends);
+        assert!(section("a=sendonly\r\na=bundle-only\r\n").sends);
+        assert!(section("a=bundle-only\r\na=sendrecv\r\n").receives);
+        assert!(!section("a=bundle-only\r\na=inactive\r\n").sends);
     }
 
     #[test]

@@ -67,8 +67,14 @@ impl Streams {
     /// our description says. Returns the streams that are no more.
     pub(super) fn agree(&mut self, sections: Vec<Section>) -> Vec<u32> {
         self.sections = sections;
-        let gone = |used: &Use| matches!(used, Use::Media(stream) if !self.sections.iter().any(|section| section.mid == stream.mid && section.sends));
-        let lost: Vec<u32> = self.uses.iter().filter(|(_, used)| gone(used)).map(|(ssrc, _)| *ssrc).collect();
+        let stays = |ssrc: u32, stream: &Stream| {
+            let named = self.sections.iter().find(|section| section.sends && section.ssrcs.contains(&ssrc));
+            let same = |section: &&Section| section.sends && section.mid == stream.mid;
+            named.or_else(|| self.sections.iter().find(same)).is_some_and(|section| same(&section))
+        };
+        let gone = |ssrc: u32, used: &Use| matches!(used, Use::Media(stream) if !stays(ssrc, stream));
+        let lost: Vec<u32> =
+            self.uses.iter().filter(|(ssrc, used)| gone(**ssrc, used)).map(|(ssrc, _)| *ssrc).collect();
         self.uses.retain(|ssrc, used| match used {
             Use::Media(_) => !lost.contains(ssrc),
             Use::Repair(of) => !lost.contains(of),
@@ -146,10 +152,13 @@ impl Streams {
         }
     }
 
-    /// The one section on which this payload type is sent, for clients that name no SSRC.
+    /// The one section on which this payload type is sent, for clients that name no SSRC. Not for a packet that names another
+    /// section, of which nothing is known yet.
     fn only(&self, packet: &Packet) -> Option<(usize, &Section)> {
         let takes = |section: &Section| {
-            section.sends && section.codecs.iter().any(|codec| codec.payload_type == packet.payload_type)
+            section.sends
+                && section.codecs.iter().any(|codec| codec.payload_type == packet.payload_type)
+                && text(packet, &section.extensions, MID).is_none_or(|mid| mid == section.mid.as_str())
         };
         let mut fitting = self.sections.iter().enumerate().filter(|(_, section)| takes(section));
         fitting.next().filter(|_| fitting.next().is_none())
@@ -259,6 +268,36 @@ mod tests {
             Some(("f".into(), 8, Bytes::from_static(&[2])))
         );
         assert!(media(streams.find(packet(6, 97, &[], &[0, 8]))).is_none(), "a probe holds nothing");
+    }
+
+    const TWO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 120\r\na=mid:1\r\na=sendonly\r\na=rtpmap:120 VP8/90000\r\n\
+        a=extmap:3 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=ssrc:5 cname:x\r\n\
+        m=video 0 UDP/TLS/RTP/SAVPF 120\r\na=bundle-only\r\na=mid:6\r\na=sendonly\r\na=rtpmap:120 VP8/90000\r\n\
+        a=extmap:3 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=ssrc:7 cname:x\r\n";
+
+    fn mid(found: Found) -> Option<String> {
+        match found {
+            Found::Media(stream, ..) => Some(stream.mid.as_str().to_owned()),
+            Found::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn a_section_that_was_added_to_the_bundle_has_its_own_stream() {
+        let mut streams = Streams::default();
+        streams.agree(sections(TWO));
+        assert_eq!(mid(streams.find(packet(5, 120, &[(3, "1")], b"x"))).as_deref(), Some("1"));
+        assert_eq!(mid(streams.find(packet(7, 120, &[(3, "6")], b"x"))).as_deref(), Some("6"));
+    }
+
+    #[test]
+    fn a_stream_of_a_section_that_is_not_known_yet_is_not_taken_for_the_only_one() {
+        let mut streams = Streams::default();
+        streams.agree(sections(&TWO[..TWO.find("m=video 0").unwrap()]));
+        assert_eq!(mid(streams.find(packet(7, 120, &[(3, "6")], b"x"))), None);
+        assert_eq!(mid(streams.find(packet(7, 120, &[], b"x"))).as_deref(), Some("1"), "it names none");
+        assert_eq!(streams.agree(sections(TWO)), [7]);
+        assert_eq!(mid(streams.find(packet(7, 120, &[], b"x"))).as_deref(), Some("6"));
     }
 
     #[test]
