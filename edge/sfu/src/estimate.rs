@@ -11,6 +11,8 @@
 //! With transport-wide feedback all of them count. Without it (no such extension negotiated) the loss in receiver
 //! reports and REMB remain. Must not know RTP, layers or who the subscriber is; feedback comes as the RTCP packet's bytes.
 //!
+//! A receiver that has no time makes a low estimate too: [`Estimator::strain`] says whether the path itself carries too little.
+//!
 //! In the emulated network of `simulation` (bottleneck with 300 ms of queue, 30 ms each way) a sender that follows the
 //! estimate keeps 70 to 100 % of 300 and 1,000 kbit/s at 0, 1, 5 and 10 % of random loss and under 100 ms of jitter.
 
@@ -25,7 +27,7 @@ mod simulation;
 pub use probe::Probe;
 
 use crate::twcc::{Fate, History, Malformed, Mark};
-use delay::{DelayDetector, Usage};
+use delay::{DelayDetector, Queue, Usage};
 use loss::LossBound;
 use meter::Meter;
 use probe::Prober;
@@ -62,6 +64,16 @@ pub const REMB_LIFE: Duration = Duration::from_secs(5);
 /// Where there is no feedback yet to tell the time to an answer.
 const FIRST_RESPONSE: Duration = Duration::from_millis(200);
 
+/// Whether the path shows that it carries less than is sent. A low estimate alone does not show it: feedback of an overloaded
+/// receiver makes one too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strain {
+    /// Neither loss beyond the path's own, nor a queue that harms.
+    Calm,
+    /// Packets are lost, or all of them are late.
+    Congested,
+}
+
 /// What the estimate rests on.
 #[derive(Debug)]
 enum Basis {
@@ -83,6 +95,8 @@ pub struct Estimator {
     arrived: Meter,
     delay: DelayDetector,
     rate: DelayRate,
+    /// The rate before silence has lowered it.
+    silenced: Option<f64>,
     loss: LossBound,
     prober: Prober,
     remb: Option<(u64, Instant)>,
@@ -104,6 +118,7 @@ impl Estimator {
             arrived: Meter::default(),
             delay: DelayDetector::new(),
             rate: DelayRate::new(now, start),
+            silenced: None,
             loss: LossBound::new(now, start),
             prober: Prober::new(),
             remb: None,
@@ -119,6 +134,15 @@ impl Estimator {
         };
         let remb = self.remb.map_or(u64::MAX, |it| it.0);
         (bound as u64).min(remb).clamp(self.limits.least_bps, self.limits.most_bps)
+    }
+
+    /// Whether sending less is due.
+    pub fn strain(&self) -> Strain {
+        let queue = match self.basis {
+            Basis::Transport { .. } => self.delay.queue(),
+            Basis::Reports => Queue::Short,
+        };
+        if queue == Queue::Short && self.loss.is_calm() { Strain::Calm } else { Strain::Congested }
     }
 
     /// A packet goes out, media or padding, with its transport sequence number if the extension was negotiated, and
@@ -155,8 +179,9 @@ impl Estimator {
                 }
             };
             newest_us = newest_us.max(Some(told.sent_us));
-            arrived.add(arrival_us, told.bytes);
-            delay.arrived(told.sent_us, arrival_us);
+            if let Some(carried) = delay.arrived(told.sent_us, arrival_us, told.bytes) {
+                arrived.add(carried.at_us, carried.bytes);
+            }
             if told.mark == Mark::Probe {
                 prober.arrived(&told, arrival_us);
             }
@@ -182,9 +207,14 @@ impl Estimator {
         let arriving = self.arrived.bps().map(|it| it / (1.0 - self.loss.inherent()));
         let usage = self.delay.usage();
         self.rate.update(now, usage, arriving, self.response);
-        self.loss.update(now, before, self.limits.most_bps as f64, self.response);
+        let through = arriving.unwrap_or(0.0) * rate::DECREASE;
+        self.loss.update(now, before, (through, self.limits.most_bps as f64), self.response);
         if usage == Usage::Over {
             self.prober.abort();
+        }
+        // What was sent into silence has come: the receiver had no time to say so.
+        if let Some(before) = self.silenced.take().filter(|_| usage != Usage::Over && self.loss.is_calm()) {
+            self.rate.raise(before);
         }
         if let Some(found) = newest_sent.and_then(|it| self.prober.finish(now, it, before)) {
             self.rate.raise(found);
@@ -200,7 +230,7 @@ impl Estimator {
             // Nothing is known of what was never sent.
             let most = self.sent.bps().map_or(0.0, |it| it * 1.5 + 10_000.0).min(self.limits.most_bps as f64);
             self.loss.told(expected, i64::from(lost));
-            self.loss.update(now, before, most, round_trip);
+            self.loss.update(now, before, (0.0, most), round_trip);
         }
     }
 
@@ -229,6 +259,7 @@ impl Estimator {
         let into_silence = self.last_sent.is_some_and(|it| it > *since);
         *since = now;
         if into_silence {
+            self.silenced.get_or_insert(self.rate.bps());
             let lower = self.bps() as f64 * SILENCE_DECREASE;
             self.rate = DelayRate::new(now, lower.max(self.limits.least_bps as f64));
         }
@@ -287,7 +318,10 @@ mod tests {
         assert_eq!(estimator.bps(), 300_000);
         estimator.sent(start + SILENCE * 3 / 2, Some(1), 100);
         estimator.timeout(start + SILENCE * 2);
+        estimator.timeout(start + SILENCE * 3);
         assert_eq!(estimator.bps(), 150_000);
+        estimator.feedback(start + SILENCE * 3, &crate::twcc::written(1, &[Some(1_564_000)])).unwrap();
+        assert_eq!(estimator.bps(), 300_000, "it had come");
     }
 
     #[test]

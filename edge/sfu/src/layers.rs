@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`share`] | how an estimate is divided among the sources: audio, then screens, then the speaker, then the others |
 //! | [`switch`] | when a leg changes over to the layer it should have: at a keyframe of that layer |
-//! | [`trial`] | when to send a picture although none fits, to learn whether that is still so |
+//! | [`trial`] | which pictures to send although they do not fit, and until when |
 //!
 //! Must not know packets, SSRCs or how the estimate came about.
 

@@ -8,9 +8,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Least time between two requests to one source. Browsers encode at most one requested keyframe in 300 ms (the
-/// minimum interval of libwebrtc's encoder feedback), so more requests than that only cost packets.
-pub const MIN_INTERVAL: Duration = Duration::from_millis(300);
+/// Least time between two requests to one source: three in a second. Browsers encode at most one requested keyframe in 300 ms
+/// (the minimum interval of libwebrtc's encoder feedback), so more requests than that only cost packets.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(334);
 
 /// A request without a keyframe is repeated after this long: a round trip of 200 ms, a frame interval and the pacing
 /// of a large frame have passed. Doubled with every repetition.
@@ -135,7 +135,7 @@ mod tests {
     fn wishes_are_merged_into_one_request() {
         let (mut keyframes, start) = (Keyframes::default(), Instant::now());
         assert_eq!(keyframes.wish(start), Ask::Now);
-        for ms in 0..300 {
+        for ms in 0..334 {
             assert_eq!(keyframes.wish(start + ms * MS), Ask::Later);
         }
         keyframes.passed();
@@ -172,8 +172,8 @@ mod tests {
     fn a_loss_does_not_wait_for_a_repetition() {
         let (mut keyframes, start) = (Keyframes::default(), Instant::now());
         keyframes.wish(start);
-        assert_eq!(keyframes.wish_after_loss(start + 299 * MS), Ask::Later);
-        assert_eq!(keyframes.wish_after_loss(start + 300 * MS), Ask::Now);
+        assert_eq!(keyframes.wish_after_loss(start + MIN_INTERVAL - MS), Ask::Later);
+        assert_eq!(keyframes.wish_after_loss(start + MIN_INTERVAL), Ask::Now);
     }
 
     #[test]

@@ -1,74 +1,59 @@
-//! When somebody has to be woken: a heap, so that a peer or a room with nothing to do costs nothing.
+//! When somebody has to be woken: in order, so that a peer or a room with nothing to do costs nothing.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Instant;
 
-/// One wake-up per key. An entry of the heap that is not the key's present one is stale and skipped.
+/// One wake-up per key.
 #[derive(Debug)]
 pub(crate) struct Timers<K> {
-    heap: BinaryHeap<Reverse<(Instant, K)>>,
+    order: BTreeSet<(Instant, K)>,
     wakes: HashMap<K, Instant>,
 }
 
-impl<K> Default for Timers<K>
-where
-    K: Ord,
-{
+impl<K> Default for Timers<K> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), wakes: HashMap::new() }
+        Self { order: BTreeSet::new(), wakes: HashMap::new() }
     }
 }
 
 impl<K: Clone + Ord + Hash> Timers<K> {
     /// Wakes it at `at` or before. A later wish does not move an earlier wake-up: it then asks again, which costs
-    /// less than an entry in the heap per packet.
+    /// less than to move it with every packet.
     pub(crate) fn wake(&mut self, key: &K, at: Instant) {
         if self.wakes.get(key).is_some_and(|planned| *planned <= at) {
             return;
         }
+        self.remove(key);
         self.wakes.insert(key.clone(), at);
-        self.heap.push(Reverse((at, key.clone())));
+        self.order.insert((at, key.clone()));
     }
 
     /// Forgets one.
     pub(crate) fn remove(&mut self, key: &K) {
-        self.wakes.remove(key);
-        self.skip_stale();
-        if self.wakes.is_empty() {
-            self.heap = BinaryHeap::new();
+        if let Some((key, at)) = self.wakes.remove_entry(key) {
+            self.order.remove(&(at, key));
         }
     }
 
     /// The next wake-up of anybody.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.order.first().map(|(at, _)| *at)
     }
 
     /// Takes one whose time has come.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<K> {
-        self.skip_stale();
         if self.next()? > now {
             return None;
         }
-        let Reverse((_, key)) = self.heap.pop()?;
+        let (_, key) = self.order.pop_first()?;
         self.wakes.remove(&key);
-        self.skip_stale();
         Some(key)
     }
 
-    fn skip_stale(&mut self) {
-        while let Some(Reverse((at, key))) = self.heap.peek()
-            && self.wakes.get(key) != Some(at)
-        {
-            self.heap.pop();
-        }
-    }
-
-    /// Those that wait and entries of the heap: zero when nobody is there.
+    /// Those that wait: zero when nobody is there.
     pub(crate) fn len(&self) -> usize {
-        self.wakes.len() + self.heap.len()
+        self.order.len()
     }
 }
 
@@ -88,6 +73,7 @@ mod tests {
         timers.wake(&PeerId(2), at(2));
         timers.wake(&PeerId(1), at(1));
         timers.wake(&PeerId(1), at(5));
+        assert_eq!(timers.len(), 2);
         assert_eq!(timers.pop(at(0)), None);
         assert_eq!(timers.next(), Some(at(1)));
         assert_eq!(timers.pop(at(9)), Some(PeerId(1)));

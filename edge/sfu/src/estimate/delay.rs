@@ -1,13 +1,21 @@
 //! Whether the path's queue grows: draft-ietf-rmcat-gcc-02 section 5, with a trend line in place of the Kalman filter
 //! (as libwebrtc does), and one addition: a queue that stands.
 //!
-//! The trend line sees only growth. A queue that grew too slowly to be told from jitter, and then stands, is seen by
-//! comparing the smoothed delay with its own least value of the last [`BASE_WINDOW_US`]: jitter is in both, so it
-//! cancels out. That is what keeps the estimate in place under 100 ms of jitter, where the threshold of the trend
-//! adapts itself out of reach. Must not know rates.
+//! The trend line sees only growth. A queue that grew too slowly to be told from jitter, and then stands, is seen by the
+//! fastest of late: where not one group was as fast as the fastest of the last [`BASE_WINDOW_US`], all of them wait. Jitter, and
+//! a receiver that has no time now and then, let some through. That is what keeps the estimate in place under 100 ms of jitter,
+//! where the threshold of the trend adapts itself out of reach. Must not know rates.
 
 /// Packets sent within this time are one group (gcc-02 5.2, burst_time).
 const GROUP_US: u64 = 5_000;
+
+/// Packets that come this close together, and later than they were sent one after the other, belong to one group however far
+/// apart they were sent (gcc-02 5.2, pre-filtering): something held them up and let them go at once, a radio that was away or a
+/// receiver that had no time. That is no queue: a queue lets go as fast as it is drained.
+const BURST_US: i64 = 5_000;
+
+/// No longer than this from the first to the last of them (libwebrtc: 100 ms).
+const MAX_BURST_US: i64 = 100_000;
 
 /// Groups the line is laid through, and the smoothing before it (libwebrtc's trendline: 20, 0.9).
 const WINDOW: usize = 20;
@@ -29,17 +37,21 @@ const OUTLIER: f64 = 15.0;
 /// A trend has to stay above for this long (gcc-02 5.4, overuse_time_th).
 const OVERUSE_MS: f64 = 10.0;
 
-/// Delay is smoothed over this time for the standing queue: at 300 kbit/s and 100 ms of jitter the rest is +-25 ms.
-const STANDING_SMOOTHING_MS: f64 = 200.0;
+/// Delay is smoothed over this time to see a queue that grows: at 300 kbit/s and 100 ms of jitter the rest is +-25 ms.
+const SMOOTHING_MS: f64 = 200.0;
 
-/// A standing queue longer than this, and so many times the jitter, is overuse: one frame interval of queue on an even
-/// path, 100 ms on one with 100 ms of jitter.
+/// A queue longer than this that has stood for [`STANDS_US`] is overuse: one frame interval.
 const STANDING_MS: f64 = 30.0;
-const STANDING_JITTERS: f64 = 2.0;
+
+/// A queue stands when not one group was faster for so long: of jitter, and of a receiver that has no time, some are.
+const STANDS_US: i64 = 500_000;
 
 /// A growing trend counts only with this much of a queue to show for it: jitter alone makes trends, not queues.
 const GROWN_MS: f64 = 5.0;
 const GROWN_JITTERS: f64 = 1.25;
+
+/// A standing queue that harms sound: longer than this.
+const HARMFUL_MS: f64 = 100.0;
 
 /// Weight of one group in the mean difference from group to group.
 const JITTER_WEIGHT: f64 = 0.05;
@@ -58,12 +70,62 @@ pub(crate) enum Usage {
     Over,
 }
 
+/// Whether there is a queue that harms sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Short,
+    Harmful,
+}
+
+/// What the path has carried: bytes, and when it did, by the receiver's clock. Of what something held up and let go at once it
+/// is when the last of it would have come otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) at_us: i64,
+    pub(crate) bytes: u32,
+}
+
 /// A group of packets: the least delay of its packets, which jitter hits least.
 #[derive(Debug, Clone, Copy)]
 struct Group {
     began_us: u64,
+    last_us: u64,
+    first_arrival_us: i64,
     arrival_us: i64,
-    delay_ms: f64,
+    delay_us: i64,
+    bytes: u32,
+}
+
+impl Group {
+    fn begin(sent_us: u64, arrival_us: i64, bytes: u32) -> Self {
+        let delay_us = delay(sent_us, arrival_us);
+        let (first_arrival_us, last_us) = (arrival_us, sent_us);
+        Self { began_us: sent_us, last_us, first_arrival_us, arrival_us, delay_us, bytes }
+    }
+
+    fn holds(&self, sent_us: u64, arrival_us: i64) -> bool {
+        let sent_together = sent_us - self.began_us <= GROUP_US;
+        let after_us = arrival_us - self.arrival_us;
+        let let_go_together = after_us < sent_us.saturating_sub(self.last_us).cast_signed()
+            && after_us <= BURST_US
+            && arrival_us - self.first_arrival_us < MAX_BURST_US;
+        sent_together || let_go_together
+    }
+
+    fn add(&mut self, sent_us: u64, arrival_us: i64, bytes: u32) {
+        self.last_us = self.last_us.max(sent_us);
+        self.arrival_us = self.arrival_us.max(arrival_us);
+        self.delay_us = self.delay_us.min(delay(sent_us, arrival_us));
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn carried(&self) -> Carried {
+        Carried { at_us: self.began_us.cast_signed() + self.delay_us, bytes: self.bytes }
+    }
+}
+
+fn delay(sent_us: u64, arrival_us: i64) -> i64 {
+    arrival_us - sent_us.cast_signed()
 }
 
 #[derive(Debug)]
@@ -85,15 +147,37 @@ pub(crate) struct DelayDetector {
     standing: f64,
     last_delay: f64,
     jitter: f64,
-    base: Base,
+    base: Least,
+    /// The least delay of late, and of a long time.
+    recent: Least,
+    ever: Least,
 }
 
 /// The least value of this window and of the one before.
 #[derive(Debug)]
-struct Base {
-    began_us: i64,
+struct Least {
+    window_us: i64,
+    began_us: Option<i64>,
     now: f64,
     before: f64,
+}
+
+impl Least {
+    fn of(window_us: i64) -> Self {
+        Self { window_us, began_us: None, now: f64::MAX, before: f64::MAX }
+    }
+
+    fn add(&mut self, at_us: i64, value: f64) {
+        let began_us = *self.began_us.get_or_insert(at_us);
+        if at_us - began_us > self.window_us {
+            (self.before, self.now, self.began_us) = (self.now, f64::MAX, Some(at_us));
+        }
+        self.now = self.now.min(value);
+    }
+
+    fn get(&self) -> f64 {
+        self.now.min(self.before)
+    }
 }
 
 impl DelayDetector {
@@ -116,48 +200,63 @@ impl DelayDetector {
             standing: 0.0,
             last_delay: 0.0,
             jitter: 0.0,
-            base: Base { began_us: 0, now: f64::MAX, before: f64::MAX },
+            base: Least::of(BASE_WINDOW_US),
+            recent: Least::of(STANDS_US / 2),
+            ever: Least::of(BASE_WINDOW_US),
         }
+    }
+
+    /// By how much longer packets take than they once did, in ms.
+    fn queue_ms(&self) -> f64 {
+        self.standing - self.base.get()
+    }
+
+    /// By how much longer even the fastest take of late, in ms.
+    fn standing_ms(&self) -> f64 {
+        self.recent.get() - self.ever.get()
+    }
+
+    /// Whether the queue that stands harms.
+    pub(crate) fn queue(&self) -> Queue {
+        if self.standing_ms() > HARMFUL_MS { Queue::Harmful } else { Queue::Short }
     }
 
     /// The last judgement.
     pub(crate) fn usage(&self) -> Usage {
-        let queue = self.standing - self.base.now.min(self.base.before);
         match self.usage {
-            _ if queue > STANDING_MS + STANDING_JITTERS * self.jitter => Usage::Over,
-            Usage::Over if queue < GROWN_MS + GROWN_JITTERS * self.jitter => Usage::Normal,
+            _ if self.standing_ms() > STANDING_MS => Usage::Over,
+            Usage::Over if self.queue_ms() < GROWN_MS + GROWN_JITTERS * self.jitter => Usage::Normal,
             usage => usage,
         }
     }
 
-    /// A packet that arrived. Packets sent before the current group are left out: they came by another order.
-    pub(crate) fn arrived(&mut self, sent_us: u64, arrival_us: i64) {
-        let delay_ms = (arrival_us as f64 - sent_us as f64) / 1_000.0;
+    /// A packet that arrived. Returns what is known to be carried by now. Packets sent before the current group do not count for
+    /// the delay: they came by another order.
+    pub(crate) fn arrived(&mut self, sent_us: u64, arrival_us: i64, bytes: u32) -> Option<Carried> {
         match &mut self.group {
-            Some(group) if sent_us < group.began_us => {}
-            Some(group) if sent_us - group.began_us <= GROUP_US => {
-                group.arrival_us = group.arrival_us.max(arrival_us);
-                group.delay_ms = group.delay_ms.min(delay_ms);
+            Some(group) if sent_us < group.began_us => Some(Carried { at_us: arrival_us, bytes }),
+            Some(group) if group.holds(sent_us, arrival_us) => {
+                group.add(sent_us, arrival_us, bytes);
+                None
             }
             _ => {
-                let done = self.group.replace(Group { began_us: sent_us, arrival_us, delay_ms });
-                if let Some(group) = done {
-                    self.complete(group);
-                }
+                let done = self.group.replace(Group::begin(sent_us, arrival_us, bytes))?;
+                self.complete(done);
+                Some(done.carried())
             }
         }
     }
 
     fn complete(&mut self, group: Group) {
+        let delay_ms = group.delay_us as f64 / 1_000.0;
         let Some(first) = self.first_delay else {
-            self.first_delay = Some(group.delay_ms);
+            self.first_delay = Some(delay_ms);
             (self.first_arrival, self.last_arrival) = (group.arrival_us, group.arrival_us);
-            self.base.began_us = group.arrival_us;
             return;
         };
         let passed_ms = ((group.arrival_us - self.last_arrival) as f64 / 1_000.0).clamp(0.0, 1_000.0);
         self.last_arrival = self.last_arrival.max(group.arrival_us);
-        let delay = group.delay_ms - first;
+        let delay = delay_ms - first;
         self.stand(delay, passed_ms, group.arrival_us);
         self.groups += 1.0;
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * delay;
@@ -172,20 +271,19 @@ impl DelayDetector {
         }
     }
 
-    /// Follows the smoothed delay and its least value, and the jitter.
+    /// Follows the smoothed delay, the jitter, and what the fastest take.
     fn stand(&mut self, delay: f64, passed_ms: f64, arrival_us: i64) {
         self.jitter += ((delay - self.last_delay).abs() - self.jitter) * JITTER_WEIGHT;
         self.last_delay = delay;
-        let weight = 1.0 - (-passed_ms / STANDING_SMOOTHING_MS).exp();
+        let weight = 1.0 - (-passed_ms / SMOOTHING_MS).exp();
         self.standing += (delay - self.standing) * weight;
-        if arrival_us - self.base.began_us > BASE_WINDOW_US {
-            (self.base.before, self.base.now, self.base.began_us) = (self.base.now, f64::MAX, arrival_us);
-        }
+        self.recent.add(arrival_us, delay);
+        self.ever.add(arrival_us, delay);
         // The first second is not yet smooth.
         if arrival_us - self.first_arrival > 1_000_000 {
-            self.base.now = self.base.now.min(self.standing);
+            self.base.add(arrival_us, self.standing);
         } else {
-            self.base.now = self.standing;
+            self.base = Least { now: self.standing, ..Least::of(BASE_WINDOW_US) };
         }
     }
 
@@ -241,7 +339,7 @@ mod tests {
         let mut over = 0;
         for index in from..from + count {
             let sent = index * 10_000;
-            detector.arrived(sent, sent as i64 + delay_us(index - from));
+            detector.arrived(sent, sent as i64 + delay_us(index - from), 1_000);
             over += u32::from(detector.usage() == Usage::Over);
         }
         over
@@ -263,12 +361,41 @@ mod tests {
     }
 
     #[test]
+    fn packets_held_up_and_let_go_at_once_are_no_queue_and_are_carried_evenly() {
+        let (mut random, mut detector) = (Random::seeded(4), DelayDetector::new());
+        let (mut now, mut asleep, mut carried) = (0, 0..0, Vec::new());
+        for index in 0..6_000u64 {
+            now = index * 10_000;
+            if now > asleep.end {
+                let begins = now + random.below(200_000);
+                asleep = begins..begins + 20_000 + random.below(180_000);
+            }
+            let arrival = if asleep.contains(&(now + 30_000)) { asleep.end } else { now + 30_000 };
+            carried.extend(detector.arrived(now, arrival.cast_signed(), 1_000));
+            assert_ne!(detector.usage(), Usage::Over, "at {now}");
+            assert_eq!(detector.queue(), Queue::Short);
+        }
+        let within = |from: u64| {
+            let until = (from + 600_000).cast_signed();
+            carried
+                .iter()
+                .filter(|it| (from.cast_signed()..until).contains(&it.at_us))
+                .map(|it| it.bytes)
+                .sum::<u32>()
+        };
+        for from in (1_000_000..now - 1_000_000).step_by(50_000) {
+            assert!((40_000..80_000).contains(&within(from)), "{} at {from}", within(from));
+        }
+    }
+
+    #[test]
     fn a_queue_that_grew_unseen_and_stands_is_overuse_and_a_longer_path_is_accepted() {
         let mut detector = DelayDetector::new();
         feed(&mut detector, 0, 500, |_| 30_000);
         feed(&mut detector, 500, 2_000, |index| 30_000 + index as i64 * 50);
         feed(&mut detector, 2_500, 100, |_| 130_000);
         assert_eq!(detector.usage(), Usage::Over);
+        assert_eq!(detector.queue(), Queue::Short, "not quite 100 ms");
         feed(&mut detector, 2_600, 3_000, |_| 130_000);
         assert_eq!(detector.usage(), Usage::Normal);
     }

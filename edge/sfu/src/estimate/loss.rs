@@ -68,8 +68,15 @@ impl LossBound {
         self.lost += lost;
     }
 
-    /// Judges what was collected. `sending` is the estimate that was kept to, `most` what the bound may grow to.
-    pub(crate) fn update(&mut self, now: Instant, sending: f64, most: f64, response: Duration) {
+    /// Judges what was collected. `sending` is the estimate that was kept to; the bound goes from `least`, which goes through, to
+    /// `most`.
+    pub(crate) fn update(
+        &mut self,
+        now: Instant,
+        sending: f64,
+        (least, most): (f64, f64),
+        response: Duration,
+    ) {
         if self.packets < LEAST_PACKETS {
             return;
         }
@@ -78,9 +85,10 @@ impl LossBound {
         (self.lost, self.packets, self.last) = (self.lost.min(0), 0, now);
         self.fast += (share - self.fast) * (1.0 - (-passed / FAST).exp());
         self.slow += (share - self.slow) * (1.0 - (-passed / SLOW).exp());
-        let excess = self.fast - self.inherent();
+        let (excess, before) = (self.fast - self.inherent(), self.bps);
         if excess > HIGH {
             self.decrease(now, sending, excess, response);
+            self.bps = self.bps.max(least.min(before));
         } else if excess < LOW {
             self.bps = (self.bps * GROWTH.powf(passed)).min(most.max(self.bps));
         }
@@ -109,7 +117,7 @@ mod tests {
         let mut bound = LossBound::new(start, 1e6);
         for step in 1..300 {
             bound.told(100, 15);
-            bound.update(start + STEP * step, bound.bps(), 2e6, RESPONSE);
+            bound.update(start + STEP * step, bound.bps(), (0.0, 2e6), RESPONSE);
         }
         assert!(bound.bps() > 1e6, "{}", bound.bps());
         assert!((bound.inherent() - 0.15).abs() < 0.01);
@@ -122,7 +130,7 @@ mod tests {
         for step in 1..25 {
             let lost = (1.0 - 5e5 / bound.bps()).max(0.0) * 100.0;
             bound.told(100, lost as i64);
-            bound.update(start + STEP * step, bound.bps(), 1e6, RESPONSE);
+            bound.update(start + STEP * step, bound.bps(), (0.0, 1e6), RESPONSE);
         }
         assert!(bound.bps() < 6.5e5, "{}", bound.bps());
     }
@@ -133,7 +141,7 @@ mod tests {
         let mut bound = LossBound::new(start, 1e6);
         for step in 1..50 {
             bound.told(30, if step % 2 == 0 { 10 } else { -10 });
-            bound.update(start + STEP * step, 1e6, 1e6, RESPONSE);
+            bound.update(start + STEP * step, 1e6, (0.0, 1e6), RESPONSE);
         }
         assert!(bound.bps() > 0.8e6, "{}", bound.bps());
     }

@@ -7,7 +7,7 @@ use super::delay::Usage;
 use std::time::{Duration, Instant};
 
 /// Share of the arriving rate after overuse (gcc-02 5.5, beta).
-const DECREASE: f64 = 0.85;
+pub(super) const DECREASE: f64 = 0.85;
 
 /// Growth a second while the capacity is unknown (gcc-02 5.5, eta).
 const GROWTH: f64 = 1.08;

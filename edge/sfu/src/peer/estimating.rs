@@ -23,6 +23,11 @@ impl Peer {
         })
     }
 
+    /// Whether the way to the client shows that it carries less than is sent.
+    pub(crate) fn strain(&self) -> estimate::Strain {
+        self.exchange.estimate(|estimator| estimator.strain())
+    }
+
     /// The way to the client is new: what was learned of the old one, and what it lost while it ended, says nothing of it.
     pub(crate) fn begin_estimate(&self, now: Instant) {
         self.exchange.estimate(|estimator| *estimator = estimate::Estimator::new(now, ESTIMATE));

@@ -3,17 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::{Command, Event, LegReport, PeerId, PeerReport};
 
-use crate::client::Received;
+use crate::client::{Client, Received};
 use crate::world::World;
 use crate::{SECOND, both_hear};
 
 /// A picture that comes this long after the one before was a freeze: five pictures.
 const FREEZE: Duration = Duration::from_millis(200);
-
-/// Timers that were moved to an earlier time leave an entry behind until then.
-pub(crate) const SLACK: usize = 8;
 
 /// What a viewer saw.
 #[derive(Debug, Default)]
@@ -21,6 +19,8 @@ struct Seen {
     pictures: usize,
     /// Pictures that could not be decoded, for want of a packet of theirs or of an earlier one.
     broken: usize,
+    /// Pictures that came after a keyframe that was sent later.
+    overtaken: usize,
     freezes: usize,
     longest: Duration,
 }
@@ -34,7 +34,7 @@ struct Picture {
     joined: bool,
 }
 
-/// The pictures of a track in their order.
+/// The pictures of a track in their order, from the first that can be decoded.
 fn pictures(received: &[Received]) -> Vec<Picture> {
     let mut packets: Vec<(u64, Received)> = Vec::new();
     let mut newest = 1_u64 << 32;
@@ -57,7 +57,8 @@ fn pictures(received: &[Received]) -> Vec<Picture> {
             joined,
         }
     };
-    packets.chunk_by(|one, other| one.1.timestamp == other.1.timestamp).map(picture).collect()
+    let pictures = packets.chunk_by(|one, other| one.1.timestamp == other.1.timestamp).map(picture);
+    pictures.skip_while(|picture| !picture.keyframe).collect()
 }
 
 /// Plays what came, in order: a picture is shown when it and all since the last keyframe have come, unless a later keyframe was
@@ -71,7 +72,8 @@ fn play(received: &[Received]) -> Seen {
         let overtaken =
             pictures[at + 1..].iter().any(|it| it.keyframe && it.inside && Some(it.came) <= ready);
         if !whole || overtaken {
-            seen.broken += 1;
+            seen.broken += usize::from(!whole);
+            seen.overtaken += usize::from(whole);
             continue;
         }
         let now = ready.max(shown).unwrap();
@@ -119,7 +121,7 @@ fn endure(name: &str, loss: u32, jitter: Duration) -> (Seen, f64) {
     let figures = report(&mut world, 2);
     (world.loss, world.jitter) = (0, Duration::ZERO);
     world.run(5 * SECOND);
-    assert!(world.sfu.occupancy() <= before + SLACK, "nothing grows");
+    assert_eq!(world.sfu.occupancy(), before, "nothing grows");
     let seen = play(&world.client(2).heard_of("ann", "video")[video..]);
     let mut sounds: Vec<u32> =
         world.client(2).heard_of("ann", "audio")[audio..].iter().map(|it| it.number).collect();
@@ -127,9 +129,10 @@ fn endure(name: &str, loss: u32, jitter: Duration) -> (Seen, f64) {
     sounds.dedup();
     let heard = sounds.len() as f64 / f64::from(sounds[sounds.len() - 1] - sounds[0] + 1);
     println!(
-        "{name}: {} pictures, {} broken, {} freezes, longest {} ms; {:.1} % of sound; estimate {} kbit/s, told loss {:.3}, jitter {} ms",
+        "{name}: {} pictures, {} broken, {} overtaken, {} freezes, longest {} ms; {:.1} % of sound; estimate {} kbit/s, told loss {:.3}, jitter {} ms",
         seen.pictures,
         seen.broken,
+        seen.overtaken,
         seen.freezes,
         seen.longest.as_millis(),
         heard * 100.0,
@@ -143,25 +146,31 @@ fn endure(name: &str, loss: u32, jitter: Duration) -> (Seen, f64) {
 #[test]
 fn pictures_survive_one_percent_of_loss() {
     let (seen, heard) = endure("1 % each way", 10, Duration::ZERO);
-    assert!(seen.pictures > 600 && seen.longest < SECOND && heard > 0.96, "{seen:?}");
+    assert!(
+        seen.pictures > 600 && seen.broken == 0 && seen.longest < SECOND * 2 / 5 && heard > 0.96,
+        "{seen:?}"
+    );
 }
 
 #[test]
 fn pictures_survive_five_percent_of_loss() {
     let (seen, heard) = endure("5 % each way", 50, Duration::ZERO);
-    assert!(seen.pictures > 580 && seen.longest < 2 * SECOND && heard > 0.85, "{seen:?}");
+    assert!(seen.pictures > 580 && seen.broken == 0 && seen.longest < SECOND / 2 && heard > 0.85, "{seen:?}");
 }
 
 #[test]
 fn pictures_survive_ten_percent_of_loss() {
     let (seen, heard) = endure("10 % each way", 100, Duration::ZERO);
-    assert!(seen.pictures > 500 && seen.longest < 3 * SECOND && heard > 0.75, "{seen:?}");
+    assert!(
+        seen.pictures > 500 && seen.broken == 0 && seen.longest < SECOND * 3 / 5 && heard > 0.75,
+        "{seen:?}"
+    );
 }
 
 #[test]
 fn jitter_and_reordering_freeze_no_picture() {
     let (seen, heard) = endure("100 ms of jitter", 0, Duration::from_millis(100));
-    assert!(seen.broken < 20 && seen.longest < SECOND / 2 && heard > 0.999, "{seen:?}");
+    assert!(seen.broken == 0 && seen.freezes == 0 && heard > 0.999, "{seen:?}");
 }
 
 #[test]
@@ -171,7 +180,7 @@ fn a_line_that_narrows_gets_a_smaller_layer_and_the_larger_one_back() {
     world.join(2, "ben");
     let now = world.now;
     let ben = world.clients.get_mut(&2).unwrap();
-    ben.publish(now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+    ben.publish(now, RtpCodecKind::Audio);
     ben.publish_layers(now);
     ben.fill();
     world.offer(2);
@@ -191,7 +200,7 @@ fn a_line_that_narrows_gets_a_smaller_layer_and_the_larger_one_back() {
     println!(
         "to f in {wide:?}; 300 kbit/s: q in {narrow:?}; 1 Mbit/s: h in {middle:?}; wide: f in {again:?}; {seen:?}"
     );
-    assert!(world.sfu.occupancy() <= before + SLACK, "nothing grows");
+    assert_eq!(world.sfu.occupancy(), before, "nothing grows");
 }
 
 /// Gives ann a line and waits until this layer flows and goes on to.
@@ -226,4 +235,43 @@ fn a_picture_that_fits_no_line_gives_way_to_sound_and_comes_back() {
     let start = world.now;
     world.until("pictures flow again", |world| world.heard(2, "ann").1 > more + 300);
     println!("pictures came back within {:?}", world.now - start);
+}
+
+/// The longest time without a picture of ben at ann, while every machine is overloaded for half a minute.
+fn overloaded(name: &str, publish: fn(&mut Client, Instant), stalls: Duration) -> Duration {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join(2, "ben");
+    let now = world.now;
+    let ben = world.clients.get_mut(&2).unwrap();
+    ben.publish(now, RtpCodecKind::Audio);
+    publish(ben, now);
+    ben.fill();
+    world.offer(2);
+    world.until("pictures are seen", |world| world.heard(1, "ben").1 > 50);
+    let begun = world.heard(1, "ben").1;
+    world.stalls = stalls;
+    let mut least = u64::MAX;
+    for _ in 0..30 {
+        world.run(SECOND);
+        least = least.min(report(&mut world, 1).estimate_bps);
+    }
+    world.stalls = Duration::ZERO;
+    world.run(SECOND);
+    let received = &world.client(1).heard_of("ben", "video")[begun..];
+    let longest = received.windows(2).map(|pair| pair[1].at - pair[0].at).max().unwrap();
+    let seen = play(received);
+    println!("{name}: {longest:?} without a packet at most, estimate {least} at least; {seen:?}");
+    longest
+}
+
+#[test]
+fn machines_without_time_cost_no_picture_for_longer_than_they_take() {
+    for ms in [50, 100, 200, 400] {
+        let stalls = Duration::from_millis(ms);
+        let layers = overloaded(&format!("layers, stalls of {ms} ms"), Client::publish_layers, stalls);
+        let video = |ben: &mut Client, now: Instant| ben.publish(now, RtpCodecKind::Video);
+        let one = overloaded(&format!("one size, stalls of {ms} ms"), video, stalls);
+        assert!(layers.max(one) <= 2 * stalls + SECOND / 10, "{layers:?} {one:?}");
+    }
 }

@@ -16,6 +16,8 @@ use crate::client::Client;
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 /// What a narrow line holds at most.
 const QUEUE: Duration = Duration::from_millis(300);
+/// The server's machine, beside those of the clients.
+const SERVER: u64 = 0;
 /// Steps of the clock: finer than anything that is waited for.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -31,6 +33,11 @@ pub(crate) struct World {
     pub(crate) loss: u32,
     /// Up to so much later, each datagram by itself: so they overtake each other.
     pub(crate) jitter: Duration,
+    /// How long a machine without time for us does nothing at most: everybody's own machine, and the server. It then is awake for
+    /// as long, and takes what came meanwhile at once.
+    pub(crate) stalls: Duration,
+    /// Until when they do nothing; the server is 0. Before that they are awake.
+    asleep: BTreeMap<u64, (Instant, Instant)>,
     /// What lines to clients carry, in bits a second, and when they are free again.
     pub(crate) lines: BTreeMap<SocketAddr, (u64, Instant)>,
     /// What the network shows of a client's address behind a NAT.
@@ -106,6 +113,8 @@ impl World {
             ],
             loss: 0,
             jitter: Duration::ZERO,
+            stalls: Duration::ZERO,
+            asleep: BTreeMap::new(),
             lines: BTreeMap::new(),
             translated: BTreeMap::new(),
             random: 1,
@@ -171,15 +180,20 @@ impl World {
         while let Some(entry) = self.flying.first_entry()
             && entry.key().0 <= self.now
         {
-            let flying = entry.remove();
-            self.land(flying);
+            let ((_, number), flying) = entry.remove_entry();
+            self.land(number, flying);
         }
-        if self.sfu.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.sfu.timeout(self.now);
+        if self.wakes_at(SERVER).is_none() {
+            if self.sfu.poll_timeout().is_some_and(|at| at <= self.now) {
+                self.sfu.timeout(self.now);
+            }
+            self.flush();
         }
-        self.flush();
         let mut sent = Vec::new();
-        for client in self.clients.values_mut() {
+        let mut awake: Vec<u64> = self.clients.keys().copied().collect();
+        awake.retain(|id| self.wakes_at(*id).is_none());
+        for id in awake {
+            let client = self.clients.get_mut(&id).unwrap();
             client.run(self.now);
             sent.extend(
                 client
@@ -203,6 +217,23 @@ impl World {
         self.reached = (address, BEYOND);
     }
 
+    /// When a machine has time for us again, if it has none now.
+    fn wakes_at(&mut self, id: u64) -> Option<Instant> {
+        let most = u64::try_from(self.stalls.as_micros()).unwrap();
+        if most == 0 {
+            return None;
+        }
+        let (now, shortest) = (self.now, most / 10);
+        let (mut from, mut to) = self.asleep.get(&id).copied().unwrap_or((now, now));
+        if now >= to {
+            let mut within = || Duration::from_micros(shortest + self.chance() % (most - shortest));
+            from = now + within();
+            to = from + within();
+            self.asleep.insert(id, (from, to));
+        }
+        (now >= from).then_some(to)
+    }
+
     /// From now on the network shows another address of the client, and the old one leads nowhere.
     pub(crate) fn translate(&mut self, id: u64, shown: SocketAddr) {
         self.translated.insert(Self::address(id), shown);
@@ -213,7 +244,18 @@ impl World {
         self.sfu.receive(self.now, Arrival { unix_us: unix_us(self.start, self.now) }, path, datagram);
     }
 
-    fn land(&mut self, flying: Flying) {
+    fn land(&mut self, number: u64, flying: Flying) {
+        let machine = match &flying {
+            Flying::ToServer(..) | Flying::Command(_) => SERVER,
+            Flying::ToClient(to, _) => {
+                self.clients.iter().find(|(_, client)| client.address == *to).map_or(SERVER, |(id, _)| *id)
+            }
+            Flying::Event(id, _) => *id,
+        };
+        if let Some(at) = self.wakes_at(machine) {
+            self.flying.insert((at, number), flying);
+            return;
+        }
         match flying {
             Flying::ToServer(from, datagram) => self.inject(from, &datagram),
             Flying::ToClient(to, datagram) => {
