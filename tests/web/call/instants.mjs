@@ -7,6 +7,8 @@ const OUTPUT_MAX_BYTES = 256 << 20;
 /** Above this a picture is white (luma 16…235), and sound is a beep (dBFS; the tone is at -9). */
 const WHITE = 125;
 const LOUD = -30;
+/** What comes again within this belongs to what was there: a tone that dies away may cross the threshold once more. */
+const SAME_MS = 100;
 /** 2.5 ms of sound at a time. */
 const SAMPLES = 120;
 
@@ -30,15 +32,15 @@ async function rises(file, option, filter, more, threshold) {
   const { stdout } = await run("ffmpeg", args, { maxBuffer: OUTPUT_MAX_BYTES });
   /** @type {number[]} */
   const found = [];
-  let [at, high] = [0, false];
+  let [at, highAt] = [0, Number.NEGATIVE_INFINITY];
   for (const line of stdout.split("\n")) {
     const time = /pts_time:(\S+)/.exec(line);
     const value = /=(\S+)$/.exec(line);
     if (time !== null) at = Number(time[1]) * 1_000;
     else if (value !== null) {
-      const is = Number(value[1].replace("-inf", "-200")) > threshold;
-      if (is && !high) found.push(at);
-      high = is;
+      if (Number(value[1].replace("-inf", "-200")) <= threshold) continue;
+      if (at - highAt > SAME_MS) found.push(at);
+      highAt = at;
     }
   }
   return found;
