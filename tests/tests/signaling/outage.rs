@@ -12,6 +12,8 @@ use crate::life::{events, state_of, until_call};
 
 /// How long the database is away.
 const AWAY: Duration = Duration::from_secs(20);
+/// Between two looks at locks, which give no signal.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often people say something meanwhile.
 const TALK_EVERY: Duration = Duration::from_secs(1);
 
@@ -46,4 +48,35 @@ async fn a_call_goes_on_while_the_database_is_away_and_rows_and_events_follow() 
     assert_eq!(happened.iter().filter(|kind| *kind == "participant.left").count(), 1, "{happened:?}");
     let (_cyd, _) = Socket::join(&system.client("cyd"), &base, &call).await;
     until_call(&system, &host, &call, |told| state_of(told, "cyd") == "joined").await;
+}
+
+#[tokio::test]
+async fn a_call_is_recorded_by_itself_although_the_database_goes_away_at_that_moment() {
+    let mut cluster = OwnPostgres::start().await;
+    let system = System::builder().workers(0).database_url(cluster.url()).start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let made = host.post("/video-calls", &json!({ "record": { "thumbnails": 0 } })).await.expect(201);
+    let call = made.data()["id"].as_str().unwrap().to_owned();
+    // Its recording waits for this.
+    let mut held = system.db.begin().await.unwrap();
+    sqlx::query("lock table recording in share mode").execute(&mut *held).await.unwrap();
+    let (mut ann, _) = Socket::join(&host, &base, &call).await;
+    let mut looks = interval(LOOK_EVERY);
+    while sqlx::query_scalar::<_, i64>("select count(*) from pg_locks where not granted")
+        .fetch_one(&mut *held)
+        .await
+        .unwrap()
+        == 0
+    {
+        looks.tick().await;
+    }
+    cluster.stop().await;
+    drop(held);
+    cluster.resume().await;
+
+    let started = ann.frame("recording-started").await;
+    let told = until_call(&system, &host, &call, |told| told["isRecorded"] == true).await;
+    assert_eq!(told["recordings"][0]["id"], started["data"]["recordingId"], "{told}");
+    let happened = events(&system.db, &call).await;
+    assert_eq!(happened, ["call.created", "call.started", "participant.joined", "recording.started"]);
 }
