@@ -80,8 +80,11 @@ async fn text_that_names_other_files_is_no_media_and_reads_none_of_them() {
     assert_eq!(done.state, RecordingState::Failed);
     assert_eq!(done.error.unwrap().code, "unusable-media");
     let track = house.tracks(&recording).await.remove(0);
-    let gap = Gap { from: 0, to: 1, reason: GapReason::Corrupt };
-    assert_eq!((track.codec, track.gaps), (None, Some(vec![gap])), "a lone blob has no length, and is told");
+    // A lone blob tells no length: it was made between the recording's start and its arrival.
+    let ms = track.started_at.timestamp_millis() - done.started_at.timestamp_millis();
+    let to = u64::try_from(ms).unwrap().max(1);
+    let gap = Gap { from: 0, to, reason: GapReason::Corrupt };
+    assert_eq!((track.codec, track.gaps), (None, Some(vec![gap])));
 }
 
 #[tokio::test]

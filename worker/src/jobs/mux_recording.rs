@@ -96,7 +96,7 @@ async fn assemble(
     let mut assembled = Vec::new();
     for track in &client {
         anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
-        assembled.push(track::assemble(ctx, track, folder, &attempt.cancel).await?);
+        assembled.push(track::assemble(ctx, recording, track, folder, &attempt.cancel).await?);
         report(part(assembled.len(), all));
     }
     let server = server::survey(ctx, recording, server, &attempt.cancel).await?;

@@ -314,6 +314,20 @@ fn a_lost_packet_costs_its_frame_and_what_refers_to_it() {
 }
 
 #[test]
+fn a_picture_that_is_not_whole_right_at_the_beginning_is_no_loss() {
+    let all = vp8();
+    let large = all.iter().max_by_key(|shot| shot.data.len()).unwrap();
+    assert!(large.data.len() > 1_200, "it takes more than one packet");
+    let later = all.iter().map(|shot| Shot { us: shot.us + 33_000, ..shot.clone() });
+    let shots: Vec<Shot> = std::iter::once(Shot { us: 0, ..large.clone() }).chain(later).collect();
+    let mut log = sent(7, Codec::Vp8, &shots).log;
+    let first = log.iter().position(|logged| matches!(logged, Logged::Packet { .. })).unwrap();
+    log.remove(first + 1);
+    let (done, _) = run_log(&log, &plan()).unwrap();
+    assert_eq!(done.file.gaps, []);
+}
+
+#[test]
 fn lost_sound_is_silence_of_the_same_length() {
     let shots = opus();
     let mut log = sent(7, Codec::Opus, &shots).log;

@@ -141,7 +141,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             return Ok(());
         }
         let missing_us = time_us - end_us;
-        let looked = self.looked.take().or_else(|| match self.source {
+        let looked = self.looked(missing_us).or_else(|| match self.source {
             None => (missing_us >= EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && missing_us >= GONE_US => Some(GapReason::Disconnected),
             Some(_) => (missing_us > LONGEST_DTX_US).then_some(GapReason::Muted),
@@ -189,7 +189,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         self.gate = Gate::Open;
         let time_us = self.settle(placed, time_us);
         let end_us = self.timeline.end_us();
-        let looked = self.looked.take().or_else(|| match self.source {
+        let looked = self.looked(time_us).or_else(|| match self.source {
             None => (time_us >= EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && time_us - end_us >= GONE_US => {
                 Some(GapReason::Disconnected)
@@ -202,6 +202,13 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         self.source = Some((placed.ssrc, frame.at.epoch));
         self.turn(frame, time_us);
         self.write(frame, time_us)
+    }
+
+    /// What seems to have happened since the last frame. Before the first one little is missing if anything: a capture that begins
+    /// in the middle of a stream begins with the rest of a picture, and nothing of that was lost.
+    fn looked(&mut self, missing_us: i64) -> Option<GapReason> {
+        let begins = self.source.is_none() && missing_us < EDGE_US;
+        self.looked.take().filter(|looked| !(begins && *looked == GapReason::PacketLoss))
     }
 
     /// Whether a picture that needs others may pass.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use shared::capture::{ChunkRef, ReadError, TrackReader};
 use shared::id::{TrackId, UserId};
+use shared::recording::Recording;
 use shared::spool::Spool;
 use shared::track::{Gap, GapReason, Track};
 use tokio_util::sync::CancellationToken;
@@ -50,13 +51,15 @@ pub(super) struct AssembledTrack {
 /// When the capture cannot be read or the file cannot be written.
 pub(super) async fn assemble(
     ctx: &Ctx,
+    recording: &Recording,
     track: &Track,
     folder: &Path,
     cancel: &CancellationToken,
 ) -> anyhow::Result<AssembledTrack> {
+    let since_ms = recording.started_at.timestamp_millis();
     let (spool, folder, wanted, cancel) =
         (ctx.spool.clone(), folder.to_owned(), track.clone(), cancel.clone());
-    let done = ctx.blocking(move || assemble_blocking(&spool, &wanted, &folder, cancel)).await?;
+    let done = ctx.blocking(move || assemble_blocking(&spool, &wanted, since_ms, &folder, cancel)).await?;
     ctx.metrics.assembled(track.bytes);
     Ok(done)
 }
@@ -64,6 +67,7 @@ pub(super) async fn assemble(
 fn assemble_blocking(
     spool: &Spool,
     track: &Track,
+    since_ms: i64,
     folder: &Path,
     cancel: CancellationToken,
 ) -> anyhow::Result<AssembledTrack> {
@@ -80,7 +84,7 @@ fn assemble_blocking(
         Ok(assembled) => Ok(usable(track, name, began_ms, &assembled)),
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
-            Ok(unusable(track, began_ms, &source.reader))
+            Ok(unusable(track, since_ms, began_ms, &source.reader))
         }
         Err(error) => Err(error.into()),
     }
@@ -106,11 +110,13 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
     }
 }
 
-/// Nothing of the track can be played: all of it is a gap, as long as its uploads took.
-fn unusable(track: &Track, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
-    let last = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
-    // Nobody knows how long a lone blob was; a millisecond lets the gap be told at all.
-    empty(track, began_ms, u64::try_from(last - began_ms).unwrap_or(0).max(1), GapReason::Corrupt)
+/// Nothing of the track can be played: all of it is a gap, as long as its uploads took. Of a lone blob that tells no time of its
+/// own it is known that it was made after the recording began and before it came; so it is missing between the two.
+fn unusable(track: &Track, since_ms: i64, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
+    let last_ms = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
+    let began_ms = if last_ms > began_ms { began_ms } else { since_ms.min(last_ms) };
+    // What came in the millisecond in which the recording began is told too.
+    empty(track, began_ms, u64::try_from(last_ms - began_ms).unwrap_or(0).max(1), GapReason::Corrupt)
 }
 
 /// A track of which nothing can be played.
