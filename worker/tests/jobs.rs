@@ -11,6 +11,8 @@ mod rtp_sender;
 mod support;
 
 use std::io::Cursor;
+use std::path::Path;
+use std::process::Command;
 
 use bytes::Bytes;
 use shared::capture::rtp::Logged;
@@ -184,6 +186,49 @@ async fn what_the_edge_captured_becomes_files_that_lie_side_by_side() {
         assert_eq!(front.map(|gap| gap.to / 1_000), late.then_some(3), "{}", track.kind.as_str());
     }
     house.assert_nothing_left_behind(&recording);
+}
+
+/// The codecs of a stored file's streams, in their order.
+#[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
+fn codecs(file: &Path) -> Vec<String> {
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "error", "-f", "matroska", "-show_entries", "stream=codec_name", "-of", "csv=p=0"]);
+    let told = String::from_utf8(ffprobe.arg(file).output().unwrap().stdout).unwrap();
+    told.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn what_the_browser_alone_has_stays_beside_what_the_edge_has_better() {
+    let house = House::new().await;
+    let log = |ssrc, codec| {
+        let mut sender = Sender::new(ssrc, codec);
+        sender.send_all(&frames(&house, codec), 0);
+        rtp_sender::merged(vec![sender.log])
+    };
+    let (camera, screen) = ((TrackKind::Video, "chrome-webm-vp9"), (TrackKind::Screen, "chrome-webm-av1"));
+    let (shown, heard) = ((TrackKind::Video, log(8, Codec::Vp8)), (TrackKind::Audio, log(7, Codec::Opus)));
+    let cases = [
+        (
+            "a screen",
+            vec![camera, screen],
+            vec![shown.clone(), heard.clone()],
+            "vp8 av1 opus opus",
+            TrackKind::Screen,
+        ),
+        ("a camera", vec![camera], vec![heard], "vp9 opus opus", TrackKind::Video),
+        ("a microphone", vec![camera], vec![shown], "vp8 opus", TrackKind::Video),
+    ];
+    for (what, fixtures, logs, wanted, from_browser) in cases {
+        let recording = house.record_both(&fixtures, logs, r#"{"format":"webm","thumbnails":0}"#).await;
+        let done = house.process(&recording).await;
+        assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
+        let file = &house.artifacts(&recording).await[0];
+        assert_eq!(codecs(&house.stored_path(&file.storage_key)).join(" "), wanted, "{what}");
+        let tracks = house.tracks(&recording).await;
+        let told = tracks.iter().filter(|track| track.source == TrackSource::Client && track.gaps.is_some());
+        let told: Vec<_> = told.map(|track| (track.kind, track.gaps.clone().unwrap()[0].reason)).collect();
+        assert_eq!(told, [(from_browser, GapReason::MissingChunk)], "{what}");
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use shared::db::tracks;
 use shared::id::UserId;
 use shared::jobs::{MakeThumbnails, MuxRecording, enqueue};
 use shared::recording::{Recording, Stage};
-use shared::track::{Track, TrackSource};
+use shared::track::{Track, TrackKind, TrackSource};
 use tracing::{info, warn};
 
 use super::stage::{self, Progress, StageError, hopeless};
@@ -57,7 +57,9 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     let report = |done: f64| progress.set(PROGRESS_ASSEMBLED * done);
     let mut assembled = assemble(ctx, recording, first, scratch.path(), attempt, &report).await?;
     let spare = sources::still_needed(spare, &assembled);
-    assembled.extend(assemble(ctx, recording, spare, scratch.path(), attempt, &|_| ()).await?);
+    let spare = assemble(ctx, recording, spare, scratch.path(), attempt, &|_| ()).await?;
+    sources::add_spare(&mut assembled, spare);
+    sources::bound_by_the_edge(&mut assembled);
     let participants = by_participant(&assembled);
     if participants.is_empty() {
         return Err(nothing_usable(ctx, recording, &assembled).await);
@@ -108,12 +110,13 @@ async fn assemble(
     Ok(assembled)
 }
 
-/// The tracks that have media, by whose they are.
+/// The tracks that have media, by whose they are; screens last, because players show the first picture of a file.
 fn by_participant(assembled: &[AssembledTrack]) -> BTreeMap<&UserId, Vec<&AssembledTrack>> {
     let mut participants: BTreeMap<&UserId, Vec<&AssembledTrack>> = BTreeMap::new();
     for track in assembled.iter().filter(|track| track.file.is_some()) {
         participants.entry(&track.participant).or_default().push(track);
     }
+    participants.values_mut().for_each(|tracks| tracks.sort_by_key(|track| track.kind == TrackKind::Screen));
     participants
 }
 

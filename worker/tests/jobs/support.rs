@@ -105,6 +105,25 @@ impl House {
         id
     }
 
+    /// Records one participant both ways: fixtures as the browser uploads them, each without its fifth blob, and logs that the
+    /// edge wrote as in [`Self::record_logs`].
+    pub(crate) async fn record_both(
+        &self,
+        fixtures: &[(TrackKind, &str)],
+        logs: Vec<(TrackKind, Vec<Logged>)>,
+        options: &str,
+    ) -> RecordingId {
+        let id = self.start(options).await;
+        for (kind, fixture) in fixtures {
+            self.upload(&id, "ann", *kind, &self.blobs(fixture), &[4]).await;
+        }
+        for (kind, log) in logs {
+            self.capture_log(&id, "ann", kind, log).await;
+        }
+        self.seal(&id).await;
+        id
+    }
+
     /// A recording whose edge was lost after all of its logs had reached the spool, and whose deadline was long ago.
     pub(crate) async fn lose_edge_of_logs(
         &self,

@@ -1,9 +1,10 @@
 //! Whose capture a participant's file is made from, when both the browser and the edge have captured. Pure rules.
 //!
-//! A file is made from one source alone, because browsers' clocks and the edge's differ by more than the ear allows.
-//! When `sources` names an order, its first that the participant has is taken. Without it, the browser's own recording is
-//! taken when it is complete and has every kind that the edge has, because it has lost nothing to the network; else the
-//! edge's. The other source is kept in reserve, for the participant of whose first nothing can be played.
+//! A file is made from one source as far as that goes, because browsers' clocks and the edge's differ by more than the ear
+//! allows. When `sources` names an order, its first that the participant has is taken. Without it, the browser's own recording
+//! is taken when it is complete and has every kind that the edge has, because it has lost nothing to the network; else the
+//! edge's. A kind that the other source alone has is taken from there, gaps and all: what was acknowledged is in the file. What
+//! both have is kept in reserve, for where the first turns out to hold nothing of its kind that can be played.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use shared::recording::Source;
 use shared::track::{Track, TrackKind, TrackSource};
 
 use super::track::AssembledTrack;
+use crate::assemble::Kind;
 
 /// The tracks to assemble, and those to assemble when the first hold no media.
 #[derive(Debug, Default)]
@@ -31,19 +33,74 @@ pub(super) fn choose(wanted: Option<&[Source]>, captured: Vec<Track>) -> Choice 
     let mut choice = Choice::default();
     for tracks in participants.into_values() {
         let preferred = preferred(wanted, &tracks);
-        let (first, spare): (Vec<_>, Vec<_>) = tracks.into_iter().partition(|track| is_of(preferred, track));
-        choice.first.extend(first);
+        let (first, other): (Vec<_>, Vec<_>) = tracks.into_iter().partition(|track| is_of(preferred, track));
+        let (spare, missing): (Vec<_>, Vec<_>) =
+            other.into_iter().partition(|track| covers(&first, track.kind));
+        choice.first.extend(first.into_iter().chain(missing));
         choice.spare.extend(spare);
     }
     choice
 }
 
-/// Of the reserve, the tracks of participants of whom nothing can be played yet.
+/// Of the reserve, the tracks that have something of which nothing can be played yet.
 pub(super) fn still_needed(spare: Vec<Track>, assembled: &[AssembledTrack]) -> Vec<Track> {
-    let has_media = |participant: &UserId| {
-        assembled.iter().any(|track| track.participant == *participant && track.file.is_some())
+    let needed = |track: &Track| {
+        let there = Playable::of(&track.participant, assembled);
+        match track.kind {
+            TrackKind::Audio => !there.sound,
+            TrackKind::Video => !there.camera || (!there.sound && holds_sound(track)),
+            TrackKind::Screen => !there.screen,
+        }
     };
-    spare.into_iter().filter(|track| !has_media(&track.participant)).collect()
+    spare.into_iter().filter(needed).collect()
+}
+
+/// Adds tracks of the reserve; of a camera that is shown already, the sound alone.
+pub(super) fn add_spare(assembled: &mut Vec<AssembledTrack>, mut spare: Vec<AssembledTrack>) {
+    for track in spare.iter_mut().filter(|track| track.kind == TrackKind::Video) {
+        if Playable::of(&track.participant, assembled).camera {
+            track.keep_sound_alone();
+        }
+    }
+    assembled.append(&mut spare);
+}
+
+/// Keeps a browser's track beside the edge's within what the edge's clock has seen: it began after the recording did, and
+/// before its first chunk came. A clock that is wrong by an hour must not move it by an hour.
+pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
+    let zeros: BTreeMap<UserId, i64> = assembled
+        .iter()
+        .filter(|track| track.source == TrackSource::Server && track.file.is_some())
+        .map(|track| (track.participant.clone(), track.began_ms))
+        .collect();
+    for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
+        if let Some(&zero_ms) = zeros.get(&track.participant) {
+            track.began_ms = track.began_ms.min(track.arrived_ms).max(zero_ms);
+        }
+    }
+}
+
+/// What of a participant can be played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Playable {
+    /// The microphone, alone or beside the camera.
+    sound: bool,
+    camera: bool,
+    screen: bool,
+}
+
+impl Playable {
+    fn of(participant: &UserId, assembled: &[AssembledTrack]) -> Self {
+        let theirs =
+            || assembled.iter().filter(|track| track.participant == *participant && track.file.is_some());
+        let has =
+            |track: &AssembledTrack, kind: Kind| track.streams.iter().any(|(_, codec)| codec.kind() == kind);
+        Self {
+            sound: theirs().any(|track| track.kind != TrackKind::Screen && has(track, Kind::Audio)),
+            camera: theirs().any(|track| track.kind == TrackKind::Video && has(track, Kind::Video)),
+            screen: theirs().any(|track| track.kind == TrackKind::Screen),
+        }
+    }
 }
 
 fn preferred(wanted: Option<&[Source]>, tracks: &[Track]) -> Source {
@@ -60,23 +117,27 @@ fn preferred(wanted: Option<&[Source]>, tracks: &[Track]) -> Source {
 fn client_covers(tracks: &[Track]) -> bool {
     let (client, server): (Vec<&Track>, Vec<&Track>) =
         tracks.iter().partition(|track| track.source == TrackSource::Client);
-    let covered = |kind: TrackKind| {
-        client.iter().any(|track| track.kind == kind || (kind == TrackKind::Audio && holds_sound(track)))
-    };
     !client.is_empty()
         && client.iter().all(|track| is_complete(track))
-        && server.iter().all(|track| covered(track.kind))
+        && server.iter().all(|track| covers(client.iter().copied(), track.kind))
+}
+
+/// Whether tracks of one source have a kind.
+fn covers<'a>(tracks: impl IntoIterator<Item = &'a Track>, kind: TrackKind) -> bool {
+    tracks.into_iter().any(|track| track.kind == kind || (kind == TrackKind::Audio && holds_sound(track)))
 }
 
 fn is_complete(track: &Track) -> bool {
     track.last_sequence.is_some_and(|last| track.received == [(0, last)])
 }
 
-/// A camera's container holds its microphone, unless its type names codecs and none of them is heard.
+/// A camera's container of a browser holds its microphone, unless its type names codecs and none of them is heard.
 fn holds_sound(track: &Track) -> bool {
     let mime = track.mime_type.as_deref().unwrap_or_default().to_ascii_lowercase();
     let heard = ["opus", "mp4a", "pcm", "vorbis"].iter().any(|codec| mime.contains(codec));
-    track.kind == TrackKind::Video && (heard || !mime.contains("codecs="))
+    track.source == TrackSource::Client
+        && track.kind == TrackKind::Video
+        && (heard || !mime.contains("codecs="))
 }
 
 fn is_of(source: Source, track: &Track) -> bool {
@@ -89,6 +150,7 @@ fn is_of(source: Source, track: &Track) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assemble::Codec;
     use shared::clock::Timestamp;
     use shared::id::{RecordingId, TrackId};
 
@@ -135,6 +197,84 @@ mod tests {
     fn one_that_lacks_a_chunk_or_the_sound_is_not() {
         assert_eq!(first(None, both(&[(0, 3), (5, 9)], "video/webm")), TrackSource::Server);
         assert_eq!(first(None, both(&[(0, 9)], "video/webm;codecs=vp8")), TrackSource::Server);
+    }
+
+    fn kinds(tracks: &[Track]) -> Vec<(TrackSource, TrackKind)> {
+        let mut kinds: Vec<_> = tracks.iter().map(|track| (track.source, track.kind)).collect();
+        kinds.sort_unstable();
+        kinds
+    }
+
+    #[test]
+    fn a_kind_that_one_source_alone_has_is_taken_from_it() {
+        use TrackKind::{Audio, Screen, Video};
+        use TrackSource::{Client, Server};
+        let mut all = both(&[(0, 3), (5, 9)], "video/webm");
+        all.push(track(Client, Screen, &[(0, 3)], "video/webm"));
+        let choice = choose(None, all);
+        assert_eq!(kinds(&choice.first), [(Client, Screen), (Server, Audio), (Server, Video)]);
+        assert_eq!(kinds(&choice.spare), [(Client, Video)]);
+        let heard = vec![
+            track(Client, Video, &[(0, 3)], "video/webm;codecs=vp8"),
+            track(Server, Audio, &[], ""),
+            track(Server, Screen, &[], ""),
+        ];
+        let choice = choose(None, heard);
+        assert_eq!(kinds(&choice.first), [(Client, Video), (Server, Audio), (Server, Screen)]);
+        let order = [Source::Client, Source::Server];
+        let choice = choose(Some(&order), both(&[], "video/webm;codecs=vp8"));
+        assert_eq!(kinds(&choice.first), [(Client, Video), (Server, Audio)]);
+    }
+
+    fn assembled(track: &Track, codecs: &[Codec]) -> AssembledTrack {
+        AssembledTrack {
+            id: track.id.clone(),
+            participant: track.participant.clone(),
+            source: track.source,
+            kind: track.kind,
+            file: (!codecs.is_empty()).then(|| "file".to_owned()),
+            streams: codecs.iter().copied().enumerate().collect(),
+            delays_ms: Vec::new(),
+            codec: None,
+            keyframes: 1,
+            began_ms: 5_000,
+            arrived_ms: 5_000,
+            duration_ms: 9,
+            gaps: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_reserve_gives_what_the_first_turns_out_not_to_hold() {
+        use TrackKind::{Audio, Video};
+        use TrackSource::{Client, Server};
+        let camera = track(Client, Video, &[(0, 3)], "video/webm");
+        let (shown, heard) = (track(Server, Video, &[], ""), track(Server, Audio, &[], ""));
+        let needed = |there: &[AssembledTrack]| still_needed(vec![camera.clone()], there).len();
+        assert_eq!(needed(&[assembled(&shown, &[Codec::Vp8]), assembled(&heard, &[Codec::Opus])]), 0);
+        assert_eq!(needed(&[assembled(&shown, &[]), assembled(&heard, &[Codec::Opus])]), 1, "no picture");
+        let mut there = vec![assembled(&shown, &[Codec::Vp8])];
+        assert_eq!(needed(&there), 1, "no sound");
+        add_spare(&mut there, vec![assembled(&camera, &[Codec::Vp9, Codec::Opus])]);
+        assert_eq!((there[1].streams.as_slice(), there[1].keyframes), (&[(1, Codec::Opus)][..], 0));
+        add_spare(&mut there, vec![assembled(&camera, &[Codec::Vp9])]);
+        assert_eq!(there[2].file, None, "it has nothing that is not there");
+    }
+
+    #[test]
+    fn a_browser_with_a_wrong_clock_is_kept_within_what_the_edge_has_seen() {
+        let camera = track(TrackSource::Client, TrackKind::Video, &[], "");
+        let heard = track(TrackSource::Server, TrackKind::Audio, &[], "");
+        for (began_ms, expected_ms) in [(0, 5_000), (6_000, 6_000), (3_600_000, 7_000)] {
+            let mut both = vec![assembled(&camera, &[Codec::Vp8]), assembled(&heard, &[Codec::Opus])];
+            (both[0].began_ms, both[0].arrived_ms) = (began_ms, 7_000);
+            bound_by_the_edge(&mut both);
+            assert_eq!(both[0].began_ms, expected_ms);
+            let mut alone = vec![assembled(&camera, &[Codec::Vp8])];
+            alone[0].began_ms = began_ms;
+            bound_by_the_edge(&mut alone);
+            assert_eq!(alone[0].began_ms, began_ms, "alone it has its own clock");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use shared::capture::{ChunkRef, ReadError, TrackReader};
 use shared::id::{TrackId, UserId};
 use shared::recording::Recording;
 use shared::spool::Spool;
-use shared::track::{Gap, GapReason, Track};
+use shared::track::{Gap, GapReason, Track, TrackKind, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -26,6 +26,10 @@ pub(super) struct AssembledTrack {
     pub(super) id: TrackId,
     /// Whose.
     pub(super) participant: UserId,
+    /// Who captured it.
+    pub(super) source: TrackSource,
+    /// What it shows.
+    pub(super) kind: TrackKind,
     /// Name of its file in the attempt's folder; `None` when there is no media in it.
     pub(super) file: Option<String>,
     /// Its streams that hold anything: which of the file's it is, and its codec. A recorder may announce a stream that never
@@ -39,10 +43,23 @@ pub(super) struct AssembledTrack {
     pub(super) keyframes: u64,
     /// When its media began, milliseconds since the epoch, by the client's clock or else by arrival.
     pub(super) began_ms: i64,
+    /// When its first media came, milliseconds since the epoch by the edge's clock; of the edge's own, when it began.
+    pub(super) arrived_ms: i64,
     /// Its length in milliseconds.
     pub(super) duration_ms: u64,
     /// What is missing from it.
     pub(super) gaps: Vec<Gap>,
+}
+
+impl AssembledTrack {
+    /// Leaves its pictures out of the participant's file; without sound, all of it.
+    pub(super) fn keep_sound_alone(&mut self) {
+        self.streams.retain(|(_, codec)| codec.kind() == Kind::Audio);
+        self.keyframes = 0;
+        if self.streams.is_empty() {
+            self.file = None;
+        }
+    }
 }
 
 /// Assembles a track into `folder`.
@@ -75,13 +92,13 @@ fn assemble_blocking(
     for span in reader.damaged() {
         warn!(track.id = %track.id, "capture of track {} is damaged: {span:?}", track.id);
     }
-    let began_ms = began_ms(&reader, track);
+    let (began_ms, arrived_ms) = (began_ms(&reader, track), arrived_ms(&reader, track));
     let plan = Plan { last_sequence: reader.last_sequence().or(track.last_sequence) };
     let name = format!("{}.mkv", track.id);
     let out = BufWriter::with_capacity(BUFFER, File::create(folder.join(&name))?);
     let mut source = Source { reader, next: 0, cancel };
     match assemble::assemble(&mut source, &plan, out) {
-        Ok(assembled) => Ok(usable(track, name, began_ms, &assembled)),
+        Ok(assembled) => Ok(AssembledTrack { arrived_ms, ..usable(track, name, began_ms, &assembled) }),
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
             Ok(unusable(track, since_ms, began_ms, &source.reader))
@@ -99,12 +116,15 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
     AssembledTrack {
         id: track.id.clone(),
         participant: track.participant.clone(),
+        source: track.source,
+        kind: track.kind,
         file: Some(file),
         codec: (!names.is_empty()).then(|| names.join(",")),
         streams,
         delays_ms: assembled.streams.iter().map(|stream| (stream.codec_delay_us + 500) / 1_000).collect(),
         keyframes: keyframes.sum(),
         began_ms,
+        arrived_ms: began_ms,
         duration_ms: ms(assembled.duration_us),
         gaps: assembled.gaps.iter().map(gap).collect(),
     }
@@ -124,12 +144,15 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapR
     AssembledTrack {
         id: track.id.clone(),
         participant: track.participant.clone(),
+        source: track.source,
+        kind: track.kind,
         file: None,
         streams: Vec::new(),
         delays_ms: Vec::new(),
         codec: None,
         keyframes: 0,
         began_ms,
+        arrived_ms: began_ms,
         duration_ms,
         gaps: if duration_ms > 0 { vec![Gap { from: 0, to: duration_ms, reason }] } else { Vec::new() },
     }
@@ -160,8 +183,11 @@ pub(super) fn ms(us: i64) -> u64 {
 fn began_ms(reader: &TrackReader, track: &Track) -> i64 {
     let first = reader.chunks().first();
     let told = first.and_then(ChunkRef::client_timestamp_ms);
-    let arrived = first.map_or(track.started_at, ChunkRef::arrival);
-    told.unwrap_or_else(|| arrived.timestamp_millis())
+    told.unwrap_or_else(|| arrived_ms(reader, track))
+}
+
+fn arrived_ms(reader: &TrackReader, track: &Track) -> i64 {
+    reader.chunks().first().map_or(track.started_at, ChunkRef::arrival).timestamp_millis()
 }
 
 /// The capture as the assembly reads it: one chunk in memory at a time.
