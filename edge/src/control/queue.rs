@@ -2,7 +2,8 @@
 //!
 //! This file must not know WebRTC or files. A media thread adds and never waits; one task takes everything at once. When the
 //! queue is full, packets are dropped and their span is noted, so that the recording tells the gap. Marks of a batch that could
-//! not be written wait for the next that can: without its description a stream could never be read.
+//! not be written wait for the next that can: without its description a stream could never be read. What senders tell again by
+//! themselves, reports and pictures' sizes, is kept up to a limit of its own.
 //!
 //! Decision: one lock around gathered batches, not a channel of packets. The writer holds it for as long as it takes to swap a
 //! map; a packet costs one copy into its track's batch and no allocation.
@@ -10,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use shared::capture::rtp::SenderReport;
 use shared::capture::{Batch, Mark};
 use shared::id::UserId;
 use shared::track::TrackKind;
@@ -18,6 +20,11 @@ use tokio::sync::Notify;
 /// How much of one recording may wait for the disk: 50 cameras of 2 Mbit/s for a third of a second, some 40 times as long as a
 /// sync takes on a busy disk.
 const QUEUE_MAX_BYTES: usize = 4 << 20;
+
+/// How many sender reports and keyframes' sizes of one track may wait for the disk: those of three layers for minutes, in 24 kB.
+/// Any more are left out, not the first: those stand beside the packets that were kept, and clocks are compared there. What
+/// comes once the disk writes again stands beside the next.
+const RETOLD_MAX: usize = 512;
 
 /// Whose medium.
 pub(crate) type TrackKey = (UserId, TrackKind);
@@ -39,6 +46,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Track {
     batch: Batch,
+    /// How many records of the batch count for [`RETOLD_MAX`].
+    retold: usize,
     dropped: Option<Dropped>,
 }
 
@@ -84,15 +93,36 @@ impl Queue {
             waiting.track(key).drop_more(one);
             return;
         }
-        waiting.add(key, packet.len(), |batch| batch.rtp(sequence, arrival_us, packet));
+        waiting.bytes += packet.len();
+        waiting.track(key).batch.rtp(sequence, arrival_us, packet);
         drop(waiting);
         self.more.notify_one();
     }
 
-    /// Adds something small that must not be lost: reports and marks are a thousandth of what flows, and fit beside a full queue.
-    pub(crate) fn note(&self, key: &TrackKey, add: impl FnOnce(&mut Batch)) {
-        self.lock().add(key, 0, add);
+    /// Adds a mark. All are kept beside a full queue, because they are told once and a thousandth of what flows; but not all
+    /// sizes of keyframes, of which a sender can make as many as it likes.
+    pub(crate) fn mark(&self, key: &TrackKey, arrival_us: i64, mark: Mark) {
+        if matches!(mark, Mark::Keyframe { .. }) {
+            return self.retold(key, |batch| batch.mark(arrival_us, mark));
+        }
+        self.lock().track(key).batch.mark(arrival_us, mark);
         self.more.notify_one();
+    }
+
+    /// Adds a sender report, up to [`RETOLD_MAX`].
+    pub(crate) fn sender_report(&self, key: &TrackKey, arrival_us: i64, report: &SenderReport) {
+        self.retold(key, |batch| batch.sender_report(arrival_us, report));
+    }
+
+    fn retold(&self, key: &TrackKey, add: impl FnOnce(&mut Batch)) {
+        let mut waiting = self.lock();
+        let track = waiting.track(key);
+        if track.retold < RETOLD_MAX {
+            track.retold += 1;
+            add(&mut track.batch);
+            drop(waiting);
+            self.more.notify_one();
+        }
     }
 
     /// Notes that a batch could not be written; its marks and its span are told with the next that can.
@@ -132,11 +162,6 @@ impl Queue {
 }
 
 impl Waiting {
-    fn add(&mut self, key: &TrackKey, bytes: usize, add: impl FnOnce(&mut Batch)) {
-        self.bytes += bytes;
-        add(&mut self.track(key).batch);
-    }
-
     fn track(&mut self, key: &TrackKey) -> &mut Track {
         if !self.tracks.contains_key(key) {
             self.tracks.insert(key.clone(), Track::default());
@@ -227,9 +252,9 @@ mod tests {
     fn a_batch_that_cannot_be_written_leaves_its_marks_and_its_span_to_the_next() {
         let (queue, key) = (Queue::default(), key());
         let keyframe = Mark::Keyframe { width: 320, height: 180 };
-        queue.note(&key, |batch| batch.mark(9, Mark::Joined));
+        queue.mark(&key, 9, Mark::Joined);
         for arrival_us in [10, 20, 30] {
-            queue.note(&key, |batch| batch.mark(arrival_us, keyframe.clone()));
+            queue.mark(&key, arrival_us, keyframe.clone());
             queue.rtp(&key, 1, arrival_us, b"packet");
             let Taken::Batches(batches) = queue.take() else { panic!("there is something") };
             queue.lost(&key, Lost::of(&batches[0].1));
@@ -244,10 +269,35 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_reports_and_keyframes_is_bounded_and_takes_no_other_mark_along() {
+        let (queue, key) = (Queue::default(), key());
+        let (report, keyframe) =
+            (SenderReport { ssrc: 7, ntp: 0, rtp: 0 }, Mark::Keyframe { width: 320, height: 180 });
+        let once = [Mark::Joined, Mark::Muted, Mark::Unmuted, Mark::Left];
+        let mut expected = Batch::default();
+        for arrival_us in 0..2_000 {
+            queue.sender_report(&key, arrival_us, &report);
+            queue.mark(&key, arrival_us, keyframe.clone());
+            if arrival_us < 256 {
+                expected.sender_report(arrival_us, &report);
+                expected.mark(arrival_us, keyframe.clone());
+            }
+            if let Some(mark) = usize::try_from(arrival_us / 500).ok().filter(|_| arrival_us % 500 == 0) {
+                queue.mark(&key, arrival_us, once[mark].clone());
+                expected.mark(arrival_us, once[mark].clone());
+            }
+        }
+        let Taken::Batches(batches) = queue.take() else { panic!("there is something") };
+        assert_eq!(format!("{:?}", batches[0].1), format!("{expected:?}"));
+        queue.sender_report(&key, 2_000, &report);
+        assert!(matches!(queue.take(), Taken::Batches(_)), "there is room again");
+    }
+
+    #[test]
     fn a_closed_queue_is_emptied_before_it_ends() {
         let queue = Queue::default();
         assert!(matches!(queue.take(), Taken::Nothing));
-        queue.note(&key(), |batch| batch.mark(1, Mark::Left));
+        queue.mark(&key(), 1, Mark::Left);
         queue.close();
         assert!(matches!(queue.take(), Taken::Batches(_)));
         assert!(matches!(queue.take(), Taken::Ended));

@@ -77,7 +77,7 @@ impl Tap for RoomTap {
         // RFC 3550, section 5.1: sequence at 2, SSRC at 8.
         let (Some(sequence), Some(ssrc)) = (number(packet, 2), number(packet, 8)) else { return };
         for (key, stream) in self.described.drain(..) {
-            self.queue.note(&key, |batch| batch.mark(arrival_us, Mark::Stream(stream)));
+            self.queue.mark(&key, arrival_us, Mark::Stream(stream));
         }
         let extended = self.extended(u32::from_be_bytes(ssrc), u16::from_be_bytes(sequence));
         self.queue.rtp(&key, extended, arrival_us, packet);
@@ -85,7 +85,7 @@ impl Tap for RoomTap {
 
     fn sender_report(&mut self, user: &User, medium: Medium, arrival_us: i64, ssrc: u32, ntp: u64, rtp: u32) {
         let Some(key) = self.key(user, medium) else { return };
-        self.queue.note(&key, |batch| batch.sender_report(arrival_us, &SenderReport { ssrc, ntp, rtp }));
+        self.queue.sender_report(&key, arrival_us, &SenderReport { ssrc, ntp, rtp });
     }
 
     fn mark(&mut self, user: &User, medium: Option<Medium>, arrival_us: i64, mark: TapMark) {
@@ -94,7 +94,7 @@ impl Tap for RoomTap {
             None => self.known.iter().filter(|(known, _)| known.as_str() == user.as_str()).cloned().collect(),
         };
         for key in keys {
-            self.queue.note(&key, |batch| batch.mark(arrival_us, marked(mark)));
+            self.queue.mark(&key, arrival_us, marked(mark));
         }
     }
 }
