@@ -156,6 +156,16 @@ impl Media {
         Ok((media, happened))
     }
 
+    /// One shard without a thread: what it is asked stays in its queue of so many.
+    #[cfg(test)]
+    pub(crate) fn idle(commands_max: usize) -> (Self, std::sync::mpsc::Receiver<Command>) {
+        let (commands, asked) = sync_channel(commands_max);
+        let waker = Arc::new(Waker::new().expect("there are descriptors"));
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("nothing else is registered");
+        let shards = vec![Shard { commands, waker, people: Arc::default() }];
+        (Self(Arc::new(Inner { shards, sessions_max: 1, metrics })), asked)
+    }
+
     /// The shard with the fewest people.
     pub(crate) fn place(&self) -> ShardId {
         let shards = self.0.shards.iter().enumerate();

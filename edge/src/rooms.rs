@@ -13,6 +13,7 @@
 //! | `media` | what the media threads tell |
 //! | `stats` | figures of quality, and how much is carried |
 //! | `capture` | a room's tap follows its recording |
+//! | `closing` | rooms that are over and whose threads could not be told |
 //! | `sweep` | the end of what has waited long enough |
 //!
 //! Decisions:
@@ -42,6 +43,7 @@ use crate::signal::frame::{Ask, Candidate, Incoming, Join, LeaveReason, Outgoing
 
 mod admit;
 mod capture;
+mod closing;
 mod facts;
 mod media;
 mod outbox;
@@ -52,6 +54,7 @@ mod stats;
 mod sweep;
 
 pub(crate) use admit::Admitted;
+use closing::Closing;
 use facts::Facts;
 pub(crate) use outbox::{Goodbye, Mail, Mailbox, Outbox};
 use resources::Resource;
@@ -108,7 +111,7 @@ struct Inner {
     media: Media,
     facts: Facts,
     state: Mutex<State>,
-    /// Told when a room's tap could not follow its recording.
+    /// Told when a room's tap could not follow its recording, or a room could not be closed.
     behind: Notify,
 }
 
@@ -124,6 +127,8 @@ struct State {
     answers: HashMap<sfu::PeerId, oneshot::Sender<Result<String, Denied>>>,
     /// Sessions of WHIP and WHEP, by their name.
     resources: HashMap<String, Resource>,
+    /// Rooms that are over and whose threads do not know yet.
+    closing: Closing,
 }
 
 /// One socket's place in a room.
@@ -275,10 +280,8 @@ impl Rooms {
     pub(crate) fn close(&self, call: &CallId) {
         let inner = &*self.0;
         let mut state = inner.state();
-        if let Some(mut room) = state.rooms.remove(call) {
-            room.close(inner);
-            state.peers.retain(|_, (of, _)| of != call);
-        }
+        inner.close(&mut state, call);
+        state.peers.retain(|_, (of, _)| of != call);
     }
 
     /// Tells a call's people something.
@@ -301,9 +304,11 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rooms that run take in whom they may; beyond the capacity no other begins.
+    /// Rooms that run take in whom they may; beyond the capacity no other begins, nor one whose call has another that is ending.
     fn may_begin(&self, state: &State, call: &CallId) -> Result<(), Denied> {
-        if state.rooms.contains_key(call) || self.media.capacity(state.sessions()) == Capacity::Free {
+        let ends = state.closing.has(call);
+        if state.rooms.contains_key(call) || !ends && self.media.capacity(state.sessions()) == Capacity::Free
+        {
             return Ok(());
         }
         Err((Code::Overloaded, "this edge carries as many calls as it can; try again later".to_owned()))

@@ -56,7 +56,7 @@ impl Inner {
     }
 }
 
-/// Brings every room in step whenever a recording begins or stops, and soon again when one could not be.
+/// Brings every room in step whenever a recording begins or stops, and soon again when one could not be, or could not be closed.
 pub(super) async fn follow(rooms: Rooms) {
     let mut changes = rooms.0.starter.ingest.changes();
     loop {
@@ -64,6 +64,7 @@ pub(super) async fn follow(rooms: Rooms) {
             changed = changes.changed() => if changed.is_err() { return },
             () = rooms.0.behind.notified() => tokio::time::sleep(AGAIN_AFTER).await,
         }
+        rooms.0.close_again();
         let calls: Vec<CallId> = rooms.0.state().rooms.keys().cloned().collect();
         calls.iter().for_each(|call| reconcile(&rooms, call));
     }

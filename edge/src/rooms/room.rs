@@ -267,7 +267,7 @@ impl Room {
     }
 
     /// Everybody goes: the call is over.
-    pub(super) fn close(&mut self, inner: &Inner) {
+    pub(super) fn close(&mut self) {
         self.tell_all(&Outgoing::RoomClosed);
         for member in std::mem::take(&mut self.members).into_values() {
             if let Presence::Here(outbox) = &member.presence {
@@ -275,9 +275,6 @@ impl Room {
             }
         }
         self.players.clear();
-        let room = sfu::RoomId::new(self.call.as_str());
-        let _ = inner.media.command(self.shard, sfu::Command::Record { room: room.clone(), tap: None });
-        let _ = inner.media.command(self.shard, sfu::Command::CloseRoom { room });
     }
 
     /// Notes a mute, tells the room, and gives what the media threads are to do.

@@ -50,9 +50,7 @@ impl Inner {
             empty_since.iter().filter(|(_, since)| over(since)).map(|(call, _)| call.clone()).collect();
         for call in &ended {
             empty_since.remove(call);
-            if let Some(mut room) = state.rooms.remove(call) {
-                room.close(self);
-            }
+            self.close(&mut state, call);
         }
         let State { rooms, peers, .. } = &mut *state;
         peers.retain(|peer, (call, user)| rooms.get(call).is_some_and(|room| room.has_peer(user, *peer)));
