@@ -45,6 +45,20 @@ impl Codec {
     }
 }
 
+impl Codec {
+    /// Adds the parameter sets that a sender's description has for this payload type: they may be told nowhere else (RFC 6184,
+    /// section 8.1).
+    pub(crate) fn with_sets_of(mut self, theirs: &[Self]) -> Self {
+        let told = theirs.iter().find(|other| other.payload_type == self.payload_type && self.accepts(other));
+        let sets = told.and_then(|told| parameter(&told.fmtp, PARAMETER_SETS));
+        if let Some(sets) = sets.filter(|_| parameter(&self.fmtp, PARAMETER_SETS).is_none()) {
+            let separator = if self.fmtp.is_empty() { "" } else { ";" };
+            self.fmtp.push_str(&format!("{separator}{PARAMETER_SETS}={sets}"));
+        }
+        self
+    }
+}
+
 /// Packetization mode, 0 by default (RFC 6184, section 8.1).
 fn h264_mode(fmtp: &str) -> &str {
     parameter(fmtp, "packetization-mode").unwrap_or("0")
@@ -55,6 +69,9 @@ fn h264_profile(fmtp: &str) -> String {
     let id = parameter(fmtp, "profile-level-id").unwrap_or("42001f");
     id.get(..2).unwrap_or_default().to_ascii_lowercase()
 }
+
+/// SPS and PPS in base64, with commas between them.
+const PARAMETER_SETS: &str = "sprop-parameter-sets";
 
 /// The value of `name` in a format parameter line.
 pub(crate) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
@@ -109,6 +126,17 @@ mod tests {
         assert!(ours.accepts(&codec("video/h264", "profile-level-id=42e034;packetization-mode=1")));
         assert!(!ours.accepts(&codec("video/h264", "profile-level-id=42e01f;packetization-mode=0")));
         assert!(!ours.accepts(&codec("video/h264", "profile-level-id=640032;packetization-mode=1")));
+    }
+
+    #[test]
+    fn a_senders_parameter_sets_are_kept_beside_what_was_agreed() {
+        let ours = codec("video/H264", "packetization-mode=1;profile-level-id=42e01f");
+        let theirs = "profile-level-id=42e034; packetization-mode=1; sprop-parameter-sets=Z0LA,aM4=";
+        let kept = ours.clone().with_sets_of(&[codec("video/H264", theirs)]);
+        assert_eq!(kept.fmtp, format!("{};sprop-parameter-sets=Z0LA,aM4=", ours.fmtp));
+        assert_eq!(kept.clone().with_sets_of(&[codec("video/H264", theirs)]), kept);
+        let other = Codec { payload_type: 97, ..codec("video/H264", theirs) };
+        assert_eq!(ours.clone().with_sets_of(&[other]), ours);
     }
 
     #[test]

@@ -233,8 +233,9 @@ impl Peer {
         let (theirs, ours) = (sdp::sections(theirs), sdp::sections(ours));
         let inbound = theirs.iter().filter_map(|section| {
             let mine = ours.iter().find(|mine| mine.mid == section.mid)?;
-            let (codecs, repairs, extensions) =
-                (mine.codecs.clone(), mine.repairs.clone(), mine.extensions.clone());
+            let codecs =
+                mine.codecs.iter().map(|codec| codec.clone().with_sets_of(&section.codecs)).collect();
+            let (repairs, extensions) = (mine.repairs.clone(), mine.extensions.clone());
             Some(Section {
                 codecs,
                 repairs,

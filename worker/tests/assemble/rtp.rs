@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use shared::capture::rtp::{Logged, Records};
 use shared::capture::{Mark, SegmentHeader, TrackSpec};
 use shared::id::{RecordingId, TrackId, UserId};
@@ -411,6 +413,47 @@ fn check_sizes(name: &str, codec: Codec) {
     let degrees: Vec<_> = done.rotations.iter().map(|turn| turn.degrees).collect();
     assert_eq!(degrees, [90, 270]);
     assert_eq!(probe::decode_complaints(&file), "");
+}
+
+/// NAL units with their four-byte lengths.
+fn nals(mut packed: &[u8]) -> Vec<&[u8]> {
+    let mut nals = Vec::new();
+    while let Some((length, rest)) = packed.split_first_chunk::<4>() {
+        let (nal, after) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        nals.push(nal);
+        packed = after;
+    }
+    nals
+}
+
+#[test]
+fn parameter_sets_that_the_description_alone_has_come_before_each_idr_picture() {
+    let whole = fixture("chrome-webm-h264", Codec::H264);
+    let is_set = |nal: &&[u8]| matches!(nal[0] & 0x1F, 7 | 8);
+    let sets: Vec<&[u8]> = nals(&whole[0].data).into_iter().filter(is_set).collect();
+    let packed = |nals: &[&[u8]]| -> Vec<u8> {
+        nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat()).collect()
+    };
+    let mut sender = Sender::new(7, Codec::H264);
+    let mut wanted = Vec::new();
+    for shot in &whole {
+        let pictures: Vec<&[u8]> = nals(&shot.data).into_iter().filter(|nal| !is_set(nal)).collect();
+        sender.send(shot.us, &packed(&pictures));
+        let idr = pictures.iter().any(|nal| nal[0] & 0x1F == 5);
+        let data = packed(&if idr { [&sets[..], &pictures[..]].concat() } else { pictures });
+        wanted.push(Shot { data, ..shot.clone() });
+    }
+    let bare = merged(vec![sender.log]);
+    assert!(run_log(&bare, &plan()).is_err(), "nothing tells how to decode it");
+    let mut described = bare;
+    let Logged::Mark { mark: Mark::Stream(stream), .. } = &mut described[0] else {
+        panic!("it is described")
+    };
+    let sprop: Vec<String> = sets.iter().map(|set| BASE64_STANDARD.encode(set)).collect();
+    stream.fmtp = format!("packetization-mode=1;sprop-parameter-sets={}", sprop.join(","));
+    let (done, file) = run_log(&described, &plan()).unwrap();
+    assert_eq!(check("described", &wanted, &file, DELAY_US, EXACT_US), []);
+    assert_eq!((done.file.gaps.as_slice(), probe::decode_complaints(&file).as_str()), (&[][..], ""));
 }
 
 #[test]

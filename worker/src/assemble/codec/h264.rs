@@ -4,6 +4,16 @@
 //! four bytes, because then one `CodecPrivate` serves FFmpeg's copy to MP4 and to Matroska alike; parameter sets that
 //! come in the stream stay there, so a change of resolution survives.
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// What senders write in SDP; some leave the padding out.
+const SPROP: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 const NAL_IDR: u8 = 5;
 const NAL_SPS: u8 = 7;
 const NAL_PPS: u8 = 8;
@@ -151,6 +161,26 @@ pub(crate) fn avcc_from<'a>(nals: impl Iterator<Item = &'a [u8]>) -> Option<Vec<
     Some(avcc)
 }
 
+/// The parameter sets in `sprop-parameter-sets` of a stream's format parameters, with four-byte lengths (RFC 6184, section 8.1).
+pub(crate) fn sets_of_fmtp(fmtp: &str) -> Vec<u8> {
+    let told = fmtp.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let sets = told.filter(|(name, _)| name.eq_ignore_ascii_case("sprop-parameter-sets"));
+    let nals: Vec<Vec<u8>> = sets
+        .flat_map(|(_, sets)| sets.split(','))
+        .filter_map(|set| SPROP.decode(set.trim()).ok())
+        .filter(|nal| matches!(nal_type(nal), NAL_SPS | NAL_PPS))
+        .take(MAX_PARAMETER_SETS * 2)
+        .collect();
+    let mut packed = Vec::new();
+    append(&mut packed, nals.iter().map(Vec::as_slice));
+    packed
+}
+
+/// Whether a frame packed with four-byte lengths holds a parameter set.
+pub(crate) fn has_sets(frame: &[u8]) -> bool {
+    prefixed(frame, 4).any(|nal| matches!(nal_type(nal), NAL_SPS | NAL_PPS))
+}
+
 /// Appends NAL units with four-byte lengths to `out`.
 pub(crate) fn append<'a>(out: &mut Vec<u8>, nals: impl Iterator<Item = &'a [u8]>) {
     for nal in nals {
@@ -244,6 +274,16 @@ mod tests {
         assert_eq!(parameter_sets(&avcc), sets);
         assert_eq!(length_size(&avcc), 4);
         assert!(avcc_from([&SPS[..]].into_iter()).is_none());
+    }
+
+    #[test]
+    fn parameter_sets_of_a_description_are_read_and_nothing_else_of_it() {
+        let sets = sets_of_fmtp(
+            "packetization-mode=1; sprop-parameter-sets=Z0LAFYyNQKD5NQYGBgeEQjU,aM48gA==,ZQQ=,?",
+        );
+        assert_eq!(prefixed(&sets, 4).collect::<Vec<_>>(), [&SPS[..], &[0x68, 0xCE, 0x3C, 0x80]]);
+        assert!(has_sets(&sets) && !has_sets(&[0, 0, 0, 1, 0x65]));
+        assert!(sets_of_fmtp("packetization-mode=1").is_empty());
     }
 
     #[test]

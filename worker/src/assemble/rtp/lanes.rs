@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Seek, Write};
 
-use shared::capture::rtp::RtpPacket;
+use shared::capture::rtp::{RtpPacket, StreamDescription};
 
 use super::clocks::Clocks;
 use super::codec_of;
@@ -15,6 +15,7 @@ use super::output::{Output, Placed};
 use super::reorder::{Held, Next, Reorder, WINDOW_US};
 use super::survey::{MAX_STREAMS, Survey};
 use super::unwrap::{Position, Unwrapper, us};
+use crate::assemble::codec::{Codec, h264};
 
 /// How often, by arrivals, SSRCs are looked at that have no packet: holes in them grow old as well.
 const SWEEP_US: i64 = 1_000_000;
@@ -34,6 +35,7 @@ struct Lane {
     reorder: Reorder,
     builder: Builder,
     ready: VecDeque<(i64, Frame)>,
+    sets: Sets,
     /// Arrival of its last packet.
     last_us: i64,
 }
@@ -104,7 +106,13 @@ impl<'a> Lanes<'a> {
                     let description = self.survey.description(ssrc, packet.payload_type);
                     let described = description.and_then(|found| Some((found, codec_of(found)?)));
                     let (ready, rate, clocks) = (&mut lane.ready, lane.rate, self.clocks);
-                    lane.builder.packet(held.at, &packet, described, |frame| {
+                    let sets = &mut lane.sets;
+                    lane.builder.packet(held.at, &packet, described, |mut frame| {
+                        if let Some((description, codec)) =
+                            described.filter(|(_, codec)| *codec == frame.codec)
+                        {
+                            sets.complete(&mut frame, codec, description);
+                        }
                         ready.extend(timed(clocks, ssrc, rate, frame));
                     });
                 }
@@ -132,6 +140,30 @@ impl<'a> Lanes<'a> {
     }
 }
 
+/// Where the parameter sets of an SSRC's H.264 stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Sets {
+    /// None has come: the description's hold.
+    #[default]
+    Described,
+    /// In the stream, which may have changed them since.
+    Sent,
+}
+
+impl Sets {
+    /// Puts the description's sets before an IDR picture, so that each can be decoded from, whatever stands before it in the file.
+    fn complete(&mut self, frame: &mut Frame, codec: Codec, description: &StreamDescription) {
+        if codec != Codec::H264 || *self == Self::Sent {
+            return;
+        }
+        if h264::has_sets(&frame.data) {
+            *self = Self::Sent;
+        } else if h264::has_idr(&frame.data) {
+            frame.data.splice(..0, h264::sets_of_fmtp(&description.fmtp));
+        }
+    }
+}
+
 impl Lane {
     fn new(rate: i64, first_sequence: i64) -> Self {
         Self {
@@ -140,6 +172,7 @@ impl Lane {
             reorder: Reorder::new(first_sequence),
             builder: Builder::default(),
             ready: VecDeque::new(),
+            sets: Sets::default(),
             last_us: 0,
         }
     }
