@@ -14,8 +14,9 @@
 //! | `floor` | copy, AES-GCM and `sendmmsg`, alone |
 //!
 //! Decisions:
-//! - Loss is what was sent times subscribers, less what came: also what a server never forwarded counts. Nobody asks for a
-//!   packet again. What the kernel dropped because the generator was slow is told beside it.
+//! - Lost is what is missing by its numbers. What a server never sent, because it took a subscriber's line for too narrow, leaves
+//!   no gap in them and is told as held back. Nobody asks for a packet again. What the kernel dropped because the generator
+//!   was slow is told beside it.
 //! - Latency is from the publisher's packet being made to its arrival by the kernel's clock at the subscriber's socket, of one
 //!   packet in 17: these are decrypted, the others are counted by their headers. So the generator costs little, and what it
 //!   costs is printed in every line.

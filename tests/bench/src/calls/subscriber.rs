@@ -21,6 +21,8 @@ const SAMPLE_EVERY: u16 = 17;
 pub(super) struct Counted {
     /// Packets of media, each once.
     pub(super) media: u64,
+    /// Packets whose numbers are missing, less those that came late.
+    pub(super) missing: i64,
     /// Packets that repeat or probe.
     pub(super) repeats: u64,
     /// From sending to arrival, of samples.
@@ -32,6 +34,8 @@ pub(super) struct Subscriber {
     client: Client,
     feedback: Feedback,
     first: First,
+    /// Source and number of the newest packet.
+    newest: Option<(u32, u16)>,
 }
 
 /// Where the first frame stands.
@@ -49,7 +53,7 @@ impl Subscriber {
     pub(super) fn new(client: Client, answer: &str) -> (Self, oneshot::Receiver<i64>) {
         let (seen, first) = oneshot::channel();
         let feedback = Feedback::agreed(answer);
-        (Self { client, feedback, first: First::Awaited { packets: 0, seen } }, first)
+        (Self { client, feedback, first: First::Awaited { packets: 0, seen }, newest: None }, first)
     }
 
     pub(super) fn socket(&self) -> Arc<UdpSocket> {
@@ -74,13 +78,14 @@ impl Subscriber {
             return;
         }
         let Ok(header) = Header::unmarshal(&mut &bytes[..]) else { return };
-        let (payload_type, sequence) = (header.payload_type, header.sequence_number);
+        let (payload_type, ssrc, sequence) = (header.payload_type, header.ssrc, header.sequence_number);
         self.feedback.heard(now.checked_sub(age).unwrap_or(now), header);
         if payload_type != VP8 {
             counted.repeats += 1;
             return;
         }
         counted.media += 1;
+        counted.missing += self.missing(ssrc, sequence);
         if matches!(self.first, First::Seen) && !sequence.is_multiple_of(SAMPLE_EVERY) {
             return;
         }
@@ -89,6 +94,18 @@ impl Subscriber {
         let latency = u64::try_from(datagram.at_us - seen.sent_us).unwrap_or_default();
         counted.latencies.push(Duration::from_micros(latency));
         self.look(&media, seen.begins_keyframe, datagram.at_us);
+    }
+
+    /// How many numbers are left out before this one; -1 for one that was left out.
+    fn missing(&mut self, ssrc: u32, sequence: u16) -> i64 {
+        let ahead = match self.newest {
+            Some((known, newest)) if known == ssrc => sequence.wrapping_sub(newest).cast_signed(),
+            _ => 1,
+        };
+        if ahead > 0 {
+            self.newest = Some((ssrc, sequence));
+        }
+        if ahead > 0 { i64::from(ahead) - 1 } else { -1 }
     }
 
     fn look(&mut self, media: &Media, begins_keyframe: bool, at_us: i64) {
