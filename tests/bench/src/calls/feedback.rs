@@ -7,6 +7,7 @@ use rtc::interceptor::{
     Interceptor, Packet as Library, RTPHeaderExtension, ReceiverReportBuilder, ReceiverReportInterceptor,
     StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
 };
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp::header::Header;
 use rtc::rtp::packet::Packet;
 use rtc::sansio::Protocol;
@@ -18,6 +19,8 @@ use super::client::VP8;
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// As browsers: between 50 and 250 ms.
 const FEEDBACK_EVERY: Duration = Duration::from_millis(100);
+/// Who has no picture yet asks for one so often.
+const REQUEST_EVERY: Duration = Duration::from_millis(500);
 
 /// The reports of one subscriber.
 pub(super) struct Feedback {
@@ -27,6 +30,8 @@ pub(super) struct Feedback {
     extension: Option<u16>,
     /// What is reported about.
     ssrc: Option<u32>,
+    /// When a keyframe was asked for, or the first packet came.
+    asked: Option<Instant>,
 }
 
 impl Feedback {
@@ -37,6 +42,7 @@ impl Feedback {
             feedback: TwccReceiverBuilder::new().with_interval(FEEDBACK_EVERY).build(),
             extension: extension(answer),
             ssrc: None,
+            asked: None,
         }
     }
 
@@ -68,6 +74,17 @@ impl Feedback {
         };
         self.reports.bind_remote_stream(&info);
         self.feedback.bind_remote_stream(&info);
+    }
+
+    /// A request for a keyframe of what comes, when it is time for one.
+    pub(super) fn request(&mut self, now: Instant) -> Option<Box<dyn rtc::rtcp::Packet>> {
+        let media_ssrc = self.ssrc?;
+        let asked = *self.asked.get_or_insert(now);
+        if now.saturating_duration_since(asked) < REQUEST_EVERY {
+            return None;
+        }
+        self.asked = Some(now);
+        Some(Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc }))
     }
 
     /// The reports that are due.

@@ -150,14 +150,8 @@ pub(super) fn compare(subscribers: u32, rate: Rate, floor: Duration, all: &[(Pro
         if cuts { Verdict::from(ours.cpu_us() <= CPU_GOAL_US) } else { Verdict::NoGoal },
     );
     row(
-        format_args!("{name}: lost, latency p50 / p99"),
-        format_args!(
-            "{} of {}, {:.0?} / {:.0?}",
-            ours.lost(),
-            ours.expected,
-            ours.latency(0.5),
-            ours.latency(0.99)
-        ),
+        format_args!("{name}: lost and held back, latency p50 / p99"),
+        arrivals(ours),
         "0 lost",
         Verdict::from(ours.lost() == 0),
     );

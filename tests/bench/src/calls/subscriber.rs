@@ -127,7 +127,10 @@ impl Subscriber {
 
     /// Reports, and does what is due.
     pub(super) fn run(&mut self, now: Instant) {
-        let reports = self.feedback.due(now);
+        let mut reports = self.feedback.due(now);
+        if !matches!(self.first, First::Seen) {
+            reports.extend(self.feedback.request(now));
+        }
         if !reports.is_empty() {
             self.client.report(now, reports);
         }
