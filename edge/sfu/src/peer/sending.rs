@@ -50,7 +50,7 @@ impl Peer {
     /// Gives out every datagram that is ready.
     pub(crate) fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
         self.pump();
-        // One by one through the library: a burst at once makes each of its seven queues as long as itself, which is 200 KB a
+        // One by one through the library: a burst at once makes each of its seven queues as long as itself, 100 KB and more a
         // connection, and has left the cache before it is encrypted. Not when it comes either: then each packet would have to
         // fetch the state of every connection anew.
         let mut waiting = std::mem::take(&mut self.waiting);
