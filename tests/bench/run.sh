@@ -11,7 +11,7 @@ ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../.." && pw
 # shellcheck source=../../deploy/lib/postgres.sh
 . "$ROOT/deploy/lib/postgres.sh"
 
-PARTS=(capture ingest latency queue assemble)
+PARTS=(capture ingest latency queue assemble rtp calls)
 
 usage() {
   cat <<'END'
@@ -19,18 +19,23 @@ usage: tests/bench/run.sh [NAME…]
 
   capture    the durable log alone, without HTTP     ingest    chunks through the edge, acknowledged when durable
   latency    from stop to completed                  queue     enqueue to start, and no-op jobs per second
-  assemble   an hour of blobs to one finished file
+  assemble   an hour of blobs to one finished file   rtp       an hour of captured packets to clean files
+  calls      forwarding, memory and joins beside Janus and a floor
 
-Without a NAME: all of them, about ten minutes. Figures are of worth only on a machine that does nothing else. Variables:
+Without a NAME: all of them, about a quarter of an hour. Figures are of worth only on a machine that does nothing else. Variables:
   BENCH_DIR         where everything is written; that disk is measured   (default: a new folder below TMPDIR or /tmp)
   INGEST_SECONDS    length of a round of `ingest`                        (default: 10)
-  ASSEMBLE_SECONDS  length of the recording of `assemble`                (default: 3600)
+  ASSEMBLE_SECONDS  length of the recording of `assemble` and of `rtp`   (default: 3600)
+  CALL_SECONDS      length of a round of `calls`                         (default: 5)
+  CALL_SUBSCRIBERS  one number of subscribers of `calls` alone           (default: 10, 50 and 100, one after another)
 END
 }
 
 PG_CONNECTIONS=100
 INGEST_SECONDS=${INGEST_SECONDS:-10}
 ASSEMBLE_SECONDS=${ASSEMBLE_SECONDS:-3600}
+CALL_SECONDS=${CALL_SECONDS:-5}
+CALL_SUBSCRIBERS=${CALL_SUBSCRIBERS:-}
 # The length of the recording whose way from stop to completed is measured.
 LATENCY_SECONDS=60
 # No part takes so long, unless it hangs.
@@ -68,7 +73,15 @@ install_tools() {
   need python3 python3
   need column bsdextrautils
   need_cargo
+  [[ " ${PARTS[*]} " != *" calls "* ]] || need janus janus "what calls are compared to"
+  local janus=${MISSING[janus]:-}
   install_missing
+  [[ -z $janus ]] || stop_janus
+}
+
+# Debian's package starts a server of its own, which nobody asked for.
+stop_janus() {
+  [[ ! -d /run/systemd/system ]] || as_root systemctl disable --now --quiet janus
 }
 
 check_disk() {
@@ -112,7 +125,7 @@ clean_up() {
 
 # Everything that a part writes to a temporary folder goes below ours, and with it to the disk that is measured.
 run_parts() {
-  export WORK INGEST_SECONDS ASSEMBLE_SECONDS LATENCY_SECONDS
+  export WORK INGEST_SECONDS ASSEMBLE_SECONDS LATENCY_SECONDS CALL_SECONDS CALL_SUBSCRIBERS
   mkdir -p -- "$WORK/tmp"
   local part failed=0
   ROWS=$WORK/rows
@@ -211,6 +224,22 @@ part_assemble() {
   memory=$(awk '($1 == "assembly" || $1 == "then") && $(NF - 1) > most { most = $(NF - 1) } END { print most }' <<<"$out")
   row "assembly and mux of $ASSEMBLE_SECONDS s: CPU, times that of ffmpeg -c copy" "$ratio" "<= 2" "$(within "$ratio" 2)"
   row "assembly and mux of $ASSEMBLE_SECONDS s: memory" "$memory MiB" "<= 200 MiB" "$(within "$memory" 200)"
+}
+
+part_rtp() {
+  local folder=$WORK/rtp out ratio memory
+  out=$("$CALLREEL_BIN_DIR/examples/bench_rtp" "$ASSEMBLE_SECONDS" "$folder")
+  printf '%s\n' "$out"
+  rm -rf -- "$folder"
+  ratio=$(awk '$1 == "assembly" { ours = $2 } $1 == "copy" { alone = $3 } END { printf "%.2f", ours / alone }' <<<"$out")
+  memory=$(awk '$1 == "assembly" { print $(NF - 1) }' <<<"$out")
+  row "assembly of $ASSEMBLE_SECONDS s of packets: CPU, times that of ffmpeg -c copy" "$ratio" "<= 3" "$(within "$ratio" 3)"
+  row "assembly of $ASSEMBLE_SECONDS s of packets: memory" "$memory MiB" "<= 200 MiB" "$(within "$memory" 200)"
+}
+
+part_calls() {
+  # shellcheck disable=SC2086 # no number, no argument
+  "$CALLREEL_BIN_DIR/bench" calls "$CALL_SECONDS" $CALL_SUBSCRIBERS
 }
 
 main "$@"

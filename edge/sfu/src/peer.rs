@@ -14,6 +14,7 @@ mod route;
 mod script;
 mod sdp;
 mod senders;
+mod sending;
 mod sockets;
 mod streams;
 mod translate;
@@ -27,11 +28,8 @@ use bytes::{Bytes, BytesMut};
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
-use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtp_transceiver::RTCRtpTransceiverId;
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
@@ -39,7 +37,6 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Candidate, CandidateKind, Config, ConfigError};
 use crate::ids::Mid;
-use crate::leg;
 use crate::packet::Packet;
 use crate::path::{Fate, Path, Transport};
 
@@ -116,6 +113,8 @@ pub(crate) struct Peer {
     /// Our addresses as the library knows them: one per socket.
     sockets: Vec<Socket>,
     route: Route,
+    /// Media that leave with the next flush.
+    waiting: Vec<Packet>,
     cipher: Cipher,
     /// The library's number of the sender added last.
     added: RTCRtpTransceiverId,
@@ -150,6 +149,7 @@ impl Peer {
             senders,
             sockets,
             route: Route::default(),
+            waiting: Vec::new(),
             cipher: Cipher::Gcm,
             added: 0,
             stands: false,
@@ -347,55 +347,6 @@ impl Peer {
     /// The next thing that happened.
     pub(crate) fn poll_event(&mut self) -> Option<PeerEvent> {
         self.events.pop_front()
-    }
-
-    /// Sends a packet of one of our streams.
-    pub(crate) fn send(&mut self, now: Instant, packet: Packet) {
-        self.write(now, RTCMessage::RtpPacket(String::new(), translate::write(packet)));
-    }
-
-    /// Sends a sender report of one of our streams.
-    pub(crate) fn send_report(&mut self, now: Instant, report: leg::SenderReport) {
-        let leg::SenderReport { ssrc, ntp, rtp, packets, octets } = report;
-        let report = SenderReport {
-            ssrc,
-            ntp_time: ntp,
-            rtp_time: rtp,
-            packet_count: packets,
-            octet_count: octets,
-            ..Default::default()
-        };
-        self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]));
-    }
-
-    /// Asks for a keyframe of one of the client's streams.
-    pub(crate) fn ask_keyframe(&mut self, now: Instant, ssrc: u32) {
-        let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
-        self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]));
-    }
-
-    fn write(&mut self, now: Instant, message: RTCMessage) {
-        if let Err(error) = self.connection.handle_write(TaggedRTCMessage { now, message }) {
-            tracing::debug!("packet refused: {error}");
-        }
-    }
-
-    /// Gives out every datagram that is ready.
-    pub(crate) fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
-        self.pump();
-        while let Some(written) = self.connection.poll_write() {
-            let transport = if written.transport.transport_protocol == TransportProtocol::TCP {
-                Transport::Tcp
-            } else {
-                Transport::Udp
-            };
-            let known = |socket: &&Socket| {
-                socket.known_as == written.transport.local_addr && socket.transport == transport
-            };
-            let Some(socket) = self.sockets.iter().find(known) else { continue };
-            let path = Path { local: socket.local, remote: written.transport.peer_addr, transport };
-            out(self.route.leaving(now, path, &written.message), &written.message);
-        }
     }
 
     /// Time has passed.

@@ -8,14 +8,24 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+mod calls;
 mod cpu;
 mod figures;
 mod ingest;
 mod latency;
+mod memory;
 
 /// How long each round of `ingest` lasts unless the caller says otherwise, in seconds: long enough that the segments of every
 /// track are closed and moved several times.
 const ROUND_SECONDS: u64 = 10;
+
+/// The same of `calls`: the kernel counts CPU time in steps of 10 ms, a hundredth of what the smallest of its rounds uses.
+const CALL_SECONDS: u64 = 5;
+/// What is compared.
+const PROGRAMS: [calls::Program; 2] = [calls::Program::Edge, calls::Program::Janus];
+
+const USAGE: &str = "usage: bench ingest [SECONDS [UPLOADERS]] | bench latency FOLDER_OF_BLOBS
+     | bench calls [SECONDS [SUBSCRIBERS [edge]]]  (edge: without Janus)";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -25,7 +35,15 @@ async fn main() -> anyhow::Result<()> {
         ["ingest", seconds] => ingest::run(number(seconds)?, &ingest::UPLOADERS).await,
         ["ingest", seconds, uploaders] => ingest::run(number(seconds)?, &[number(uploaders)?]).await,
         ["latency", blobs] => latency::run(Path::new(blobs)).await,
-        _ => bail!("usage: bench ingest [SECONDS [UPLOADERS]] | bench latency FOLDER_OF_BLOBS"),
+        ["calls"] => calls::run(CALL_SECONDS, &calls::SUBSCRIBERS, &PROGRAMS).await,
+        ["calls", seconds] => calls::run(number(seconds)?, &calls::SUBSCRIBERS, &PROGRAMS).await,
+        ["calls", seconds, subscribers] => {
+            calls::run(number(seconds)?, &[subscribers.parse()?], &PROGRAMS).await
+        }
+        ["calls", seconds, subscribers, "edge"] => {
+            calls::run(number(seconds)?, &[subscribers.parse()?], &PROGRAMS[..1]).await
+        }
+        _ => bail!("{USAGE}"),
     }
 }
 

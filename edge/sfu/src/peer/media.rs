@@ -35,8 +35,9 @@ use super::translate::{describe, header_only, read, read_feedback, read_report};
 /// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
 /// more than one.
 const MAX_INBOX: usize = 256;
-/// Sent packets kept per stream for retransmission: about 4 s of 2 Mbit/s, more than a receiver's jitter buffer waits.
-const SENT_PACKETS: u16 = 1024;
+/// Sent packets kept per stream for retransmission: about 2 s of 2 Mbit/s, more than a receiver's jitter buffer waits. Each
+/// place is 112 bytes of every subscriber's memory, used or not.
+const SENT_PACKETS: u16 = 512;
 /// How often a lost packet is asked for again: a tenth of a second is about a round trip of a bad line.
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often one packet is asked for at most; after a second it would be too late for any decoder.

@@ -52,7 +52,7 @@ impl Sfu {
             if let Some(report) = out.taken.report {
                 subscriber.peer.send_report(now, report);
             }
-            subscriber.peer.send(now, out.taken.packet);
+            subscriber.peer.send(out.taken.packet);
             self.mark(out.peer);
         }
         self.outs = outs;
