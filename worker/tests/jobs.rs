@@ -15,7 +15,9 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
 use shared::capture::rtp::Logged;
+use shared::db::recordings::finished_captures;
 use shared::recording::RecordingState;
 use shared::track::{Gap, GapReason, TrackKind, TrackSource};
 
@@ -139,6 +141,18 @@ async fn a_chunk_that_rots_in_the_spool_costs_only_its_own_media() {
     let gaps = house.tracks(&recording).await[0].gaps.clone().unwrap();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert!(gaps[0].to - gaps[0].from < 1_200, "{gaps:?}");
+}
+
+#[tokio::test]
+async fn a_capture_that_holds_what_its_file_does_not_is_kept() {
+    let house = House::new().await;
+    let whole = house.record(&[("ann", TrackKind::Video, "chrome-webm-vp8")], "{}").await;
+    let without_parameter_sets = house.record_without("chrome-mp4-avc1-kf1", 0).await;
+    for recording in [&whole, &without_parameter_sets] {
+        assert_eq!(house.process(recording).await.state, RecordingState::Completed);
+    }
+    let later = Utc::now() + TimeDelta::days(365);
+    assert_eq!(finished_captures(&house.db, later, 10).await.unwrap(), [whole]);
 }
 
 /// The frames of one codec that Chromium encoded.

@@ -228,6 +228,7 @@ impl House {
             let track = facts.row(now());
             tracks::upsert(&mut *tx, &track).await.unwrap();
         }
+        recordings::flushed(&mut tx, id, &self.edge, now()).await.unwrap();
         let step = Step { stage: Stage::Mux, token: "first".to_owned() };
         recordings::begin_processing(&mut tx, id, &step, now(), now() + TimeDelta::hours(1)).await.unwrap();
         let job = MuxRecording { recording: id.clone(), token: step.token };

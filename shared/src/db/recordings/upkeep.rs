@@ -97,7 +97,8 @@ pub async fn expired(
 
 /// Recordings completed before `before` whose capture is still in the spool, `limit` at most. A failed recording keeps its
 /// capture until it is deleted: nothing else holds what was recorded. So does one that was ended without the share of an edge: that
-/// edge may come back, and its share is of use only together with the rest.
+/// edge may come back, and its share is of use only together with the rest. And so does one with a `corrupt` gap: its capture holds
+/// bytes that the file does not, such as the pictures of an `avc1` whose parameter sets were lost.
 ///
 /// # Errors
 /// Those of the database.
@@ -110,6 +111,7 @@ pub async fn finished_captures(
         r#"select id as "id: RecordingId" from recording
          where capture_deleted_at is null and state = 'completed' and completed_at < $1
            and not exists (select from recording_edge re where re.recording_id = recording.id and re.flushed_at is null)
+           and not exists (select from track t where t.recording_id = recording.id and t.gaps @> '[{"reason": "corrupt"}]')
          limit $2"#,
         before,
         limit,
