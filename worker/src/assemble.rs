@@ -86,7 +86,7 @@ pub enum GapReason {
     Corrupt,
     /// The recorder stopped and another one started: a tab was reloaded.
     Disconnected,
-    /// RTP packets never came.
+    /// RTP packets never came, or the sender lost sound before it was sent: its media clock jumped.
     PacketLoss,
     /// The participant was muted.
     Muted,

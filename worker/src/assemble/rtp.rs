@@ -9,7 +9,7 @@
 //! |---|---|
 //! | sequences and timestamps that do not wrap, absurd ones bounded by arrival | `unwrap` |
 //! | what there is: streams, clocks' readings, mutes, absences, damage | `survey` |
-//! | from ticks to the edge's wall clock | `clocks`, `fit` |
+//! | from ticks to the edge's wall clock | `clocks`, `path`, `fit` |
 //! | order, duplicates, late retransmissions, loss | `reorder` |
 //! | packets to frames | `frames`, `depacketize` |
 //! | streams side by side in time | `lanes` |
@@ -25,6 +25,7 @@ mod fit;
 mod frames;
 mod lanes;
 mod output;
+mod path;
 mod reorder;
 mod survey;
 mod unwrap;

@@ -9,6 +9,7 @@ mod hostile;
 mod losses;
 mod probe;
 mod rtp;
+mod rtp_clocks;
 mod rtp_sender;
 mod sessions;
 mod shapes;

@@ -138,7 +138,7 @@ impl Sender {
         }
     }
 
-    fn stamp(&self, us: i64) -> u32 {
+    pub(crate) fn stamp(&self, us: i64) -> u32 {
         self.timestamp.wrapping_add(((us * self.rate() + 500_000) / 1_000_000) as u32)
     }
 
@@ -182,11 +182,15 @@ impl Sender {
 
     /// Sends a sender report at a time.
     pub(crate) fn report(&mut self, us: i64) {
+        self.report_stamped(us, self.stamp(us));
+    }
+
+    /// Sends a sender report at a time with a timestamp of its own.
+    pub(crate) fn report_stamped(&mut self, us: i64, rtp: u32) {
         let ahead_us = START_US + us + AHEAD_US;
         let seconds = ahead_us / 1_000_000 + NTP_EPOCH;
         let fraction = ((ahead_us % 1_000_000) << 32) / 1_000_000;
-        let report =
-            SenderReport { ssrc: self.ssrc, ntp: (seconds << 32 | fraction) as u64, rtp: self.stamp(us) };
+        let report = SenderReport { ssrc: self.ssrc, ntp: (seconds << 32 | fraction) as u64, rtp };
         self.log.push(Logged::SenderReport { arrival_us: START_US + us + DELAY_US, report });
     }
 

@@ -1,7 +1,8 @@
 //! From a stream's ticks to the edge's wall clock, for every stream of one participant at once.
 //!
 //! Sender reports tie a stream to its sender's wall clock, exactly and for all of the sender's streams alike, so sound and
-//! picture stay together; what lies before the first report is placed by it too. The sender's clock is tied to the edge's
+//! picture stay together, also where a media clock jumps or drifts (`path`); what lies before the first report is placed
+//! by it too. The sender's clock is tied to the edge's
 //! by the packets that came quickest, over all streams of that sender and over time, because two computers' clocks drift
 //! apart by 180 ms an hour at 50 ppm. A stream without reports is tied to the edge's clock by its own quickest packets:
 //! that is the same as taking the sender's offset off and putting it on again.
@@ -9,16 +10,15 @@
 //! The time so given is later than the capture by the quickest way from the sender to the edge, for all streams alike.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::fit::{Line, Through, line};
+use super::path::{Low, Path};
 use super::survey::{EpochFacts, Survey};
 
 /// Clocks whose offsets from the edge's differ by less are the same sender's: two devices of one person rarely agree so
 /// well, and when they do, taking them for one is wrong by less than that.
 const SAME_SENDER_US: i64 = 250_000;
-
-/// A drift between the media's and the sender's clock shows above this; reports are a few milliseconds off.
-const REPORT_NOISE_US: f64 = 5_000.0;
 
 /// A drift against the edge's clock shows above this; the quickest of ten seconds' packets are some milliseconds late.
 const ARRIVAL_NOISE_US: f64 = 20_000.0;
@@ -34,12 +34,12 @@ pub struct Clocks {
 }
 
 /// The clock of one epoch of one stream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Clock {
     /// By arrivals alone.
     Arrival(Line),
     /// By reports to the sender's clock, and on to the edge's.
-    Sender(Line, Line),
+    Sender(Arc<Path>, Line),
 }
 
 impl Clocks {
@@ -51,9 +51,9 @@ impl Clocks {
         for (log, survey) in surveys.iter().enumerate() {
             for (ssrc, stream) in &survey.streams {
                 for run in runs(&stream.epochs) {
-                    match line(&run.reports, Through::Middle, REPORT_NOISE_US) {
+                    match Path::follow(&run.reports, &run.fine) {
                         Some(to_sender) => reported.push(Reported::new((log, *ssrc), run, to_sender)),
-                        None => learnt[log].learn_run(*ssrc, &run, run.by_arrival()),
+                        None => learnt[log].learn_run(*ssrc, &run, run.by_arrival().as_ref()),
                     }
                 }
             }
@@ -65,17 +65,19 @@ impl Clocks {
             for Reported { log, ssrc, run, to_sender, lows, .. } in group {
                 let late_us = |&(sender, arrival): &(i64, i64)| arrival - to_edge.at(sender);
                 let fits = lows.iter().all(|low| late_us(low).abs() <= MAX_DELAY_US);
-                let clock = if fits { Some(Clock::Sender(to_sender, to_edge)) } else { run.by_arrival() };
-                learnt[log].learn_run(ssrc, &run, clock);
+                let clock =
+                    if fits { Some(Clock::Sender(Arc::new(to_sender), to_edge)) } else { run.by_arrival() };
+                learnt[log].learn_run(ssrc, &run, clock.as_ref());
             }
         }
         learnt
     }
 
-    fn learn_run(&mut self, ssrc: u32, run: &Run, clock: Option<Clock>) {
+    fn learn_run(&mut self, ssrc: u32, run: &Run, clock: Option<&Clock>) {
         let clock = clock.into_iter();
-        self.clocks
-            .extend(clock.flat_map(|clock| run.epochs.iter().map(move |epoch| ((ssrc, *epoch), clock))));
+        self.clocks.extend(
+            clock.flat_map(|clock| run.epochs.iter().map(move |epoch| ((ssrc, *epoch), clock.clone()))),
+        );
     }
 
     /// The edge's wall clock, microseconds since 1970, at a media time of a stream.
@@ -93,6 +95,7 @@ struct Run {
     epochs: Vec<usize>,
     lows: Vec<(i64, i64)>,
     reports: Vec<(i64, i64)>,
+    fine: Vec<Low>,
     /// Arrival minus media time of the quickest packet of its last epoch.
     offset_us: i64,
 }
@@ -118,6 +121,7 @@ fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
             // It was still catching up when it ended, so it does not tell how quick packets can be.
             run.epochs.push(n);
             run.reports.extend_from_slice(&facts.reports);
+            run.fine.extend_from_slice(&facts.fine);
             continue;
         }
         let same = |run: &&mut Run| (run.offset_us - offset_us).abs() < SAME_SENDER_US;
@@ -131,8 +135,10 @@ fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
         run.epochs.push(n);
         run.lows.extend_from_slice(&facts.lows);
         run.reports.extend_from_slice(&facts.reports);
+        run.fine.extend_from_slice(&facts.fine);
         run.offset_us = offset_us;
     }
+    runs.iter_mut().for_each(|run| run.fine.sort_by_key(|low| low.media_us));
     runs
 }
 
@@ -141,7 +147,7 @@ struct Reported {
     log: usize,
     ssrc: u32,
     run: Run,
-    to_sender: Line,
+    to_sender: Path,
     /// The sender's clock and the arrival of the quickest packets.
     lows: Vec<(i64, i64)>,
     /// The least difference between the two.
@@ -149,8 +155,17 @@ struct Reported {
 }
 
 impl Reported {
-    fn new((log, ssrc): (usize, u32), run: Run, to_sender: Line) -> Self {
-        let lows: Vec<_> = run.lows.iter().map(|&(media, arrival)| (to_sender.at(media), arrival)).collect();
+    fn new((log, ssrc): (usize, u32), run: Run, to_sender: Path) -> Self {
+        // Where a media clock runs away, what came quickest of ten seconds by it did not by the sender's.
+        let lows: Vec<_> = match to_sender.bent() {
+            Some((from, to)) => {
+                let told = run.fine.iter().filter(|low| (from..=to).contains(&low.media_us));
+                told.map(|low| (low.media_us, low.arrival_us)).collect()
+            }
+            None => Vec::new(),
+        };
+        let lows = if lows.is_empty() { &run.lows } else { &lows };
+        let lows: Vec<_> = lows.iter().map(|&(media, arrival)| (to_sender.at(media), arrival)).collect();
         let offset_us = lows.iter().map(|(sender, arrival)| arrival - sender).min().unwrap_or(0);
         Self { log, ssrc, run, to_sender, lows, offset_us }
     }

@@ -32,6 +32,13 @@ const GONE_US: i64 = 500_000;
 /// section 3.1.3, and libopus).
 const LONGEST_DTX_US: i64 = 1_000_000;
 
+/// Sound that goes on by its own count and this much later by the clock lost something at its source: what sound may be off
+/// pictures.
+const SKIP_US: i64 = 40_000;
+
+/// Ticks of Opus in a millisecond, whatever is encoded (RFC 7587, section 4.1).
+const OPUS_TICKS_MS: i64 = 48;
+
 /// A recording that ends this much after its track does ended without its participant.
 const TAIL_US: i64 = 1_000_000;
 
@@ -70,6 +77,8 @@ pub(super) struct Output<'a, W> {
     gate: Gate,
     /// The SSRC and epoch of the last frame that was kept.
     source: Option<(u32, usize)>,
+    /// The SSRC of the last packet of sound, and the ticks at its end.
+    heard: Option<(u32, i64)>,
     /// The stereo bit of the last packet of sound.
     stereo_bit: u8,
     /// Frames of the current source stand after this.
@@ -103,6 +112,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             codecs: Vec::new(),
             gate: Gate::Keyframe,
             source: None,
+            heard: None,
             stereo_bit: 0,
             floor_us: -NUDGE_US,
             last_us: -TICK_US,
@@ -136,6 +146,8 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         if frame.lost_before != Loss::None {
             self.looked = Some(GapReason::PacketLoss);
         }
+        let counts_on = self.heard == Some((placed.ssrc, frame.at.ticks));
+        self.heard = Some((placed.ssrc, frame.at.ticks + lasts_us * OPUS_TICKS_MS / 1_000));
         // Sound that is there already, from an SSRC that overlaps, or from before the file's zero.
         if lasts_us == 0 || end_us - time_us > lasts_us / 2 {
             return Ok(());
@@ -144,7 +156,8 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         let looked = self.looked(missing_us).or_else(|| match self.source {
             None => (missing_us >= EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && missing_us >= GONE_US => Some(GapReason::Disconnected),
-            Some(_) => (missing_us > LONGEST_DTX_US).then_some(GapReason::Muted),
+            Some(_) if missing_us > LONGEST_DTX_US => Some(GapReason::Muted),
+            Some(_) => (counts_on && missing_us >= SKIP_US).then_some(GapReason::PacketLoss),
         });
         if let Some(looked) = looked {
             self.gap(end_us, time_us, looked);

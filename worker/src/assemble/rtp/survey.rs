@@ -1,6 +1,6 @@
 //! The first reading of a log: what streams there are, what is known of their clocks, and when media could not come.
 //!
-//! Keeps no media. Memory is a few numbers for every ten seconds and every sender report of a stream.
+//! Keeps no media. Memory is a few numbers for every half second and every sender report of a stream: 6 MB a day.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -8,6 +8,7 @@ use std::io;
 use shared::capture::Mark;
 use shared::capture::rtp::{Logged, RtpPacket, StreamDescription};
 
+use super::path::Low;
 use super::unwrap::Unwrapper;
 use super::{LogSource, codec_of};
 use crate::assemble::GapReason;
@@ -15,6 +16,12 @@ use crate::assemble::codec::{Codec, opus};
 
 /// Of the packets of this long, the one that came quickest is kept.
 const LOW_EVERY_US: i64 = 10_000_000;
+
+/// The same, to see a media clock jump between two sender reports: 25 packets of sound, or eight pictures.
+const FINE_EVERY_US: i64 = 500_000;
+
+/// Of those, kept of an epoch: a day of them.
+const MAX_FINE: usize = 172_800;
 
 /// Quickest packets and sender reports kept of an epoch: a day of each at one per ten seconds and one per second.
 const MAX_SAMPLES: usize = 86_400;
@@ -52,6 +59,8 @@ pub(super) struct Stream {
     pub(super) stereo: bool,
     pub(super) epochs: Vec<EpochFacts>,
     unwrapper: Unwrapper,
+    /// Sequence, media time and arrival of the newest frame's first packet.
+    newest: Option<(i64, i64, i64)>,
 }
 
 /// What is known of one epoch of an SSRC's clock.
@@ -60,6 +69,9 @@ pub(super) struct EpochFacts {
     /// Media time and arrival of the quickest packets.
     pub(super) lows: Vec<(i64, i64)>,
     low_since_us: i64,
+    /// The same more often, with the steps between packets.
+    pub(super) fine: Vec<Low>,
+    fine_since_us: i64,
     /// Media time and arrival of the first and of the last packet.
     ends: Option<((i64, i64), (i64, i64))>,
     /// Media time and the sender's wall clock.
@@ -188,7 +200,14 @@ impl Survey {
 impl Stream {
     fn new(rate: u32, first_sequence: i64) -> Self {
         let unwrapper = Unwrapper::new(rate);
-        Self { rate: rate.max(1).into(), first_sequence, stereo: false, epochs: Vec::new(), unwrapper }
+        Self {
+            rate: rate.max(1).into(),
+            first_sequence,
+            stereo: false,
+            epochs: Vec::new(),
+            unwrapper,
+            newest: None,
+        }
     }
 
     fn packet(&mut self, packet: &RtpPacket<'_>, arrival_us: i64) {
@@ -198,7 +217,20 @@ impl Stream {
             self.epochs.resize_with(at.epoch + 1, EpochFacts::default);
         }
         let media_us = self.unwrapper.us(at.ticks);
+        let step_us = self.step(at.sequence, media_us, arrival_us);
         self.epochs[at.epoch].low(media_us, arrival_us);
+        self.epochs[at.epoch].fine(media_us, arrival_us, step_us);
+    }
+
+    /// How much later a frame's first packet is than the one of the frame sent before it.
+    fn step(&mut self, sequence: i64, media_us: i64, arrival_us: i64) -> i64 {
+        match self.newest {
+            Some((newest, before_us, _)) if sequence <= newest || media_us == before_us => 0,
+            newest => {
+                self.newest = Some((sequence, media_us, arrival_us));
+                newest.map_or(0, |(_, before_us, before)| (arrival_us - before) - (media_us - before_us))
+            }
+        }
     }
 
     fn report(&mut self, rtp: u32, ntp_us: i64, arrival_us: i64) {
@@ -233,6 +265,28 @@ impl EpochFacts {
             _ => {
                 self.low_since_us = arrival_us;
                 self.lows.push((media_us, arrival_us));
+            }
+        }
+    }
+}
+
+impl EpochFacts {
+    fn fine(&mut self, media_us: i64, arrival_us: i64, step_us: i64) {
+        let low = Low { media_us, arrival_us, step: (media_us, step_us) };
+        let full = self.fine.len() >= MAX_FINE;
+        match self.fine.last_mut() {
+            Some(last) if arrival_us - self.fine_since_us < FINE_EVERY_US => {
+                if low.offset_us() < last.offset_us() {
+                    (last.media_us, last.arrival_us) = (media_us, arrival_us);
+                }
+                if step_us.abs() > last.step.1.abs() {
+                    last.step = low.step;
+                }
+            }
+            _ if full => {}
+            _ => {
+                self.fine_since_us = arrival_us;
+                self.fine.push(low);
             }
         }
     }
