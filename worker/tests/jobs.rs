@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use shared::capture::rtp::Logged;
 use shared::db::recordings::finished_captures;
 use shared::recording::RecordingState;
@@ -151,7 +151,7 @@ async fn a_capture_that_holds_what_its_file_does_not_is_kept() {
     for recording in [&whole, &without_parameter_sets] {
         assert_eq!(house.process(recording).await.state, RecordingState::Completed);
     }
-    let later = Utc::now() + TimeDelta::days(365);
+    let later = support::now() + TimeDelta::days(365);
     assert_eq!(finished_captures(&house.db, later, 10).await.unwrap(), [whole]);
 }
 
