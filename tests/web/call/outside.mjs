@@ -101,7 +101,7 @@ export class Outsider extends Program {
 export async function decoded(recording, user) {
   const folder = join(process.env.CALLREEL_DATA ?? "", "recordings", "recordings", recording.id, "participants");
   const file = join(folder, `${user}.webm`);
-  const { stderr } = await run("ffmpeg", ["-v", "error", "-xerror", "-i", file, "-f", "null", "-"]);
+  const { stderr } = await run("ffmpeg", ["-v", "error", "-xerror", "-i", file, "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"]);
   assert.equal(stderr, "", file);
   const { stdout } = await run("ffprobe", ["-v", "error", "-show_entries", "format=duration:stream=codec_type", "-of", "json", file]);
   const { format, streams } = JSON.parse(stdout);

@@ -374,6 +374,17 @@ fn discontinuous_transmission_is_silence_and_no_gap() {
 }
 
 #[test]
+fn sound_that_is_quiet_when_the_recording_begins_misses_nothing() {
+    for (quiet, gaps) in [(400_000, 0), (SECOND, 1)] {
+        let mut sender = Sender::new(7, Codec::Opus);
+        sender.send_all(&opus(), quiet);
+        let (done, file) = run_log(&sender.log, &plan()).unwrap();
+        assert_eq!(done.file.gaps.len(), gaps, "{:?}", done.file.gaps);
+        assert_filled(&file);
+    }
+}
+
+#[test]
 fn who_joins_late_is_silent_until_then_and_in_step_with_the_others() {
     let (video, audio, late) = (vp8(), opus(), 5 * SECOND);
     let mut pictures = Sender::new(8, Codec::Vp8);

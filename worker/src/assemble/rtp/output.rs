@@ -25,6 +25,9 @@ const NUDGE_US: i64 = 1_000;
 /// Less missing than this at the beginning is how long a call takes to start.
 const EDGE_US: i64 = 100_000;
 
+/// The same of sound: a recording may begin between two packets of a silence, which come every 400 ms (RFC 7587, section 3.1.3).
+const SOUND_EDGE_US: i64 = EDGE_US + 400_000;
+
 /// Another SSRC that follows within this is a change of layer; later, its sender was gone.
 const GONE_US: i64 = 500_000;
 
@@ -154,7 +157,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         }
         let missing_us = time_us - end_us;
         let looked = self.looked(missing_us).or_else(|| match self.source {
-            None => (missing_us >= EDGE_US).then_some(GapReason::Disconnected),
+            None => (missing_us >= SOUND_EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && missing_us >= GONE_US => Some(GapReason::Disconnected),
             Some(_) if missing_us > LONGEST_DTX_US => Some(GapReason::Muted),
             Some(_) => (counts_on && missing_us >= SKIP_US).then_some(GapReason::PacketLoss),
