@@ -158,6 +158,14 @@ impl Estimator {
         }
     }
 
+    /// A packet goes out again under the number that it had: what feedback tells of the number from now on is told of both, and
+    /// believed of neither.
+    pub fn sent_again(&mut self, transport_sequence: u16) {
+        if let Some(history) = &mut self.history {
+            history.forget(transport_sequence);
+        }
+    }
+
     /// Transport-wide feedback came: one RTCP packet of type 205, format 15.
     pub fn feedback(&mut self, now: Instant, rtcp: &[u8]) -> Result<(), Malformed> {
         let Some(history) = &mut self.history else { return Ok(()) };

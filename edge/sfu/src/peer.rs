@@ -10,6 +10,7 @@ mod estimating;
 mod media;
 mod numbering;
 mod padding;
+mod receiving;
 mod route;
 mod script;
 mod sdp;
@@ -18,6 +19,7 @@ mod sending;
 mod sockets;
 mod streams;
 mod translate;
+mod window;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use bytes::{Bytes, BytesMut};
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
-use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::sdp::{RTCSdpType, RTCSessionDescription};
 use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::rtp_transceiver::RTCRtpTransceiverId;
 use rtc::sansio::Protocol;
@@ -225,7 +227,11 @@ impl Peer {
             ufrag.clone_into(&mut self.ufrag);
             self.route.forget();
         }
-        Ok(sdp::dress(&description.sdp, &self.factory.config.candidates, self.factory.config.limits))
+        let words = match description.sdp_type {
+            RTCSdpType::Offer => sdp::Words::Offer,
+            _ => sdp::Words::Answer,
+        };
+        Ok(sdp::dress(words, &description.sdp, &self.factory.config.candidates, self.factory.config.limits))
     }
 
     /// Both sides have agreed: what the client sends is numbered as our description says, what we send as the client's.
@@ -236,8 +242,10 @@ impl Peer {
             let codecs =
                 mine.codecs.iter().map(|codec| codec.clone().with_sets_of(&section.codecs)).collect();
             let (repairs, extensions) = (mine.repairs.clone(), mine.extensions.clone());
+            let nacks = mine.nacks.iter().copied().filter(|known| section.nacks.contains(known)).collect();
             Some(Section {
                 codecs,
+                nacks,
                 repairs,
                 extensions,
                 sends: section.sends && mine.receives,

@@ -92,7 +92,8 @@ pub(super) fn build(
 
 fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
-    let opus = codec("audio/opus", 48_000, 2, "minptime=10;useinbandfec=1", &[("transport-cc", "")]);
+    let opus =
+        codec("audio/opus", 48_000, 2, "minptime=10;useinbandfec=1", &[("nack", ""), ("transport-cc", "")]);
     engine
         .register_codec(RTCRtpCodecParameters { rtp_codec: opus, payload_type: 111 }, RtpCodecKind::Audio)?;
     let feedback = [("ccm", "fir"), ("nack", ""), ("nack", "pli"), ("transport-cc", "")];

@@ -8,12 +8,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rtc::interceptor::{
-    Attribute, Interceptor, NackGeneratorBuilder, NackGeneratorInterceptor, NackResponderBuilder,
-    NackResponderInterceptor, Packet as Library, ReceiverReportBuilder, ReceiverReportInterceptor,
-    StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccReceiverInterceptor,
+    Attribute, Interceptor, NackResponderBuilder, NackResponderInterceptor, Packet as Library, StreamInfo,
+    TaggedPacket,
 };
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
@@ -28,9 +27,11 @@ use super::allowance::{Allowance, Verdict};
 use super::estimating::ESTIMATE;
 use super::numbering::Numbering;
 use super::padding::{Padding, Sent};
+use super::receiving::{Receiving, pass};
 use super::sdp::Section;
-use super::streams::{First, Found, Stream, Streams};
-use super::translate::{describe, header_only, read, read_feedback, read_report};
+use super::streams::{Found, Stream, Streams};
+use super::translate::{nack, read, read_feedback, read_report};
+use super::window::Came;
 
 /// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
 /// more than one.
@@ -38,13 +39,8 @@ const MAX_INBOX: usize = 256;
 /// Sent packets kept per stream for retransmission: about 2 s of 2 Mbit/s, more than a receiver's jitter buffer waits. Each
 /// place is 112 bytes of every subscriber's memory, used or not.
 const SENT_PACKETS: u16 = 512;
-/// How often a lost packet is asked for again: a tenth of a second is about a round trip of a bad line.
-const NACK_INTERVAL: Duration = Duration::from_millis(100);
-/// How often one packet is asked for at most; after a second it would be too late for any decoder.
-const MAX_NACKS: u16 = 10;
-/// The newest packets are not asked for: they may just have been overtaken.
-const NACK_SKIP: u16 = 2;
-
+/// The same of sound: 1.3 s of the usual 20 ms, in 7 KB.
+const SENT_SOUNDS: u16 = 64;
 /// What a connection has received.
 #[derive(Debug)]
 pub(crate) enum Inbound {
@@ -131,48 +127,43 @@ impl Exchange {
 pub(super) struct MediaTap {
     exchange: Exchange,
     responder: NackResponderInterceptor,
-    generator: NackGeneratorInterceptor,
-    reports: ReceiverReportInterceptor,
-    feedback: TwccReceiverInterceptor,
+    /// The same for sound, which has fewer packets and repeats them under their own SSRC.
+    sound_responder: NackResponderInterceptor,
+    receiving: Receiving,
     numbering: Numbering,
     out: VecDeque<TaggedPacket>,
 }
 
 impl MediaTap {
     pub(super) fn new(exchange: Exchange) -> Self {
-        let generator = NackGeneratorBuilder::new()
-            .with_interval(NACK_INTERVAL)
-            .with_max_nacks_per_packet(MAX_NACKS)
-            .with_skip_last_n(NACK_SKIP);
         Self {
             exchange,
             responder: NackResponderBuilder::new().with_size(SENT_PACKETS).build(),
-            generator: generator.build(),
-            reports: ReceiverReportBuilder::new().build(),
-            feedback: TwccReceiverBuilder::new().build(),
+            sound_responder: NackResponderBuilder::new().with_size(SENT_SOUNDS).build(),
+            receiving: Receiving::new(),
             numbering: Numbering::default(),
             out: VecDeque::new(),
         }
     }
 
     fn on_rtp(&mut self, message: TaggedPacket) -> Result<(), Error> {
-        let TaggedPacket { now, transport, message: attributed } = message;
+        let TaggedPacket { now, message: attributed, .. } = message;
         let Library::Rtp(packet) = attributed.packet else { return Ok(()) };
-        let exchange = self.exchange.clone();
-        let mut shared = exchange.lock();
-        self.forget(&mut shared);
-        let Found::Media(stream, packet, first) = shared.streams.find(read(packet)) else { return Ok(()) };
-        if first == First::New {
-            self.bind(&stream);
+        let mut shared = self.exchange.lock();
+        for ssrc in shared.gone.drain(..) {
+            self.receiving.forget(ssrc);
         }
-        let message = TaggedPacket { now, transport, message: Library::Rtp(header_only(&packet)).into() };
-        let message = pass(&mut self.feedback, Some(message))?;
-        let message = pass(&mut self.reports, message)?;
-        pass(&mut self.generator, message)?;
-        if shared.inbox.len() < MAX_INBOX {
-            shared.inbox.push_back(Inbound::Media(stream, packet));
+        match shared.streams.find(read(packet)) {
+            Found::Media(stream, packet, came) => {
+                self.receiving.media(now, &stream, &packet, came)?;
+                if came != Came::Again && shared.inbox.len() < MAX_INBOX {
+                    shared.inbox.push_back(Inbound::Media(stream, packet));
+                }
+                Ok(())
+            }
+            Found::Padding(packet) => self.receiving.filled(now, &packet),
+            Found::Nothing => Ok(()),
         }
-        Ok(())
     }
 
     fn on_rtcp(&mut self, message: TaggedPacket) -> Result<(), Error> {
@@ -184,50 +175,47 @@ impl MediaTap {
                 shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
             }
         }
-        let message = pass(&mut self.reports, Some(message))?;
-        pass(&mut self.responder, message)?;
+        let message = self.receiving.rtcp(message)?;
+        let message = pass(&mut self.responder, message)?;
+        pass(&mut self.sound_responder, message)?;
+        self.repeat();
         Ok(())
     }
 
-    fn bind(&mut self, stream: &Stream) {
-        let info = describe(stream);
-        self.feedback.bind_remote_stream(&info);
-        self.reports.bind_remote_stream(&info);
-        self.generator.bind_remote_stream(&info);
-    }
-
-    fn forget(&mut self, shared: &mut Shared) {
-        for ssrc in shared.gone.drain(..) {
-            let info = StreamInfo { ssrc, ..StreamInfo::default() };
-            self.feedback.unbind_remote_stream(&info);
-            self.reports.unbind_remote_stream(&info);
-            self.generator.unbind_remote_stream(&info);
-        }
-    }
-
-    /// Numbers a packet of media; `None` for a retransmission too many.
-    fn number(&mut self, mut message: TaggedPacket) -> Option<TaggedPacket> {
+    /// Numbers what leaves, and counts it.
+    fn number(&mut self, message: &mut TaggedPacket) {
         let repairs = message.message.has(&Attribute::Retransmission);
-        if let Library::Rtp(packet) = &mut message.message.packet {
-            if repairs && self.allows(message.now, packet.payload.len()) == Verdict::Drop {
-                return None;
-            }
-            let number = self.numbering.number(&mut packet.header);
-            let bytes = packet.header.marshal_size() + packet.payload.len();
-            let shared = &mut *self.exchange.lock();
-            shared.estimator.sent(message.now, number, bytes);
-            if !repairs {
-                shared.allowance.media(message.now, shared.estimator.bps(), bytes);
-            }
-            if let Some(padding) = &mut shared.padding {
-                padding.sent(bytes);
-            }
-            if self.numbering.is_repaired(packet.header.ssrc) {
-                let (ssrc, sequence) = (packet.header.ssrc, packet.header.sequence_number);
-                shared.newest = Some(Sent { ssrc, sequence, bytes });
+        let Library::Rtp(packet) = &mut message.message.packet else { return };
+        let shared = &mut *self.exchange.lock();
+        if let Some(number) = self.numbering.borne(&packet.header) {
+            shared.estimator.sent_again(number);
+        }
+        let number = self.numbering.number(&mut packet.header);
+        let bytes = packet.header.marshal_size() + packet.payload.len();
+        shared.estimator.sent(message.now, number, bytes);
+        if !repairs {
+            shared.allowance.media(message.now, shared.estimator.bps(), bytes);
+        }
+        if let Some(padding) = &mut shared.padding {
+            padding.sent(bytes);
+        }
+        if self.numbering.is_repaired(packet.header.ssrc) {
+            let (ssrc, sequence) = (packet.header.ssrc, packet.header.sequence_number);
+            shared.newest = Some(Sent { ssrc, sequence, bytes });
+        }
+    }
+
+    /// Sends what was asked for again, but for what is too much.
+    fn repeat(&mut self) {
+        while let Some(mut message) =
+            self.responder.poll_write().or_else(|| self.sound_responder.poll_write())
+        {
+            let Library::Rtp(packet) = &message.message.packet else { continue };
+            if self.allows(message.now, packet.payload.len()) == Verdict::Send {
+                self.number(&mut message);
+                self.out.push_back(message);
             }
         }
-        Some(message)
     }
 
     /// Whether so much may be sent again. What a probe repeats has its own limit.
@@ -251,35 +239,10 @@ impl MediaTap {
             let message = Library::Rtcp(vec![Box::new(request)]).into();
             let transport = TransportContext::default();
             pass(&mut self.responder, Some(TaggedPacket { now, transport, message }))?;
+            self.repeat();
         }
         Ok(())
     }
-
-    /// Collects what the parts have made; packets of media get their transport-wide number last.
-    fn collect(&mut self) -> Result<(), Error> {
-        while let Some(message) = self.generator.poll_write() {
-            self.out.push_back(message);
-        }
-        while let Some(message) = self.reports.poll_write() {
-            self.out.push_back(message);
-        }
-        while let Some(message) = self.feedback.poll_write() {
-            self.out.push_back(message);
-        }
-        while let Some(message) = self.responder.poll_write() {
-            if let Some(message) = self.number(message) {
-                self.out.push_back(message);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Shows a packet to a part that only watches.
-fn pass(part: &mut dyn Interceptor, message: Option<TaggedPacket>) -> Result<Option<TaggedPacket>, Error> {
-    let Some(message) = message else { return Ok(None) };
-    part.handle_read(message)?;
-    Ok(part.poll_read())
 }
 
 impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
@@ -301,45 +264,52 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
         None
     }
 
-    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Error> {
+    fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
         match &message.message.packet {
-            Library::Rtp(_) => self.responder.handle_write(message),
-            _ => {
-                self.out.push_back(message);
-                Ok(())
+            Library::Rtp(_) => {
+                // Numbered before it is kept: what is sent again under its own SSRC must be the same to the last bit, since its
+                // nonce is (RFC 7714, section 8.2).
+                self.number(&mut message);
+                self.responder.handle_write(message)?;
+                if let Some(message) = self.responder.poll_write() {
+                    self.sound_responder.handle_write(message)?;
+                }
+                self.out.extend(self.sound_responder.poll_write());
             }
+            _ => self.out.push_back(message),
         }
+        Ok(())
     }
 
     fn poll_write(&mut self) -> Option<TaggedPacket> {
-        if self.out.is_empty() {
-            self.collect().ok()?;
-        }
-        self.out.pop_front()
+        self.out.pop_front().or_else(|| self.receiving.poll())
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         self.pad(now)?;
-        self.generator.handle_timeout(now)?;
-        self.reports.handle_timeout(now)?;
-        self.feedback.handle_timeout(now)
+        self.receiving.timeout(now)
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         let padding = self.exchange.lock().padding.as_ref().map(Padding::next);
-        let parts =
-            [self.generator.poll_timeout(), self.reports.poll_timeout(), self.feedback.poll_timeout()];
-        parts.into_iter().flatten().chain(padding).min()
+        self.receiving.next_timeout().into_iter().chain(padding).min()
     }
 }
 
 impl Interceptor for MediaTap {
     fn bind_local_stream(&mut self, info: &StreamInfo) {
-        self.responder.bind_local_stream(info);
+        if info.mime_type.starts_with("audio/") {
+            // A client may ask without having said so: browsers do when our offer says that they may.
+            let info = StreamInfo { rtcp_feedback: vec![nack()], ..info.clone() };
+            self.sound_responder.bind_local_stream(&info);
+        } else {
+            self.responder.bind_local_stream(info);
+        }
         self.numbering.bind(info);
     }
 
     fn unbind_local_stream(&mut self, info: &StreamInfo) {
+        self.sound_responder.unbind_local_stream(info);
         self.responder.unbind_local_stream(info);
         self.numbering.unbind(info);
     }

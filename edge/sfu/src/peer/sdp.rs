@@ -32,6 +32,8 @@ pub(crate) struct Section {
     pub(crate) codecs: Vec<Codec>,
     /// Payload types of retransmissions, and of what they repair (RFC 4588, section 8.1).
     pub(crate) repairs: Vec<(u8, u8)>,
+    /// Payload types whose lost packets may be asked for again (RFC 4585, section 4.2).
+    pub(crate) nacks: Vec<u8>,
     pub(crate) extensions: Extensions,
     pub(crate) ssrcs: Vec<u32>,
     /// SSRCs and what repairs them (RFC 5576, section 4.2).
@@ -96,6 +98,7 @@ fn begin(media: &str) -> Section {
         receives: true,
         codecs: Vec::new(),
         repairs: Vec::new(),
+        nacks: Vec::new(),
         extensions: Extensions::default(),
         ssrcs: Vec::new(),
         groups: Vec::new(),
@@ -115,6 +118,7 @@ fn read_attribute(section: &mut Section, attribute: &str) {
         "rtpmap" => drop(read_rtpmap(section, value)),
         "fmtp" => drop(read_fmtp(section, value)),
         "extmap" => drop(read_extmap(section, value)),
+        "rtcp-fb" => drop(read_feedback(section, value)),
         "ssrc" => drop(read_ssrc(section, value)),
         "ssrc-group" => drop(read_group(section, value)),
         "rid" => drop(read_rid(section, value)),
@@ -137,6 +141,14 @@ fn read_rtpmap(section: &mut Section, value: &str) -> Option<()> {
             .unwrap_or(u16::from(section.kind == Kind::Audio)),
         fmtp: String::new(),
     });
+    Some(())
+}
+
+fn read_feedback(section: &mut Section, value: &str) -> Option<()> {
+    let (payload_type, wish) = value.split_once(' ')?;
+    if wish == "nack" {
+        section.nacks.push(payload_type.parse().ok()?);
+    }
     Some(())
 }
 
@@ -264,9 +276,17 @@ pub(crate) fn usable(candidate: &str, families: Families) -> bool {
         && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
+/// Whose turn a description is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Words {
+    Offer,
+    Answer,
+}
+
 /// Our description as the client shall see it: with all our addresses, the bandwidth that one user may send (RFC 3890, and
-/// RFC 8866, section 5.8, for clients that know only that), and the wish for discontinuous transmission of silence.
-pub(crate) fn dress(sdp: &str, candidates: &[Candidate], limits: Limits) -> String {
+/// RFC 8866, section 5.8, for clients that know only that), and the wish for discontinuous transmission of silence. Our offers
+/// tell that sound may be asked for again, whatever the client offered before: the library only repeats what that had.
+pub(crate) fn dress(words: Words, sdp: &str, candidates: &[Candidate], limits: Limits) -> String {
     let mut dressed = String::with_capacity(sdp.len() + 512);
     let mut first = true;
     for part in split_sections(sdp) {
@@ -279,6 +299,11 @@ pub(crate) fn dress(sdp: &str, candidates: &[Candidate], limits: Limits) -> Stri
                 continue;
             }
             write_line(&mut dressed, line, &section, limits);
+            if let Some(payload_type) = opus_at(line, &section).filter(|_| words == Words::Offer)
+                && !section.nacks.contains(&payload_type)
+            {
+                let _ = write!(dressed, "a=rtcp-fb:{payload_type} nack\r\n");
+            }
         }
         if first && (section.sends || section.receives || section.kind == Kind::Other) {
             first = false;
@@ -304,7 +329,7 @@ fn write_line(out: &mut String, line: &str, section: &Section, limits: Limits) {
     out.push_str(line);
     if let Some(fmtp) = line.strip_prefix("a=fmtp:")
         && section.receives
-        && is_opus(section, fmtp)
+        && opus(section, fmtp).is_some()
         && !line.contains("usedtx")
     {
         out.push_str(";usedtx=1");
@@ -316,11 +341,16 @@ fn write_line(out: &mut String, line: &str, section: &Section, limits: Limits) {
     }
 }
 
-fn is_opus(section: &Section, fmtp: &str) -> bool {
-    let payload_type = fmtp.split(' ').next().and_then(|number| number.parse().ok());
-    section.codecs.iter().any(|codec| {
-        Some(codec.payload_type) == payload_type && codec.mime.eq_ignore_ascii_case("audio/opus")
-    })
+/// The payload type of Opus, if a line begins its description.
+fn opus_at(line: &str, section: &Section) -> Option<u8> {
+    opus(section, line.strip_prefix("a=rtpmap:")?)
+}
+
+/// The payload type of Opus, if an attribute's value begins with it.
+fn opus(section: &Section, value: &str) -> Option<u8> {
+    let payload_type = value.split(' ').next()?.parse().ok()?;
+    let is_opus = |it: &Codec| it.payload_type == payload_type && it.mime.eq_ignore_ascii_case("audio/opus");
+    section.codecs.iter().any(is_opus).then_some(payload_type)
 }
 
 /// Priorities as RFC 8445, section 5.1.2.1: UDP before TCP before a relay, and in the order of the settings.
@@ -420,12 +450,23 @@ mod tests {
 
     #[test]
     fn our_descriptions_tell_addresses_limits_and_silence() {
-        let dressed = dress(OFFER, &loopback(), Limits::default());
+        let dressed = dress(Words::Answer, OFFER, &loopback(), Limits::default());
         assert!(dressed.contains("a=candidate:1 1 udp 2130706431 127.0.0.1 5000 typ host\r\n"), "{dressed}");
         assert!(dressed.contains("127.0.0.1 5000 typ host tcptype passive\r\na=end-of-candidates\r\n"));
         assert!(!dressed.contains("10.0.0.1"));
         assert!(dressed.contains("c=IN IP4 0.0.0.0\r\nb=AS:128\r\nb=TIAS:128000\r\na=mid:0"));
         assert!(!dressed.contains("b=AS:2000"), "we do not receive on a section that we send on");
         assert!(dressed.contains("useinbandfec=1;usedtx=1"));
+        assert!(!dressed.contains(" nack"), "an answer says what was offered");
+    }
+
+    #[test]
+    fn our_offers_ask_for_lost_sound_once() {
+        let offer = |sdp: &str| dress(Words::Offer, sdp, &loopback(), Limits::default());
+        let dressed = offer(OFFER);
+        assert_eq!(dressed.matches("a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 nack\r\n").count(), 1);
+        assert_eq!(dressed.matches("nack").count(), 1);
+        assert_eq!(offer(&dressed).matches("nack").count(), 1);
+        assert_eq!((&sections(&dressed)[0].nacks[..], &sections(OFFER)[0].nacks[..]), (&[111][..], &[][..]));
     }
 }

@@ -15,6 +15,7 @@ use crate::ids::Mid;
 use crate::packet::Packet;
 
 use super::sdp::{Kind, Section};
+use super::window::{Came, Window};
 
 /// SSRCs known of one peer. Three tracks of three layers with their retransmissions are 18; a peer that makes up more is
 /// ignored until it renegotiates.
@@ -29,28 +30,25 @@ pub(crate) struct Stream {
     pub(crate) rid: Arc<str>,
     pub(crate) codec: Codec,
     pub(crate) extensions: Extensions,
+    /// Whether its lost packets may be asked for again.
+    pub(crate) nack: bool,
 }
 
 /// What a packet is.
 #[derive(Debug)]
 pub(super) enum Found {
     /// Of this stream; retransmissions are unwrapped.
-    Media(Arc<Stream>, Packet, First),
-    /// Nothing to forward: an empty retransmission, or of nobody.
+    Media(Arc<Stream>, Packet, Came),
+    /// Padding that fills the path of this stream: a retransmission of nothing.
+    Padding(Packet),
+    /// Of nobody.
     Nothing,
 }
 
-/// Whether the stream was known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum First {
-    New,
-    Known,
-}
-
 /// What one SSRC is for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Use {
-    Media(Arc<Stream>),
+    Media(Arc<Stream>, Window),
     /// Repairs another.
     Repair(u32),
 }
@@ -72,11 +70,11 @@ impl Streams {
             let same = |section: &&Section| section.sends && section.mid == stream.mid;
             named.or_else(|| self.sections.iter().find(same)).is_some_and(|section| same(&section))
         };
-        let gone = |ssrc: u32, used: &Use| matches!(used, Use::Media(stream) if !stays(ssrc, stream));
+        let gone = |ssrc: u32, used: &Use| matches!(used, Use::Media(stream, _) if !stays(ssrc, stream));
         let lost: Vec<u32> =
             self.uses.iter().filter(|(ssrc, used)| gone(**ssrc, used)).map(|(ssrc, _)| *ssrc).collect();
         self.uses.retain(|ssrc, used| match used {
-            Use::Media(_) => !lost.contains(ssrc),
+            Use::Media(..) => !lost.contains(ssrc),
             Use::Repair(of) => !lost.contains(of),
         });
         lost
@@ -84,11 +82,15 @@ impl Streams {
 
     /// What a packet is.
     pub(super) fn find(&mut self, packet: Packet) -> Found {
-        match self.uses.get(&packet.ssrc) {
-            Some(Use::Media(stream)) if stream.codec.payload_type == packet.payload_type => {
-                Found::Media(Arc::clone(stream), packet, First::Known)
+        match self.uses.get_mut(&packet.ssrc) {
+            Some(Use::Media(stream, window)) if stream.codec.payload_type == packet.payload_type => {
+                let came = window.take(packet.sequence);
+                Found::Media(Arc::clone(stream), packet, came)
             }
-            Some(Use::Repair(of)) => self.unwrap(*of, packet),
+            Some(Use::Repair(of)) => {
+                let of = *of;
+                self.unwrap(of, packet)
+            }
             _ => self.learn(packet),
         }
     }
@@ -111,9 +113,12 @@ impl Streams {
             return Found::Nothing;
         };
         let (mid, codec, extensions) = (section.mid.clone(), codec.clone(), section.extensions.clone());
-        let stream = Arc::new(Stream { ssrc: packet.ssrc, mid, rid, codec, extensions });
-        self.uses.insert(packet.ssrc, Use::Media(Arc::clone(&stream)));
-        Found::Media(stream, packet, First::New)
+        let nack = section.nacks.contains(&packet.payload_type);
+        let stream = Arc::new(Stream { ssrc: packet.ssrc, mid, rid, codec, extensions, nack });
+        let mut window = Window::new();
+        let came = window.take(packet.sequence);
+        self.uses.insert(packet.ssrc, Use::Media(Arc::clone(&stream), window));
+        Found::Media(stream, packet, came)
     }
 
     /// The section of an unknown SSRC, its layer, and the SSRC that it repairs.
@@ -132,7 +137,7 @@ impl Streams {
                 return Some((at, "".into(), None));
             }
         }
-        if let Some(Use::Media(stream)) = self.uses.get(&packet.ssrc) {
+        if let Some(Use::Media(stream, _)) = self.uses.get(&packet.ssrc) {
             let at = self.sections.iter().position(|section| section.mid == stream.mid)?;
             return Some((at, Arc::clone(&stream.rid), None));
         }
@@ -166,7 +171,7 @@ impl Streams {
 
     fn layer(&self, mid: &Mid, rid: &str) -> Option<u32> {
         self.uses.values().find_map(|used| match used {
-            Use::Media(stream) if stream.mid == *mid && &*stream.rid == rid => Some(stream.ssrc),
+            Use::Media(stream, _) if stream.mid == *mid && &*stream.rid == rid => Some(stream.ssrc),
             _ => None,
         })
     }
@@ -183,12 +188,9 @@ impl Streams {
         let Some(payload_type) = self.sections.iter().filter(|section| section.sends).find_map(apt) else {
             return Found::Nothing;
         };
-        let &[high, low, ..] = &packet.payload[..] else { return Found::Nothing };
-        if packet.payload.len() == 2 {
-            return Found::Nothing;
-        }
         packet.ssrc = of;
         packet.payload_type = payload_type;
+        let &[high, low, _, ..] = &packet.payload[..] else { return Found::Padding(packet) };
         packet.sequence = u16::from_be_bytes([high, low]);
         packet.payload = packet.payload.slice(2..);
         match self.uses.get(&of) {
@@ -237,7 +239,7 @@ mod tests {
             Found::Media(stream, packet, _) => {
                 Some((stream.rid.to_string(), packet.sequence, packet.payload))
             }
-            Found::Nothing => None,
+            Found::Padding(_) | Found::Nothing => None,
         }
     }
 
@@ -267,7 +269,22 @@ mod tests {
             media(streams.find(packet(6, 97, &[], &[0, 8, 2]))),
             Some(("f".into(), 8, Bytes::from_static(&[2])))
         );
-        assert!(media(streams.find(packet(6, 97, &[], &[0, 8]))).is_none(), "a probe holds nothing");
+        let probe = streams.find(packet(6, 97, &[], &[0, 8]));
+        assert!(matches!(probe, Found::Padding(Packet { ssrc: 5, .. })), "{probe:?}");
+    }
+
+    #[test]
+    fn what_came_already_is_told_apart_however_it_comes_again() {
+        let mut streams = Streams::default();
+        streams.agree(sections(SIMULCAST));
+        let mut came = |packet| match streams.find(packet) {
+            Found::Media(_, _, came) => came,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(came(packet(5, 96, &[(1, "1"), (2, "f")], b"x")), Came::First);
+        assert_eq!(came(packet(6, 97, &[(1, "1"), (3, "f")], &[0, 9, 1])), Came::Again);
+        assert_eq!(came(packet(6, 97, &[], &[0, 8, 1])), Came::Late);
+        assert_eq!(came(packet(6, 97, &[], &[0, 8, 1])), Came::Again);
     }
 
     const TWO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 120\r\na=mid:1\r\na=sendonly\r\na=rtpmap:120 VP8/90000\r\n\
@@ -278,7 +295,7 @@ mod tests {
     fn mid(found: Found) -> Option<String> {
         match found {
             Found::Media(stream, ..) => Some(stream.mid.as_str().to_owned()),
-            Found::Nothing => None,
+            Found::Padding(_) | Found::Nothing => None,
         }
     }
 

@@ -102,10 +102,15 @@ fn receipt(block: &rtc::rtcp::reception_report::ReceptionReport) -> Inbound {
     }
 }
 
-/// A stream in the library's words. Pictures are asked for again; sound repairs itself (Opus' own redundancy).
+/// That lost packets may be asked for.
+pub(super) fn nack() -> RTCPFeedback {
+    RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() }
+}
+
+/// A stream in the library's words. What a client does not say of pictures is taken for granted, of sound it is not: every client
+/// repeats pictures, but few repeat sound.
 pub(super) fn describe(stream: &Stream) -> StreamInfo {
-    let nack = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
-    let picture = stream.codec.mime.starts_with("video/");
+    let repeats = stream.codec.mime.starts_with("video/") || stream.nack;
     StreamInfo {
         ssrc: stream.ssrc,
         payload_type: stream.codec.payload_type,
@@ -113,7 +118,7 @@ pub(super) fn describe(stream: &Stream) -> StreamInfo {
         clock_rate: stream.codec.clock_rate,
         channels: stream.codec.channels,
         sdp_fmtp_line: stream.codec.fmtp.clone(),
-        rtcp_feedback: if picture { vec![nack] } else { Vec::new() },
+        rtcp_feedback: if repeats { vec![nack()] } else { Vec::new() },
         rtp_header_extensions: stream
             .extensions
             .id(TRANSPORT_CC)

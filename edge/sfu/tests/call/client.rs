@@ -19,8 +19,8 @@ use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::RTCRtpSenderId;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability,
-    RTCRtpRtxParameters, RtpCodecKind,
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters, RtpCodecKind,
 };
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
@@ -28,8 +28,8 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 /// RFC 6464.
 const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
-/// How often a lost packet is asked for.
-const MAX_ASKED: u16 = 5;
+/// How often a lost packet is asked for: as Chromium does.
+const MAX_ASKED: u16 = 10;
 
 pub(crate) const LAYERS: [&str; 3] = ["q", "h", "f"];
 pub(crate) const AUDIO_EVERY: Duration = Duration::from_millis(20);
@@ -43,6 +43,13 @@ pub(crate) enum Manners {
     Polite,
     /// Does not look at the other one's offer.
     Stubborn,
+}
+
+/// Whether a client asks for lost sound, and sends it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sound {
+    Repeated,
+    SentOnce,
 }
 
 pub(crate) struct Client {
@@ -94,9 +101,18 @@ struct Outgoing {
 }
 
 impl Client {
-    pub(crate) fn new(now: Instant, address: SocketAddr, ciphers: &[SrtpProtectionProfile]) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        address: SocketAddr,
+        ciphers: &[SrtpProtectionProfile],
+        sound: Sound,
+    ) -> Self {
         let mut engine = MediaEngine::default();
         engine.register_default_codecs().unwrap();
+        if sound == Sound::Repeated {
+            let nack = RTCPFeedback { typ: "nack".into(), parameter: String::new() };
+            engine.register_feedback(nack, RtpCodecKind::Audio);
+        }
         let uri = LEVEL.to_owned();
         engine
             .register_header_extension(RTCRtpHeaderExtensionCapability { uri }, RtpCodecKind::Audio, None)

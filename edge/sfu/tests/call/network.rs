@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::{Command, Event, LegReport, PeerId, PeerReport};
 
-use crate::client::{Client, Received};
+use crate::client::{Client, Received, Sound};
+use crate::tap::Recorder;
 use crate::world::World;
 use crate::{SECOND, both_hear};
 
@@ -165,6 +166,62 @@ fn pictures_survive_ten_percent_of_loss() {
         seen.pictures > 500 && seen.broken == 0 && seen.longest < SECOND * 3 / 5 && heard > 0.75,
         "{seen:?}"
     );
+}
+
+/// What became of twenty seconds of ann's sound, as shares of what she sent.
+#[derive(Debug)]
+struct Sounds {
+    recorded: f64,
+    heard: f64,
+    told_jitter: Duration,
+}
+
+fn sounds(name: &str, sound: Sound, loss: u32) -> Sounds {
+    let mut world = World::new();
+    world.sound = sound;
+    let recorder = Recorder::default();
+    world.command(Command::Record { room: crate::world::room(), tap: Some(Box::new(recorder.clone())) });
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let numbers = |world: &World| {
+        let heard = world.client(2).heard_of("ann", "audio").iter().map(|it| it.number).collect::<Vec<u32>>();
+        let recorded = recorder.0.lock().unwrap().numbers[&("ann".to_owned(), sfu::Medium::Audio)].clone();
+        [recorded, heard]
+    };
+    let first = numbers(&world).map(|it| it[it.len() - 1]).into_iter().max().unwrap();
+    world.loss = loss;
+    world.run(20 * SECOND);
+    let published = report(&mut world, 1).published;
+    world.loss = 0;
+    world.run(2 * SECOND);
+    let [mut recorded, mut heard] = numbers(&world);
+    for numbers in [&mut recorded, &mut heard] {
+        numbers.retain(|number| (first..first + 1_000).contains(number));
+        numbers.sort_unstable();
+    }
+    assert!(recorded.is_sorted_by(|one, other| one < other), "none twice");
+    heard.dedup();
+    let [recorded, heard] = [recorded, heard].map(|numbers| numbers.len() as f64 / 1_000.0);
+    let told_jitter = published.iter().find(|it| it.medium == sfu::Medium::Audio).unwrap().jitter;
+    let sounds = Sounds { recorded, heard, told_jitter };
+    println!("{name}: {sounds:?}");
+    sounds
+}
+
+#[test]
+fn lost_sound_is_sent_again_to_the_recording_and_to_those_who_hear() {
+    for (loss, recorded, heard) in [(10, 0.999, 0.999), (50, 0.999, 0.995), (100, 0.998, 0.99)] {
+        let sounds = sounds(&format!("{} % each way", loss / 10), Sound::Repeated, loss);
+        assert!(sounds.recorded >= recorded && sounds.heard >= heard, "{sounds:?}");
+        assert!(sounds.told_jitter < Duration::from_millis(2), "what is sent again is no jitter: {sounds:?}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_sound_once_is_not_asked_for_more() {
+    let sounds = sounds("5 % each way, once", Sound::SentOnce, 50);
+    assert!(sounds.recorded > 0.92 && sounds.recorded < 0.98 && sounds.heard > 0.85, "{sounds:?}");
 }
 
 #[test]

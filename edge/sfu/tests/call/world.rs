@@ -10,7 +10,7 @@ use sfu::{
     Role, RoomId, Sfu, Transport, User,
 };
 
-use crate::client::Client;
+use crate::client::{Client, Sound};
 
 /// One way through the network.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     /// What the next clients can do, in their order; browsers name the slow one first.
     pub(crate) ciphers: Vec<SrtpProtectionProfile>,
+    /// What the next clients do about lost sound.
+    pub(crate) sound: Sound,
     /// In thousandths, for each direction.
     pub(crate) loss: u32,
     /// Up to so much later, each datagram by itself: so they overtake each other.
@@ -111,6 +113,7 @@ impl World {
                 SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
                 SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
             ],
+            sound: Sound::Repeated,
             loss: 0,
             jitter: Duration::ZERO,
             stalls: Duration::ZERO,
@@ -134,7 +137,7 @@ impl World {
     }
 
     pub(crate) fn join_as(&mut self, id: u64, user: &str, role: Role) {
-        self.clients.insert(id, Client::new(self.now, Self::address(id), &self.ciphers));
+        self.clients.insert(id, Client::new(self.now, Self::address(id), &self.ciphers, self.sound));
         self.command(Command::Join { room: room(), peer: PeerId(id), user: User::new(user), role });
     }
 
