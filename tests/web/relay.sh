@@ -86,7 +86,8 @@ END
 # As whoever runs this, who reads the files; local.sh and the database want to reach each other by the loopback of the namespace.
 start_product() {
   local word root=()
-  ((EUID == 0)) || root=(sudo)
+  # A signal to it reaches the product. It must not ask for a password, which nobody can give here.
+  ((EUID == 0)) || root=(sudo -n)
   : >"$FOLDER/out"
   # Not through a function: its shell would stand between a signal and the product.
   "${root[@]}" ip netns exec "$SPACE" setpriv --reuid "$UID" --regid "$(id -g)" --init-groups \
@@ -106,7 +107,7 @@ clean_up() {
   trap '' INT TERM HUP
   set +e
   if [[ -n $PRODUCT ]]; then
-    kill "$PRODUCT" 2>/dev/null
+    as_root kill "$PRODUCT" 2>/dev/null
     wait "$PRODUCT" 2>/dev/null
   fi
   as_root ip link delete "cr$$o" 2>/dev/null

@@ -70,3 +70,9 @@ export async function isSeekable(file) {
 export async function drawnBy({ user, page }) {
   return [user, await page.evaluate(() => window.flashes)];
 }
+
+/**
+ * Waits until somebody's page has flashed at an instant of the wall clock or later: until that much of the call is there to be recorded.
+ * @param {import("./stage.mjs").Person} person @param {number} wall
+ */
+export const flashed = (person, wall) => person.until((/** @type {number} */ wall) => (window.flashes.at(-1) ?? 0) >= wall, wall);

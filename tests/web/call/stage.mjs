@@ -100,6 +100,13 @@ export class Stage {
     await person.until((users) => window.call.grown(users), users);
   }
 
+  /** Starts a recording, and waits until a person is told. @param {Person} person */
+  async record(person) {
+    const { id, startedAt } = await api(this.host, "POST", `/video-calls/${this.call.id}/recording/start`, {});
+    await person.told("recording-started");
+    return { id, begun: Date.parse(startedAt) };
+  }
+
   async close() {
     await Promise.all([...this.#browsers.values()].map((browser) => browser.close()));
     this.page.close();

@@ -2,12 +2,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { STEP_WITHIN_MS, URL_OF_EDGE } from "../stage.mjs";
+import { URL_OF_EDGE } from "../stage.mjs";
 
 /** What it says last before it answers. */
 const READY = "DB connection success";
-/** Between two looks at the edge's metrics. */
-const LOOK_EVERY_MS = 200;
 
 /** A server that answers; `end` ends it. */
 export async function startCoturn() {
@@ -29,17 +27,6 @@ export async function metric(name, label = "") {
   const text = await (await fetch(`${URL_OF_EDGE}/metrics`)).text();
   const lines = text.split("\n").filter((line) => line.startsWith(name) && /^[{ ]/.test(line.slice(name.length)) && line.includes(label));
   return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
-}
-
-/** Waits until a metric of the edge is as it shall be. @param {(value: number) => boolean} test @param {string} name @param {string} [label] */
-export async function until(test, name, label) {
-  const deadline = Date.now() + STEP_WITHIN_MS;
-  for (;;) {
-    const value = await metric(name, label);
-    if (test(value)) return;
-    if (Date.now() > deadline) throw new Error(`${name} ${label ?? ""} stays at ${value}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
-  }
 }
 
 /** Types of both ends of the way that a person's media take. @param {import("../stage.mjs").Person} person @returns {Promise<{ local: string, remote: string, address: string }>} */
