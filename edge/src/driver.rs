@@ -18,6 +18,8 @@
 //!   people are.
 //! - One thread per core and plain `ppoll`, not the async runtime: a packet's way is receive, decrypt, encrypt, send, and a
 //!   task per socket costs more than all of that (11.3 µs a packet against 5 with batches, two cores, Janus 22.5).
+//! - A thread that ends before it is asked to takes the process along: its rooms are lost in any case, everybody who joins them again
+//!   would wait for it, and a process that is started anew has them back in a second. What was captured stays.
 
 mod candidates;
 mod datagrams;
@@ -27,12 +29,14 @@ mod settings;
 mod shard;
 mod sys;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -148,7 +152,13 @@ impl Media {
                 metrics: metrics.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("media-{number}"));
-            thread.spawn(move || shard.run()).context("cannot start a media thread")?;
+            let (tasks, stopped) = (tasks.clone(), Arc::clone(&stopped));
+            let noticed = Noticed { number, tasks, stopped, people: Arc::clone(&people) };
+            let run = move || {
+                let _noticed = noticed;
+                shard.run();
+            };
+            thread.spawn(run).context("cannot start a media thread")?;
             shards.push(Shard { commands, waker, people });
         }
         let media = Self(Arc::new(Inner { shards, sessions_max: settings.max_sessions, metrics }));
@@ -163,7 +173,7 @@ impl Media {
         let waker = Arc::new(Waker::new().expect("there are descriptors"));
         let metrics = Metrics::register(&prometheus::Registry::new()).expect("nothing else is registered");
         let shards = vec![Shard { commands, waker, people: Arc::default() }];
-        (Self(Arc::new(Inner { shards, sessions_max: 1, metrics })), asked)
+        (Self(Arc::new(Inner { shards, sessions_max: usize::MAX, metrics })), asked)
     }
 
     /// The shard with the fewest people.
@@ -192,13 +202,8 @@ impl Media {
         let shard = &self.0.shards[shard.0];
         let sent = shard.commands.try_send(command);
         shard.waker.wake();
-        sent.map_err(|error| match error {
-            TrySendError::Full(_) => Overloaded,
-            TrySendError::Disconnected(_) => {
-                error!("a media thread has ended");
-                Overloaded
-            }
-        })
+        // One that has ended takes nothing either, and the process ends with it.
+        sent.map_err(|_| Overloaded)
     }
 
     fn stop_with(&self, tasks: &Tasks, stopped: Arc<AtomicBool>) {
@@ -208,6 +213,25 @@ impl Media {
             stopped.store(true, Ordering::Relaxed);
             media.0.shards.iter().for_each(|shard| shard.waker.wake());
         });
+    }
+}
+
+/// Notices the end of a media thread, in whatever way it ends.
+struct Noticed {
+    number: usize,
+    tasks: Tasks,
+    stopped: Arc<AtomicBool>,
+    people: Arc<AtomicUsize>,
+}
+
+impl Drop for Noticed {
+    fn drop(&mut self) {
+        // No room is placed there any more.
+        self.people.store(usize::MAX, Ordering::Relaxed);
+        if !self.stopped.load(Ordering::Relaxed) {
+            error!("media thread {} has ended: the process ends, to be started anew", self.number);
+            self.tasks.fail();
+        }
     }
 }
 
