@@ -52,6 +52,8 @@ mod resources;
 mod room;
 mod stats;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use admit::Admitted;
 use closing::Closing;
@@ -162,9 +164,9 @@ impl Rooms {
             facts,
             state: Mutex::default(),
             behind: Notify::new(),
-            starter: starter.clone(),
+            starter,
         }));
-        rooms.background(facts::write_all(starter, told));
+        rooms.background(facts::write_all(rooms.clone(), told));
         rooms.background(media::listen(rooms.clone(), happened));
         rooms.background(capture::follow(rooms.clone()));
         rooms.background(capture::tell_outcomes(rooms.clone()));
@@ -185,10 +187,12 @@ impl Rooms {
         let mut state = inner.state();
         let fresh = state.next_peer();
         inner.may_begin(&state, &call)?;
-        let room = state
-            .rooms
-            .entry(call.clone())
-            .or_insert_with(|| Room::new(call.clone(), host, max, inner.media.place()));
+        // A room begins with its first seat: one that nobody got into would be empty, and end its call.
+        let mut begun = None;
+        let room = match state.rooms.get_mut(&call) {
+            Some(room) => room,
+            None => begun.insert(Room::new(call.clone(), host, max, inner.media.place())),
+        };
         room.max = max;
         room.has_space_for(&user)?;
         let taken_up = room.take_up(&user, join.session_id.as_deref(), &outbox);
@@ -210,6 +214,9 @@ impl Rooms {
         };
         let joined =
             room.joined(&user, &session, &inner.settings.ice.servers_for(&user, inner.clock.now()).servers);
+        if let Some(room) = begun {
+            state.rooms.insert(call.clone(), room);
+        }
         state.peers.insert(peer, (call.clone(), user.clone()));
         drop(state);
         capture::reconcile(self, &call);

@@ -18,7 +18,7 @@ pub(super) async fn listen(rooms: Rooms, mut happened: mpsc::Receiver<Event>) {
 }
 
 impl Rooms {
-    fn on(&self, event: Event) {
+    pub(super) fn on(&self, event: Event) {
         match event {
             Event::Answer { peer, sdp } => {
                 if let Some(Ok(sdp)) = self.answered(peer, Ok(sdp)) {
@@ -59,7 +59,7 @@ impl Rooms {
                 self.linked(peer, Link::down());
             }
             Event::Published { peer, track } => {
-                self.in_room_of(peer, |room, user| room.published(user, peer, track.medium));
+                self.in_room_of(peer, |room, user| room.published(user, peer, track.medium, &self.0.media));
             }
             Event::Unpublished { peer, medium } => {
                 self.in_room_of(peer, |room, user| room.unpublished(user, peer, medium));

@@ -125,6 +125,11 @@ impl Rooms {
         let answer = self.begin(&call, (&user, name), (peer, shard), sfu::Role::Publisher, &offer).await?;
         let opened = opened(answer)?;
         let mut state = inner.state();
+        // The room may have ended while the thread answered.
+        if let Err(denied) = inner.may_begin(&state, &call) {
+            inner.hang_up(shard, peer);
+            return Err(denied);
+        }
         let room =
             state.rooms.entry(call.clone()).or_insert_with(|| Room::new(call.clone(), host, max, shard));
         if let Err(denied) = room.is_on(shard).and_then(|()| room.has_space_for(&user)) {
@@ -172,9 +177,8 @@ impl Rooms {
         let there = state.rooms.get_mut(&call).ok_or_else(|| nobody(&of));
         let seated = there.and_then(|room| {
             room.is_on(shard)?;
-            room.can_be_played(&of)?;
-            let player = Player { user: user.clone(), of, link: Link::down() };
-            room.add_player(peer, player);
+            let media = room.can_be_played(&of)?;
+            room.add_player(peer, Player { user: user.clone(), of, media, link: Link::down() });
             Ok(())
         });
         if let Err(denied) = seated {

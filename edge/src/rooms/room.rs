@@ -207,10 +207,10 @@ impl Room {
     }
 
     /// Notes that something comes from somebody.
-    pub(super) fn published(&mut self, user: &UserId, peer: sfu::PeerId, medium: sfu::Medium) {
-        if let Some(member) = self.of_peer(user, peer) {
-            member.publishes.push(medium);
-        }
+    pub(super) fn published(&mut self, user: &UserId, peer: sfu::PeerId, medium: sfu::Medium, media: &Media) {
+        let Some(member) = self.of_peer(user, peer) else { return };
+        member.publishes.push(medium);
+        self.end_players_of_medium(user, medium, media);
     }
 
     /// Notes that something comes no more.

@@ -2,12 +2,14 @@
 //!
 //! Numbers are the media threads' own; this file asks for them and writes them down. A thread that has too much to do gives none.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sfu::{LegReport, PeerReport, TrackReport};
 use shared::clock::Timestamp;
 use shared::id::{CallId, UserId};
 use tokio::sync::oneshot;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::{Denied, Room, Rooms, overloaded};
 use crate::driver::{Overloaded, Traffic};
@@ -15,6 +17,8 @@ use crate::signal::frame::Outgoing;
 
 /// How many reports may be waited for at once; more are asked by nobody but a flood.
 const REPORTS_MAX: usize = 1_024;
+/// How long a media thread may take for its figures; it takes milliseconds. Rooms of other threads wait behind it.
+const REPORT_MAX: Duration = Duration::from_secs(2);
 
 /// What this edge carries now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +78,10 @@ impl Rooms {
     /// Figures of quality of one call.
     ///
     /// # Errors
-    /// When the media thread has too much to do.
+    /// When the media thread has too much to do, or is no more.
     async fn report(&self, call: &CallId) -> Result<Vec<PeerReport>, Overloaded> {
         let (waiting, told) = oneshot::channel();
-        {
+        let token = {
             let mut state = self.0.state();
             let Some(shard) = state.rooms.get(call).map(|room| room.shard) else { return Ok(Vec::new()) };
             if state.reports.len() >= REPORTS_MAX {
@@ -88,8 +92,13 @@ impl Rooms {
             let room = Some(sfu::RoomId::new(call.as_str()));
             self.0.media.command(shard, sfu::Command::Report { room, token })?;
             state.reports.insert(token, waiting);
-        }
-        told.await.map_err(|_| Overloaded)
+            token
+        };
+        let told = timeout(REPORT_MAX, told).await;
+        told.ok().and_then(Result::ok).ok_or_else(|| {
+            self.0.state().reports.remove(&token);
+            Overloaded
+        })
     }
 }
 

@@ -114,3 +114,23 @@ async fn an_edge_that_is_told_to_end_tells_everybody_to_come_back() {
     until_call(&system, &host, &call, |told| told["status"] == "active" && state_of(told, "ann") == "joined")
         .await;
 }
+
+/// Ends the call at the moment in which the edge claims it: after it was found to be on, and before anybody sits in it.
+const ENDS_WHEN_CLAIMED: &str = "
+    create function ends() returns trigger language plpgsql as $$
+    begin new.state := 'ended'; new.ended_at := now(); return new; end $$;
+    create trigger ends before update of edge_id on call for each row execute function ends();";
+
+#[tokio::test]
+async fn who_comes_in_while_the_call_ends_is_sent_out_again() {
+    let system = System::builder().workers(0).start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let call = host.create_call(&["bob"]).await;
+    sqlx::raw_sql(ENDS_WHEN_CLAIMED).execute(&system.db).await.expect("the database takes a trigger");
+    let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
+    bob.frame("room-closed").await;
+    assert_eq!(bob.closed().await, 4002);
+    let mut again = Socket::open(&system.client("bob"), &base, &call).await;
+    again.send("join", Value::Null).await;
+    assert_eq!(again.refused().await, "call-ended");
+}
