@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 #[path = "../../../sfu/tests/call/client.rs"]
 mod client;
 
-use client::Client;
+use client::{Client, Sound};
 
 /// How far its clock moves at a time: half of the time between two packets of sound.
 const STEP: Duration = Duration::from_millis(10);
@@ -47,7 +47,7 @@ impl Participant {
     pub(crate) async fn over(over: Over) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let ciphers = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
-        let client = Client::new(Instant::now(), socket.local_addr().unwrap(), &ciphers);
+        let client = Client::new(Instant::now(), socket.local_addr().unwrap(), &ciphers, Sound::Repeated);
         let (told, heard) = watch::channel((0, 0));
         Self {
             client: Arc::new(Mutex::new(client)),
