@@ -18,7 +18,7 @@
 //!
 //! Decisions:
 //! - A person who lost their socket keeps their place for 15 s (`AWAY_MAX`): media goes on as long as ICE lives, nobody is told, and
-//!   the recording's timeline shows no leave for a reload.
+//!   the recording's timeline shows no leave for a reload. Who has been silent for as long on a socket that stands is gone at once.
 //! - A room that is empty ends its call after `CALL_EMPTY_TIMEOUT`, measured by this process; a call that was active when the
 //!   process died is taken for empty from the start on.
 
@@ -55,7 +55,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use admit::Admitted;
+pub(crate) use admit::{Admitted, Publishing};
 use closing::Closing;
 use facts::Facts;
 pub(crate) use outbox::{Goodbye, Mail, Mailbox, Outbox};
@@ -182,7 +182,7 @@ impl Rooms {
         join: Join,
         outbox: Outbox,
     ) -> Result<(Seat, Outgoing), Denied> {
-        let Admitted { call, user, host, max } = admitted;
+        let Admitted { call, user, host, max, publishing } = admitted;
         let inner = &*self.0;
         let mut state = inner.state();
         let fresh = state.next_peer();
@@ -195,7 +195,7 @@ impl Rooms {
         };
         room.max = max;
         room.has_space_for(&user)?;
-        let taken_up = room.take_up(&user, join.session_id.as_deref(), &outbox);
+        let taken_up = room.take_up(&user, join.session_id.as_deref(), publishing, &outbox);
         let (peer, session) = match taken_up {
             Some(seat) => seat,
             None => {
@@ -204,10 +204,14 @@ impl Rooms {
                     Some(false) => sfu::Reception::Nothing,
                     Some(true) | None => sfu::Reception::Everything,
                 };
-                inner.media.command(room.shard, room.enter(&user, fresh, reception)).map_err(overloaded)?;
+                let role = match publishing {
+                    Publishing::Granted => sfu::Role::Member(reception),
+                    Publishing::Withheld => sfu::Role::Listener(reception),
+                };
+                inner.media.command(room.shard, room.enter(&user, fresh, role)).map_err(overloaded)?;
                 let presence = Presence::Here(outbox);
                 let at = inner.clock.now();
-                let member = Member::new(fresh, reception, session.clone(), presence, join.metadata, at);
+                let member = Member::new(fresh, publishing, session.clone(), presence, join.metadata, at);
                 room.seat(&user, member, &inner.media, &inner.facts);
                 (fresh, session)
             }
@@ -253,9 +257,7 @@ impl Rooms {
             },
             (Ask::Mute(kind), _) => room.mute(seat, peer, kind, sfu::Muting::Muted),
             (Ask::Unmute(kind), _) => room.mute(seat, peer, kind, sfu::Muting::Unmuted),
-            (Ask::Subscribe(wanted), _) => {
-                subscribe(peer, &wanted, sfu::Wish::UpTo(room::layer(wanted.layer)))
-            }
+            (Ask::Subscribe(wanted), _) => subscribe(peer, &wanted, room::wish(&wanted)),
             (Ask::Unsubscribe(unwanted), _) => subscribe(peer, &unwanted, sfu::Wish::No),
             (Ask::Ping, _) => return Ok(Some(Outgoing::Pong)),
             (Ask::Join(_) | Ask::Leave, _) => return Ok(None),
@@ -276,10 +278,15 @@ impl Rooms {
         }
     }
 
-    /// The socket is gone; the seat is kept for a while.
-    pub(crate) fn lost(&self, seat: &Seat) {
-        if let Some(room) = self.0.state().rooms.get_mut(&seat.call) {
-            room.away(seat, Instant::now());
+    /// The socket is gone; the seat is kept until nothing has been heard for [`AWAY_MAX`].
+    pub(crate) fn lost(&self, seat: &Seat, heard: Instant) {
+        let mut state = self.0.state();
+        let Some(room) = state.rooms.get_mut(&seat.call) else { return };
+        room.away(seat, heard);
+        if room.gone(Instant::now()).contains(&seat.user) {
+            let peer = room.member(&seat.user).map(|member| member.peer);
+            room.remove(&seat.user, LeaveReason::Disconnected, &self.0);
+            state.peers.retain(|other, _| Some(*other) != peer);
         }
     }
 

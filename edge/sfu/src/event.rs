@@ -85,6 +85,9 @@ pub enum SignalError {
     /// An address that cannot be used.
     #[error("candidate refused: {0}")]
     BadCandidate(String),
+    /// The client offers media that it may not send. The rest of its offer is answered.
+    #[error("this session may not publish: the media that it offers are refused")]
+    MayNotPublish,
     /// The session is there already.
     #[error("the session has joined already")]
     AlreadyJoined,

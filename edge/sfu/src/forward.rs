@@ -8,7 +8,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::Look;
-use crate::command::Layer as UpTo;
 use crate::format::{Codec, Extensions, FORWARDED};
 use crate::ids::PeerId;
 use crate::layers::share::Subscription;
@@ -19,6 +18,7 @@ use crate::leg::{self, LegStart};
 use crate::packet::Packet;
 use crate::peer::SenderId;
 use crate::quality::{Outbound, Quality, Receipt, ReportBlock};
+use crate::session::Wanted;
 use crate::track::figures::Figures;
 
 /// A publisher's track as one subscriber gets it.
@@ -27,7 +27,7 @@ pub(crate) struct Leg {
     pub(crate) peer: PeerId,
     pub(crate) sender: SenderId,
     pub(crate) ssrc: u32,
-    pub(crate) up_to: UpTo,
+    pub(crate) wanted: Wanted,
     /// What was chosen for it last.
     pub(crate) share: Subscription,
     /// Set once the subscriber has agreed.
@@ -70,7 +70,7 @@ impl Leg {
         now: Instant,
         (peer, sender, ssrc): (PeerId, SenderId, u32),
         codec: &Codec,
-        up_to: UpTo,
+        wanted: Wanted,
         resting: Option<leg::Leg>,
     ) -> Self {
         let nothing = Source { wish: Wish::No, rank: Rank::Other, tile: None, flows: [None; 3] };
@@ -78,7 +78,7 @@ impl Leg {
             peer,
             sender,
             ssrc,
-            up_to,
+            wanted,
             share: Subscription::new(nothing),
             agreed: None,
             source: None,
@@ -245,7 +245,8 @@ mod tests {
 
     fn leg(resting: Option<leg::Leg>) -> Leg {
         let ids = (PeerId(1), SenderId::default(), 77);
-        let mut leg = Leg::new(Instant::now(), ids, &codec(), UpTo::Full, resting);
+        let wanted = Wanted { layer: crate::Layer::Full, tile: None };
+        let mut leg = Leg::new(Instant::now(), ids, &codec(), wanted, resting);
         let ours =
             Extensions(vec![(3, crate::format::VIDEO_ORIENTATION.into()), (1, crate::format::MID.into())]);
         let theirs = Extensions(vec![(9, crate::format::VIDEO_ORIENTATION.into())]);

@@ -106,9 +106,18 @@ pub(crate) enum PeerEvent {
     Failed,
 }
 
+/// Whether a client may send media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publishing {
+    Allowed,
+    /// Our descriptions take nothing, and what comes all the same belongs to no stream.
+    Refused,
+}
+
 /// One connection.
 pub(crate) struct Peer {
     factory: Arc<Factory>,
+    publishing: Publishing,
     connection: RTCPeerConnection,
     exchange: Exchange,
     senders: Vec<Sender>,
@@ -136,7 +145,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(factory: &Arc<Factory>, now: Instant) -> Result<Self, Refusal> {
+    pub(crate) fn new(factory: &Arc<Factory>, publishing: Publishing, now: Instant) -> Result<Self, Refusal> {
         let exchange = Exchange::new(now);
         let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
         let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
@@ -146,6 +155,7 @@ impl Peer {
         let (senders, sending, layered) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             factory,
+            publishing,
             connection,
             exchange,
             senders,
@@ -231,7 +241,18 @@ impl Peer {
             RTCSdpType::Offer => sdp::Words::Offer,
             _ => sdp::Words::Answer,
         };
-        Ok(sdp::dress(words, &description.sdp, &self.factory.config.candidates, self.factory.config.limits))
+        let config = &self.factory.config;
+        let dressed = sdp::dress(words, &description.sdp, &config.candidates, config.limits);
+        Ok(match self.publishing {
+            Publishing::Allowed => dressed,
+            Publishing::Refused => sdp::taking_nothing(&dressed),
+        })
+    }
+
+    /// Whether a description of the client has media that it may not send.
+    pub(crate) fn refuses_media_of(&self, sdp: &str) -> bool {
+        let sends = |section: &Section| section.sends && section.kind != Kind::Other;
+        self.publishing == Publishing::Refused && sdp::sections(sdp).iter().any(sends)
     }
 
     /// Both sides have agreed: what the client sends is numbered as our description says, what we send as the client's.

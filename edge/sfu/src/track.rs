@@ -11,7 +11,7 @@ use std::time::Instant;
 use std::sync::Arc;
 
 use crate::codec::{Look, Starts};
-use crate::command::{Layer as UpTo, Muting};
+use crate::command::Muting;
 use crate::format::{Codec, Extensions};
 use crate::forward::{Arriving, Leg, Taken};
 use crate::ids::{Medium, Mid, PeerId, User};
@@ -21,6 +21,7 @@ use crate::leg::SenderReport;
 use crate::leg::timestamp::ClockMap;
 use crate::packet::Packet;
 use crate::peer::Stream;
+use crate::session::Wanted;
 
 use stream::Arrivals;
 
@@ -115,7 +116,7 @@ impl Track {
     }
 
     /// The track as a subscriber with this wish sees it.
-    pub(crate) fn source(&mut self, now: Instant, up_to: UpTo, rank: Rank) -> Source {
+    pub(crate) fn source(&mut self, now: Instant, wanted: Wanted, rank: Rank) -> Source {
         let mut flows = [None::<Flow>; 3];
         let simulcast = self.layers.len() > 1;
         for layer in self.layers.iter_mut().filter(|_| self.muting == Muting::Unmuted) {
@@ -123,8 +124,8 @@ impl Track {
                 flows[layer.layer as usize] = Some(layer.flow(now));
             }
         }
-        let most = [Layer::Q, Layer::H, Layer::F][up_to as usize];
-        Source { wish: Wish::UpTo(most), rank, tile: None, flows }
+        let most = [Layer::Q, Layer::H, Layer::F][wanted.layer as usize];
+        Source { wish: Wish::UpTo(most), rank, tile: wanted.tile, flows }
     }
 
     /// What comes in of all layers together.

@@ -121,6 +121,7 @@ fn denied(error: &SignalError) -> Denied {
         SignalError::BadDescription(_) | SignalError::UnexpectedAnswer | SignalError::BadCandidate(_) => {
             Code::InvalidDescription
         }
+        SignalError::MayNotPublish => Code::NotGranted,
         SignalError::Full => Code::Overloaded,
         SignalError::AlreadyJoined | SignalError::Internal(_) => Code::Internal,
     };

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use ulid::Ulid;
 
 use super::players::Player;
-use super::{Admitted, Denied, Inner, Member, Presence, Room, Rooms, State, capture, overloaded};
+use super::{Admitted, Denied, Inner, Member, Presence, Publishing, Room, Rooms, State, capture, overloaded};
 use crate::driver::ShardId;
 use crate::error::Code;
 use crate::signal::fragment::{Credentials, Fragment, Last, renewed};
@@ -104,10 +104,13 @@ impl Rooms {
     /// Begins to publish by WHIP, in place of whatever session the person had.
     ///
     /// # Errors
-    /// `room-full`, `overloaded`, `invalid-description`.
+    /// `not-granted`, `room-full`, `overloaded`, `invalid-description`.
     pub(crate) async fn publish(&self, admitted: Admitted, offer: String) -> Result<Opened, Denied> {
         let inner = &*self.0;
-        let Admitted { call, user, host, max } = admitted;
+        let Admitted { call, user, host, max, publishing } = admitted;
+        if publishing == Publishing::Withheld {
+            return Err((Code::NotGranted, "the token does not grant publishing".to_owned()));
+        }
         let (peer, shard) = {
             let mut state = inner.state();
             inner.may_begin(&state, &call)?;
@@ -138,7 +141,7 @@ impl Rooms {
         }
         let member = Member::new(
             peer,
-            sfu::Reception::Nothing,
+            publishing,
             opened.session.clone(),
             Presence::Publishing(Link::down()),
             None,

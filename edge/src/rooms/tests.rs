@@ -43,7 +43,7 @@ impl World {
 
     fn join(&self, call: &CallId, name: &str) -> Result<(Seat, Mailbox), Denied> {
         let (outbox, mailbox) = Outbox::new(call.clone());
-        let admitted = Admitted { call: call.clone(), user: user(name), host: user("host"), max: 50 };
+        let admitted = admitted(call, name);
         let joined = self.rooms.join(admitted, Join::default(), outbox);
         joined.map(|(seat, _)| (seat, mailbox))
     }
@@ -52,6 +52,11 @@ impl World {
     fn asked(&self) -> Vec<String> {
         self.asked.try_iter().map(|command| format!("{command:?}")).collect()
     }
+}
+
+fn admitted(call: &CallId, name: &str) -> Admitted {
+    let (call, publishing) = (call.clone(), Publishing::Granted);
+    Admitted { call, user: user(name), host: user("host"), max: 50, publishing }
 }
 
 fn user(name: &str) -> UserId {
@@ -124,7 +129,7 @@ async fn a_publisher_whose_room_ends_while_it_is_answered_begins_no_other() {
     let (world, call) = (World::new(3).await, CallId::generate());
     let (_seat, _mailbox) = world.join(&call, "ann").unwrap();
     world.asked();
-    let admitted = Admitted { call: call.clone(), user: user("bob"), host: user("host"), max: 50 };
+    let admitted = admitted(&call, "bob");
     let publishing = world.rooms.publish(admitted, "an offer".to_owned());
     let ending = async {
         // One more command finds a place; the two that end the room do not.
@@ -153,7 +158,7 @@ async fn who_plays_a_track_that_begins_anew_is_let_go() {
     let ann = sfu::PeerId(1);
     let published = |medium| sfu::Event::Published { peer: ann, track: track(medium) };
     world.rooms.on(published(sfu::Medium::Video));
-    let admitted = Admitted { call: call.clone(), user: user("bob"), host: user("host"), max: 50 };
+    let admitted = admitted(&call, "bob");
     let answer = sfu::Event::Answer { peer: sfu::PeerId(2), sdp: ANSWER.to_owned() };
     let (opened, sent) = tokio::join!(
         world.rooms.play(admitted, user("ann"), "an offer".to_owned()),

@@ -317,6 +317,17 @@ pub(crate) fn dress(words: Words, sdp: &str, candidates: &[Candidate], limits: L
     dressed
 }
 
+/// Our description as a client sees it that may not send: no section receives. The library, which goes on without knowing, could
+/// otherwise take a refused section for a stream of ours.
+pub(crate) fn taking_nothing(sdp: &str) -> String {
+    let silent = |line: &str| match line {
+        "a=sendrecv" => "a=sendonly\r\n".to_owned(),
+        "a=recvonly" => "a=inactive\r\n".to_owned(),
+        line => format!("{line}\r\n"),
+    };
+    sdp.lines().map(|line| silent(line.trim_end())).collect()
+}
+
 /// The session part, then every section.
 fn split_sections(sdp: &str) -> Vec<&str> {
     let mut cuts = vec![0];

@@ -112,12 +112,12 @@ impl Sfu {
         let wanted = session.wants(&track.user, track.medium);
         let present = track.legs.iter().position(|leg| leg.peer == id);
         match (wanted, present) {
-            (Some(up_to), Some(at)) => track.legs[at].up_to = up_to,
-            (Some(up_to), None) => {
+            (Some(wanted), Some(at)) => track.legs[at].wanted = wanted,
+            (Some(wanted), None) => {
                 match session.peer.add_sender(&track.user, track.medium, &track.codec, track.id.0) {
                     Ok((sender, ssrc)) => {
                         let resting = session.resting.remove(&ssrc);
-                        let leg = Leg::new(now, (id, sender, ssrc), &track.codec, up_to, resting);
+                        let leg = Leg::new(now, (id, sender, ssrc), &track.codec, wanted, resting);
                         track.legs.push(leg);
                         session.legs.insert(ssrc, track.id);
                         session.negotiation.want();

@@ -62,7 +62,7 @@ fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], session: &m
             _ => Rank::Other,
         };
         let mut subscription = track.legs[at].share;
-        subscription.source = track.source(now, track.legs[at].up_to, rank);
+        subscription.source = track.source(now, track.legs[at].wanted, rank);
         if track.medium.is_picture() {
             pictures.push(subscription);
             chosen.push((*number, at));

@@ -25,7 +25,11 @@ impl Sfu {
             Ok(answer) => {
                 session.negotiation.completed();
                 self.demux.add_ufrag(id, session.peer.ufrag());
+                let refused = session.peer.refuses_media_of(sdp) && session.role.is_told();
                 self.events.push_back(Event::Answer { peer: id, sdp: answer });
+                if refused {
+                    self.refuse(id, SignalError::MayNotPublish);
+                }
                 self.agreed(now, id);
             }
             Err(error) => self.refuse(id, SignalError::BadDescription(error.to_string())),

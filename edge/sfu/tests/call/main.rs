@@ -4,6 +4,7 @@
 
 mod client;
 mod network;
+mod sessions;
 mod tap;
 mod world;
 

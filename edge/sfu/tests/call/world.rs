@@ -144,7 +144,16 @@ impl World {
     /// A member who publishes sound and pictures.
     pub(crate) fn join_speaking(&mut self, id: u64, user: &str) {
         self.join(id, user);
-        let client = self.clients.get_mut(&id).unwrap();
+        self.attend(id);
+    }
+
+    /// The client of a session that has joined begins to publish sound and pictures, or tries to.
+    pub(crate) fn attend(&mut self, id: u64) {
+        let now = self.now;
+        let client = self
+            .clients
+            .entry(id)
+            .or_insert_with(|| Client::new(now, Self::address(id), &self.ciphers, self.sound));
         client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
         client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video);
         self.offer(id);
