@@ -187,6 +187,26 @@ test("people come, mute, speak and go", async () => {
   client.leave();
 });
 
+test("sizes of tiles are told, and again to a new session, but not of those who went", async () => {
+  const client = call();
+  const socket = await join(client, { participants: [{ userId: "bob", muted: [] }, { userId: "cyd", muted: [] }] });
+  client.show("bob", "video", { width: 640, height: 360 });
+  client.show("cyd", "screen", { width: 1280, height: 720 });
+  client.show("bob", "video", { width: 320, height: 180 });
+  const told = [await socket.frame("subscribe"), await socket.frame("subscribe"), await socket.frame("subscribe")];
+  assert.deepEqual(told.map(({ data }) => data.size.height), [360, 720, 180]);
+  socket.say("participant-left", { userId: "cyd", reason: "left" }, { userId: "cyd" });
+  await until(client, () => client.people.size === 1);
+  socket.end(1006);
+  const next = await socketNumber(1);
+  next.open();
+  const asked = await next.frame("join");
+  next.say("joined", joined({ sessionId: "s2" }), { requestId: asked.requestId });
+  assert.deepEqual((await next.frame("subscribe")).data, { userId: "bob", kind: "video", size: { width: 320, height: 180 } });
+  assert.equal(next.sent.some(({ type }) => type === "subscribe"), false);
+  client.leave();
+});
+
 test("a recording is told when one joins, when it starts and when it stops", async () => {
   const client = call();
   const socket = await join(client, { recording: "rec_1" });
