@@ -21,7 +21,7 @@ pub enum Event {
         /// The session description.
         sdp: String,
     },
-    /// A command was not carried out; the session stays.
+    /// A command was not carried out; the session stays, if there was one.
     Refused {
         /// Whose.
         peer: PeerId,
@@ -94,8 +94,11 @@ pub enum SignalError {
     /// The shard has as many sessions as it can serve, or is about to and this would begin another room.
     #[error("no room for more sessions")]
     Full,
-    /// The connection could not be made.
+    /// The connection could not be made: there is no session.
     #[error("no connection could be made: {0}")]
+    NotMade(String),
+    /// A description of ours could not be made.
+    #[error("no description could be made: {0}")]
     Internal(String),
 }
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use rtc::crypto::RTCCryptoProvider;
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
@@ -55,10 +56,10 @@ use sockets::{Socket, gather, sockets};
 pub(crate) use streams::Stream;
 
 /// What all connections of a shard share.
-#[derive(Debug)]
 pub(crate) struct Factory {
     config: Config,
     certificate: RTCCertificate,
+    provider: Arc<dyn RTCCryptoProvider>,
 }
 
 impl Factory {
@@ -69,7 +70,7 @@ impl Factory {
         let scheme = rtc::crypto::SignatureScheme::EcdsaP256Sha256;
         let certificate = RTCCertificate::generate(provider.crypto(), scheme, Default::default())
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { config, certificate })
+        Ok(Self { config, certificate, provider })
     }
 
     /// The same with another address at a TURN server.
@@ -83,7 +84,7 @@ impl Factory {
             kind: CandidateKind::Relay,
         };
         config.candidates.extend(config.relay.zip(address).map(relay));
-        Self { config, certificate: self.certificate.clone() }
+        Self { config, certificate: self.certificate.clone(), provider: Arc::clone(&self.provider) }
     }
 }
 
@@ -141,6 +142,7 @@ pub(crate) struct Peer {
     /// Sections that promise simulcast layers.
     layered: Vec<Mid>,
     ufrag: String,
+    password: String,
     events: VecDeque<PeerEvent>,
 }
 
@@ -171,6 +173,7 @@ impl Peer {
             sending,
             layered,
             ufrag: String::new(),
+            password: String::new(),
             events: VecDeque::new(),
         })
     }
@@ -235,6 +238,7 @@ impl Peer {
         let ufrag = sdp::ufrag(&description.sdp).unwrap_or_default();
         if self.ufrag != ufrag {
             ufrag.clone_into(&mut self.ufrag);
+            sdp::password(&description.sdp).unwrap_or_default().clone_into(&mut self.password);
             self.route.forget();
         }
         let words = match description.sdp_type {

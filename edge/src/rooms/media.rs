@@ -33,7 +33,7 @@ impl Rooms {
                 if let Some(Err(denied)) = self.answered(peer, Err(denied(&error))) {
                     self.refused(peer, denied);
                 }
-                if error == SignalError::Full {
+                if !has_session(&error) {
                     self.turned_away(peer);
                 }
             }
@@ -123,7 +123,32 @@ fn denied(error: &SignalError) -> Denied {
         }
         SignalError::MayNotPublish => Code::NotGranted,
         SignalError::Full => Code::Overloaded,
-        SignalError::AlreadyJoined | SignalError::Internal(_) => Code::Internal,
+        SignalError::AlreadyJoined | SignalError::NotMade(_) | SignalError::Internal(_) => Code::Internal,
     };
     (code, error.to_string())
+}
+
+/// Whether whoever was refused something still has a session on the media threads. A seat without one would be silent for good.
+fn has_session(error: &SignalError) -> bool {
+    !matches!(error, SignalError::Full | SignalError::NotMade(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_ends_when_no_session_was_made_and_stays_otherwise() {
+        let why = String::new;
+        assert!(!has_session(&SignalError::Full) && !has_session(&SignalError::NotMade(why())));
+        for error in [
+            SignalError::BadDescription(why()),
+            SignalError::UnexpectedAnswer,
+            SignalError::BadCandidate(why()),
+            SignalError::AlreadyJoined,
+            SignalError::Internal(why()),
+        ] {
+            assert!(has_session(&error), "{error}");
+        }
+    }
 }

@@ -10,6 +10,8 @@ use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::rtp_transceiver::{
     RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit,
 };
+use rtc::stun::integrity::MessageIntegrity;
+use rtc::stun::message::Message;
 
 use crate::path::Path;
 
@@ -108,9 +110,20 @@ impl Peer {
         Ok(())
     }
 
+    /// Whether a check bears our password (RFC 8489, section 14.5).
+    fn is_genuine(&self, datagram: &[u8]) -> bool {
+        let mut message = Message { raw: datagram.to_vec(), ..Message::default() };
+        let crypto = self.factory.provider.crypto();
+        message
+            .decode()
+            .and_then(|()| MessageIntegrity::check(&mut message, self.password.as_bytes(), crypto))
+            .is_ok()
+    }
+
     /// Sees to the cipher while it can still be chosen.
     pub(super) fn before_standing(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Next {
-        if route::nominates(datagram) {
+        // Anybody may write a check; only the client knows the password.
+        if route::nominates(datagram) && self.is_genuine(datagram) {
             self.nomination = Some((path, Bytes::copy_from_slice(datagram)));
         }
         if self.cipher == Cipher::CounterMode {

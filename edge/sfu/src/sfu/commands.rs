@@ -84,7 +84,7 @@ impl Sfu {
             Role::Listener(_) | Role::Player { .. } => Publishing::Refused,
         };
         let peer = Peer::new(&self.factory, publishing, now)
-            .map_err(|error| SignalError::Internal(error.to_string()))?;
+            .map_err(|error| SignalError::NotMade(error.to_string()))?;
         Ok(Session::new(room, user, role, peer, Negotiation::new(manners, now)))
     }
 

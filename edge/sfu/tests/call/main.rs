@@ -391,6 +391,38 @@ fn a_client_that_has_only_the_slow_cipher_is_heard_too() {
 }
 
 #[test]
+fn a_forged_nomination_takes_no_true_ones_place() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.ciphers.truncate(1);
+    world.join_speaking(2, "ben");
+    world.until("ben is answered", |world| !answers(world, 2).is_empty());
+    let answer = answers(&world, 2).pop().unwrap();
+    let forged = forged_nomination(line(&answer, "a=ice-ufrag:").trim_start_matches("a=ice-ufrag:"));
+    let (stranger, end) = (([203, 0, 113, 66], 6666).into(), world.now + 5 * SECOND);
+    while !both_hear(&world, (1, "ann"), (2, "ben"), 5) {
+        assert!(world.now < end, "never connected");
+        world.inject(stranger, &forged);
+        world.run(Duration::from_millis(1));
+    }
+}
+
+/// A check with USE-CANDIDATE (RFC 8445, section 7.1.2) of somebody who knows the name and not the password.
+fn forged_nomination(ufrag: &str) -> Vec<u8> {
+    let name = format!("{ufrag}:x");
+    let mut attributes = vec![0, 6, 0, u8::try_from(name.len()).unwrap()];
+    attributes.extend(name.as_bytes());
+    attributes.resize(attributes.len().next_multiple_of(4), 0);
+    attributes.extend([0, 0x25, 0, 0]);
+    attributes.extend([0, 8, 0, 20]);
+    attributes.extend([7; 20]);
+    let mut check = vec![0, 1, 0, u8::try_from(attributes.len()).unwrap(), 0x21, 0x12, 0xA4, 0x42];
+    check.extend([9; 12]);
+    check.extend(attributes);
+    check
+}
+
+#[test]
 fn a_player_gets_one_user_in_the_first_answer() {
     let mut world = World::new();
     world.join_speaking(1, "ann");
