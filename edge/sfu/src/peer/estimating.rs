@@ -24,8 +24,8 @@ impl Peer {
     }
 
     /// Whether the way to the client shows that it carries less than is sent.
-    pub(crate) fn strain(&self) -> estimate::Strain {
-        self.exchange.estimate(|estimator| estimator.strain())
+    pub(crate) fn strain(&self, now: Instant) -> estimate::Strain {
+        self.exchange.estimate(|estimator| estimator.strain(now))
     }
 
     /// The way to the client is new: what was learned of the old one, and what it lost while it ended, says nothing of it.

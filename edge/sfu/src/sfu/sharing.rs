@@ -73,7 +73,7 @@ fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], session: &m
         }
     }
     let (estimate_bps, least) = (session.peer.estimate_bps(now), least(audio_bps, &pictures));
-    let budget = session.trials.budget(now, estimate_bps, least, session.peer.strain());
+    let budget = session.trials.budget(now, estimate_bps, least, session.peer.strain(now));
     let wanted_bps = share(now, budget, audio_bps, &mut pictures);
     session.peer.probe(now, wanted_bps);
     let mut owners = Vec::new();

@@ -332,3 +332,45 @@ fn machines_without_time_cost_no_picture_for_longer_than_they_take() {
         assert!(layers.max(one) <= 2 * stalls + SECOND / 10, "{layers:?} {one:?}");
     }
 }
+
+/// A call in which ben shows one size of pictures and nobody speaks: when they rest, nothing at all is sent to ann.
+fn silent_call() -> World {
+    let mut world = World::new();
+    world.join(1, "ann");
+    world.join(2, "ben");
+    let now = world.now;
+    let ben = world.clients.get_mut(&2).unwrap();
+    ben.publish(now, RtpCodecKind::Video);
+    ben.fill();
+    world.offer(2);
+    world
+}
+
+/// Waits until ann sees ben again for a while.
+fn seen_again(world: &mut World, name: &str) -> Duration {
+    let (start, seen) = (world.now, world.heard(1, "ben").1);
+    world.until("pictures flow", |world| world.heard(1, "ben").1 > seen + 300);
+    println!("{name}: pictures again within {:?}", world.now - start);
+    world.now - start
+}
+
+#[test]
+fn pictures_alone_come_back_when_a_line_carries_them_again() {
+    let mut world = silent_call();
+    world.until("pictures are seen", |world| world.heard(1, "ben").1 > 50);
+    world.lines.insert(World::address(1), (100_000, world.now));
+    world.run(20 * SECOND);
+    world.lines.clear();
+    assert!(seen_again(&mut world, "after 100 kbit/s") < 40 * SECOND);
+}
+
+#[test]
+fn machines_that_stand_still_at_the_beginning_hold_back_no_picture_for_good() {
+    for seconds in [1, 2, 3] {
+        let mut world = silent_call();
+        world.stalls = seconds * SECOND;
+        world.run(20 * SECOND);
+        world.stalls = Duration::ZERO;
+        assert!(seen_again(&mut world, &format!("after stalls of {seconds} s")) < 12 * SECOND);
+    }
+}
