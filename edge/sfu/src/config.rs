@@ -44,7 +44,8 @@ pub enum CandidateKind {
     Relay,
 }
 
-/// What one user may send, told to their client as bandwidth of each media section (RFC 3890).
+/// What one user may send, told to their client as bandwidth of each media section (RFC 3890). What comes far beyond it is thrown
+/// away and counts as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bits per second of a microphone.

@@ -141,6 +141,8 @@ pub struct TrackReport {
     pub packets: u64,
     /// Bytes of header and payload received.
     pub bytes: u64,
+    /// Packets thrown away because they were more than one user may send ([`crate::Limits`]); they count as lost too.
+    pub over_limit: u64,
     /// Bits a second of late.
     pub bitrate_bps: u64,
     /// Share of packets that did not come, of late, 0 to 1 (RFC 3550, appendix A.3).

@@ -7,6 +7,7 @@ mod allowance;
 mod cipher;
 mod engine;
 mod estimating;
+mod limit;
 mod media;
 mod numbering;
 mod padding;
@@ -148,7 +149,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(factory: &Arc<Factory>, publishing: Publishing, now: Instant) -> Result<Self, Refusal> {
-        let exchange = Exchange::new(now);
+        let exchange = Exchange::new(now, factory.config.limits);
         let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
         let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
         let sockets = sockets(&factory.config);

@@ -111,8 +111,8 @@ impl Sfu {
         let Some(session) = self.sessions.get_mut(&id) else { return Fate::Refused };
         let fate = session.peer.receive(now, path, datagram);
         self.mark(id);
-        self.take_inbound(now, arrival, id);
-        fate
+        let within = self.take_inbound(now, arrival, id);
+        if fate == Fate::Taken { within } else { fate }
     }
 
     /// Does what time has made due.

@@ -214,7 +214,9 @@ impl Driver {
 fn take(sfu: &mut Sfu, metrics: &Metrics, now: Instant, arrival: Arrival, path: Path, datagram: &[u8]) {
     metrics.received.inc();
     metrics.received_bytes.inc_by(datagram.len() as u64);
-    if sfu.receive(now, arrival, path, datagram) == Fate::Refused {
-        metrics.refused.inc();
+    match sfu.receive(now, arrival, path, datagram) {
+        Fate::Taken => {}
+        Fate::OverLimit => metrics.over_limit.inc(),
+        Fate::Refused => metrics.refused.inc(),
     }
 }

@@ -144,6 +144,7 @@ fn published(track: &TrackReport) -> Value {
         "layer": track.rid,
         "packets": track.packets,
         "bytes": track.bytes,
+        "overLimit": track.over_limit,
         "bitrateBps": track.bitrate_bps,
         "loss": track.loss,
         "jitterMs": track.jitter.as_secs_f64() * 1e3,

@@ -6,7 +6,7 @@
 //! by [`Streams`]. There is no sender report generator: the publisher's reports are forwarded, since made-up ones would tear
 //! its sound and its picture apart.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,12 +19,15 @@ use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 use rtc::shared::marshal::MarshalSize;
 
+use crate::config::Limits;
 use crate::estimate::Estimator;
+use crate::ids::Mid;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
 use super::allowance::{Allowance, Verdict};
 use super::estimating::ESTIMATE;
+use super::limit::{self, Bucket};
 use super::numbering::Numbering;
 use super::padding::{Padding, Sent};
 use super::receiving::{Receiving, pass};
@@ -45,6 +48,10 @@ const SENT_SOUNDS: u16 = 64;
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Media(Arc<Stream>, Packet),
+    /// A packet came that was more than its sender may send. It counts as lost on the way.
+    OverLimit {
+        ssrc: u32,
+    },
     SenderReport {
         ssrc: u32,
         ntp: u64,
@@ -69,6 +76,9 @@ pub(super) struct Exchange(Arc<Mutex<Shared>>);
 struct Shared {
     streams: Streams,
     inbox: VecDeque<Inbound>,
+    limits: Limits,
+    /// What may still come on each section.
+    buckets: HashMap<Mid, Bucket>,
     /// Streams to be forgotten by the library's parts.
     gone: Vec<u32>,
     /// How much may be sent: it sees every packet that leaves, retransmissions included.
@@ -80,10 +90,12 @@ struct Shared {
 }
 
 impl Exchange {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, limits: Limits) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             streams: Streams::default(),
             inbox: VecDeque::new(),
+            limits,
+            buckets: HashMap::new(),
             gone: Vec::new(),
             estimator: Estimator::new(now, ESTIMATE),
             newest: None,
@@ -113,6 +125,7 @@ impl Exchange {
     /// Both sides have agreed.
     pub(super) fn agree(&self, sections: Vec<Section>) {
         let mut shared = self.lock();
+        shared.buckets.retain(|mid, _| sections.iter().any(|section| section.mid == *mid));
         let gone = shared.streams.agree(sections);
         shared.gone.extend(gone);
     }
@@ -120,6 +133,24 @@ impl Exchange {
     /// The next thing received.
     pub(super) fn poll(&self) -> Option<Inbound> {
         self.lock().inbox.pop_front()
+    }
+}
+
+impl Shared {
+    fn tell(&mut self, inbound: Inbound) {
+        if self.inbox.len() < MAX_INBOX {
+            self.inbox.push_back(inbound);
+        }
+    }
+
+    /// Whether so much more may come on a stream's section.
+    fn verdict(&mut self, now: Instant, stream: &Stream, bytes: usize) -> limit::Verdict {
+        if let Some(bucket) = self.buckets.get_mut(&stream.mid) {
+            return bucket.take(now, bytes);
+        }
+        let sound = stream.codec.mime.starts_with("audio/");
+        let limit_bps = if sound { self.limits.audio_bps } else { self.limits.video_bps };
+        self.buckets.entry(stream.mid.clone()).or_insert(Bucket::new(now, limit_bps)).take(now, bytes)
     }
 }
 
@@ -153,15 +184,23 @@ impl MediaTap {
         for ssrc in shared.gone.drain(..) {
             self.receiving.forget(ssrc);
         }
-        match shared.streams.find(read(packet)) {
+        let bytes = packet.header.marshal_size() + packet.payload.len();
+        let found = shared.streams.find(read(packet));
+        if let Found::Media(stream, packet, _) | Found::Padding(stream, packet) = &found
+            && shared.verdict(now, stream, bytes) == limit::Verdict::Over
+        {
+            shared.tell(Inbound::OverLimit { ssrc: stream.ssrc });
+            return self.receiving.withheld(now, packet);
+        }
+        match found {
             Found::Media(stream, packet, came) => {
                 self.receiving.media(now, &stream, &packet, came)?;
-                if came != Came::Again && shared.inbox.len() < MAX_INBOX {
-                    shared.inbox.push_back(Inbound::Media(stream, packet));
+                if came != Came::Again {
+                    shared.tell(Inbound::Media(stream, packet));
                 }
                 Ok(())
             }
-            Found::Padding(packet) => self.receiving.filled(now, &packet),
+            Found::Padding(_, packet) => self.receiving.filled(now, &packet),
             Found::Nothing => Ok(()),
         }
     }

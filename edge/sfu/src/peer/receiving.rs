@@ -75,6 +75,11 @@ impl Receiving {
         pass(&mut self.feedback, Some(tag(now, header_only(packet)))).map(drop)
     }
 
+    /// A packet has come and shall count as lost, so that its sender sends less; but it is not asked for again.
+    pub(super) fn withheld(&mut self, now: Instant, packet: &Packet) -> Result<(), Error> {
+        pass(&mut self.generator, Some(tag(now, header_only(packet)))).map(drop)
+    }
+
     /// A packet's timestamp as the reports shall see it: one that was sent again has come, but says nothing of the jitter.
     fn paced(&mut self, now: Instant, stream: &Stream, packet: &Packet, came: Came) -> u32 {
         let pace = self.paces.entry(stream.ssrc).or_insert((now, packet.timestamp));

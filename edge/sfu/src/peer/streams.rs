@@ -40,7 +40,7 @@ pub(super) enum Found {
     /// Of this stream; retransmissions are unwrapped.
     Media(Arc<Stream>, Packet, Came),
     /// Padding that fills the path of this stream: a retransmission of nothing.
-    Padding(Packet),
+    Padding(Arc<Stream>, Packet),
     /// Of nobody.
     Nothing,
 }
@@ -190,7 +190,10 @@ impl Streams {
         };
         packet.ssrc = of;
         packet.payload_type = payload_type;
-        let &[high, low, _, ..] = &packet.payload[..] else { return Found::Padding(packet) };
+        let &[high, low, _, ..] = &packet.payload[..] else {
+            let Some(Use::Media(stream, _)) = self.uses.get(&of) else { return Found::Nothing };
+            return Found::Padding(Arc::clone(stream), packet);
+        };
         packet.sequence = u16::from_be_bytes([high, low]);
         packet.payload = packet.payload.slice(2..);
         match self.uses.get(&of) {
@@ -239,7 +242,7 @@ mod tests {
             Found::Media(stream, packet, _) => {
                 Some((stream.rid.to_string(), packet.sequence, packet.payload))
             }
-            Found::Padding(_) | Found::Nothing => None,
+            Found::Padding(..) | Found::Nothing => None,
         }
     }
 
@@ -270,7 +273,7 @@ mod tests {
             Some(("f".into(), 8, Bytes::from_static(&[2])))
         );
         let probe = streams.find(packet(6, 97, &[], &[0, 8]));
-        assert!(matches!(probe, Found::Padding(Packet { ssrc: 5, .. })), "{probe:?}");
+        assert!(matches!(probe, Found::Padding(_, Packet { ssrc: 5, .. })), "{probe:?}");
     }
 
     #[test]
@@ -295,7 +298,7 @@ mod tests {
     fn mid(found: Found) -> Option<String> {
         match found {
             Found::Media(stream, ..) => Some(stream.mid.as_str().to_owned()),
-            Found::Padding(_) | Found::Nothing => None,
+            Found::Padding(..) | Found::Nothing => None,
         }
     }
 

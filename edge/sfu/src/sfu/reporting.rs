@@ -45,6 +45,7 @@ fn incoming(now: Instant, medium: Medium, layer: &mut Arrivals) -> TrackReport {
         rid: layer.stream.rid.to_string(),
         packets,
         bytes,
+        over_limit: layer.over_limit,
         bitrate_bps: quality.bitrate_bps,
         loss: quality.loss as f32,
         jitter: quality.jitter,

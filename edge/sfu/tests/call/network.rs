@@ -374,3 +374,47 @@ fn machines_that_stand_still_at_the_beginning_hold_back_no_picture_for_good() {
         assert!(seen_again(&mut world, &format!("after stalls of {seconds} s")) < 12 * SECOND);
     }
 }
+
+#[test]
+fn who_sends_more_than_allowed_is_cut_to_it_and_takes_nothing_from_others() {
+    let mut world = call();
+    let recorder = Recorder::default();
+    world.command(Command::Record { room: crate::world::room(), tap: Some(Box::new(recorder.clone())) });
+    world.clients.get_mut(&1).unwrap().flood();
+    world.run(10 * SECOND);
+    let (sound, pictures) = world.heard(2, "ann");
+    let recorded = |medium| recorder.0.lock().unwrap().numbers[&("ann".to_owned(), medium)].len();
+    let before = recorded(sfu::Medium::Video);
+    world.run(10 * SECOND);
+    let rate = |packets: usize| packets * 1_130 * 8 / 10;
+    let (sound, pictures) = (world.heard(2, "ann").0 - sound, world.heard(2, "ann").1 - pictures);
+    let kept = recorded(sfu::Medium::Video) - before;
+    let ann = report(&mut world, 1);
+    let over = ann.published.iter().map(|track| (track.medium, track.over_limit)).collect::<Vec<_>>();
+    println!("of 9 Mbit/s {} pass, {} are recorded; {over:?} over", rate(pictures), rate(kept));
+    assert!(rate(pictures) < 3_400_000 && rate(kept) < 3_400_000, "{pictures} {kept}");
+    assert!(rate(kept) > 2_800_000, "no less than it may: {kept}");
+    assert!(over.contains(&(sfu::Medium::Audio, 0)) && over.iter().any(|(_, packets)| *packets > 5_000));
+    assert!(sound >= 495, "its sound is within its limit: {sound}");
+    let loss = ann.published.iter().find(|track| track.medium == sfu::Medium::Video).unwrap().loss;
+    assert!(loss > 0.5, "what is thrown away counts as lost: {loss}");
+}
+
+#[test]
+fn who_keeps_to_what_is_allowed_loses_nothing_of_it_on_a_bad_line() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join(2, "ben");
+    let now = world.now;
+    let ben = world.clients.get_mut(&2).unwrap();
+    ben.publish(now, RtpCodecKind::Audio);
+    ben.publish_layers(now);
+    ben.fill();
+    world.offer(2);
+    world.until("the layers are seen", |world| world.heard(1, "ben").1 > 50);
+    (world.loss, world.jitter) = (100, Duration::from_millis(100));
+    world.run(20 * SECOND);
+    let published = report(&mut world, 2).published;
+    assert_eq!(published.len(), 4, "sound and three layers");
+    assert!(published.iter().all(|track| track.over_limit == 0), "{published:?}");
+}
