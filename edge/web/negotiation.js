@@ -49,7 +49,7 @@ export class Negotiation {
     // An offer of ours that is on its way is rolled back by the browser, which then asks for a new one.
     await connection.setRemoteDescription({ type: "offer", sdp });
     await connection.setLocalDescription();
-    this.#send("answer", { sdp: connection.localDescription });
+    this.#send("answer", { sdp: askingForSound(connection.localDescription) });
   }
 
   /**
@@ -73,7 +73,7 @@ export class Negotiation {
       await this.#connection.setLocalDescription();
       const sdp = this.#connection.localDescription;
       // The server's offer may have come between: then this one is void, and asked for again.
-      if (sdp?.type === "offer") this.#send("offer", { sdp, screens: this.#screens() });
+      if (sdp?.type === "offer") this.#send("offer", { sdp: askingForSound(sdp), screens: this.#screens() });
     } catch (cause) {
       if (this.#connection.signalingState !== "closed") console.warn("no offer could be made", cause);
     }
@@ -97,6 +97,27 @@ export function labels(sdp) {
     if (mid !== undefined && userId !== undefined && medium !== undefined && sends) found.set(mid, { userId, medium });
   }
   return found;
+}
+
+/**
+ * A description of ours as the server shall see it: lost packets of sound may be asked for again, both ways (RFC 4585,
+ * section 4.2). Browsers say it only of pictures. Once the server's description says it of sound too, Chromium does both for
+ * it, and Firefox sends again what it is asked for.
+ * @param {RTCSessionDescription | null} description
+ */
+function askingForSound(description) {
+  return description && { type: description.type, sdp: withNack(description.sdp) };
+}
+
+/**
+ * Says of Opus that lost packets may be asked for again.
+ * @param {string} sdp
+ */
+export function withNack(sdp) {
+  return sdp.replace(/^a=rtpmap:(\d+) opus\/.*$/gim, (line, payload, at) => {
+    const [section] = sdp.slice(at).split(/^m=/m);
+    return new RegExp(`^a=rtcp-fb:${payload} nack$`, "m").test(section) ? line : `${line}\r\na=rtcp-fb:${payload} nack`;
+  });
 }
 
 /**

@@ -6,7 +6,9 @@
 /** How long the socket may take to say `joined`. */
 const JOINED_WITHIN_MS = 20_000;
 
-/** @typedef {{ url: string, room: string, user: string, token: string, media: "devices" | "beeps", codec?: string, session?: string, ice?: RTCConfiguration }} Wish */
+/** @typedef {{ url: string, room: string, user: string, token: string, media: "devices" | "beeps", codec?: string, session?: string, ice?: RTCConfiguration, through?: Way, asksForSound?: boolean }} Wish `through`: where alone the edge is to be met. */
+
+/** @typedef {{ address: string, port: number }} Way */
 
 export class Call {
   /** Every frame but the chatty ones, oldest first. @type {any[]} */
@@ -26,7 +28,7 @@ export class Call {
     this.stream = stream;
     this.pc = new RTCPeerConnection(wish.ice);
     this.pc.ontrack = (event) => this.#play(event);
-    this.pc.onicecandidate = ({ candidate }) => this.send("ice-candidate", { candidate });
+    this.pc.onicecandidate = ({ candidate }) => wish.through ?? this.send("ice-candidate", { candidate });
     this.pc.onnegotiationneeded = () => void this.offer();
   }
 
@@ -61,7 +63,7 @@ export class Call {
     try {
       this.#making = true;
       await this.pc.setLocalDescription();
-      this.send("offer", { sdp: this.pc.localDescription });
+      this.send("offer", { sdp: this.#said(this.pc.localDescription) });
     } catch (error) {
       this.errors.push(`offer: ${error}`);
     } finally {
@@ -81,16 +83,53 @@ export class Call {
     else if (frame.type !== "active-speaker") this.frames.push(frame);
     if (frame.type === "offer") {
       if (this.#making || this.pc.signalingState !== "stable") this.glares = (this.glares ?? 0) + 1;
-      await this.pc.setRemoteDescription(frame.data.sdp);
+      await this.pc.setRemoteDescription(this.#read("offer", frame.data.sdp));
       await this.pc.setLocalDescription();
-      this.send("answer", { sdp: this.pc.localDescription });
+      this.send("answer", { sdp: this.#said(this.pc.localDescription) });
     } else if (frame.type === "answer" && this.pc.signalingState === "have-local-offer") {
-      await this.pc.setRemoteDescription(frame.data.sdp);
+      await this.pc.setRemoteDescription(this.#read("answer", frame.data.sdp));
     } else if (frame.type === "ice-candidate") {
       await this.pc.addIceCandidate(frame.data.candidate);
     } else if (frame.type === "error") {
       this.errors.push(`${frame.data.code}: ${frame.data.detail}`);
     }
+  }
+
+  /** A description of ours as the edge gets it. @param {RTCSessionDescription | null} description */
+  #said(description) {
+    const { through, asksForSound } = this.wish;
+    if (description === null || (through === undefined && !asksForSound)) return description;
+    const sound = asksForSound ? description.sdp.replace(/^a=rtpmap:(\d+) opus.*$/gim, "$&\r\na=rtcp-fb:$1 nack") : description.sdp;
+    return { type: description.type, sdp: through === undefined ? sound : sound.replace(/^a=candidate:.*\r\n/gm, "") };
+  }
+
+  /** A description of the edge as the browser gets it. @param {RTCSdpType} type @param {any} given @returns {RTCSessionDescriptionInit} */
+  #read(type, given) {
+    const sdp = typeof given === "string" ? given : given.sdp;
+    const { through } = this.wish;
+    if (through === undefined) return { type, sdp };
+    const met = `a=candidate:1 1 udp 2130706431 ${through.address} ${through.port} typ host`;
+    return { type, sdp: sdp.replace(/^a=candidate:.*\r\n/gm, "").replace(/^a=end-of-candidates/m, `${met}\r\na=end-of-candidates`) };
+  }
+
+  /** Where the edge takes media, as it tells it. @returns {Way | undefined} */
+  edge() {
+    const [, address, port] = /^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host/m.exec(this.pc.remoteDescription?.sdp ?? "") ?? [];
+    return address === undefined ? undefined : { address, port: Number(port) };
+  }
+
+  /** What became of sound: sent again, asked for again, received, and missing in the end. */
+  async sound() {
+    const sum = { repeated: 0, asked: 0, received: 0, lost: 0 };
+    (await this.pc.getStats()).forEach((stats) => {
+      if (stats.kind !== "audio") return;
+      if (stats.type === "outbound-rtp") sum.repeated += stats.retransmittedPacketsSent ?? 0;
+      if (stats.type !== "inbound-rtp") return;
+      sum.asked += stats.nackCount ?? 0;
+      sum.received += stats.packetsReceived;
+      sum.lost += stats.packetsLost;
+    });
+    return sum;
   }
 
   /** @param {RTCTrackEvent} event */

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { beforeEach, test } from "node:test";
 import { BROKEN_MAX_MS, CallClient } from "../../../edge/web/call.js";
 import { deferred } from "../../../edge/web/gate.js";
-import { labels, Negotiation, withDtx } from "../../../edge/web/negotiation.js";
+import { labels, Negotiation, withDtx, withNack } from "../../../edge/web/negotiation.js";
 
 const OFFER = [
   "v=0", "a=group:BUNDLE 0 1 2 3",
@@ -142,6 +142,14 @@ test("silence is asked for once in each Opus payload of an answer", () => {
   const wanted = sdp.replace("useinbandfec=1", "useinbandfec=1;usedtx=1");
   assert.equal(withDtx(sdp), wanted);
   assert.equal(withDtx(wanted), wanted);
+});
+
+test("lost sound may be asked for again, said once in each section", () => {
+  const sound = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n";
+  const sdp = `v=0\r\n${sound}m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n${sound}`;
+  const wanted = sdp.replaceAll("opus/48000/2\r\n", "opus/48000/2\r\na=rtcp-fb:111 nack\r\n");
+  assert.equal(withNack(sdp), wanted);
+  assert.equal(withNack(wanted), wanted);
 });
 
 test("on glare the client answers the server's offer, and drops the answer to its own", async () => {
