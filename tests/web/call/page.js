@@ -6,9 +6,17 @@
 /** How long the socket may take to say `joined`. */
 const JOINED_WITHIN_MS = 20_000;
 
-/** @typedef {{ url: string, room: string, user: string, token: string, media: "devices" | "beeps", codec?: string, session?: string, ice?: RTCConfiguration, through?: Way, asksForSound?: boolean }} Wish `through`: where alone the edge is to be met. */
+/** @typedef {{ url: string, room: string, user: string, token: string, media: "devices" | "beeps" | "noise", codec?: string, session?: string, ice?: RTCConfiguration, through?: Way, asksForSound?: boolean }} Wish `through`: where alone the edge is to be met. */
 
 /** @typedef {{ address: string, port: number }} Way */
+
+/** More than the edge allows: what it tells is the limit. */
+const LAYER_MAX_BPS = 8_000_000;
+const LAYERS = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: LAYER_MAX_BPS },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: LAYER_MAX_BPS },
+  { rid: "f", maxBitrate: LAYER_MAX_BPS },
+];
 
 export class Call {
   /** Every frame but the chatty ones, oldest first. @type {any[]} */
@@ -53,8 +61,10 @@ export class Call {
   }
 
   publish() {
-    for (const track of this.stream.getTracks()) {
-      const transceiver = this.pc.addTransceiver(track, { direction: "sendonly", streams: [this.stream] });
+    for (const [at, track] of this.stream.getTracks().entries()) {
+      // Of noise the first picture is a camera in three layers, the second a screen.
+      const layers = this.wish.media === "noise" && at === 1 ? { sendEncodings: LAYERS } : {};
+      const transceiver = this.pc.addTransceiver(track, { direction: "sendonly", streams: [this.stream], ...layers });
       if (track.kind === "video" && this.wish.codec !== undefined) prefer(transceiver, this.wish.codec);
     }
   }
@@ -190,6 +200,15 @@ export class Call {
     this.pc.addTransceiver(stream.getTracks()[0], { direction: "sendonly", streams: [stream] });
   }
 
+  /** Bytes of pictures sent so far, headers and repeated ones included. */
+  async sentBytes() {
+    let sum = 0;
+    (await this.pc.getStats()).forEach((stats) => {
+      if (stats.type === "outbound-rtp" && stats.kind === "video") sum += stats.bytesSent + stats.headerBytesSent;
+    });
+    return sum;
+  }
+
   /** How many tracks of somebody flow to us now. @param {string} user */
   tracksOf(user) {
     const live = (/** @type {RTCRtpTransceiver} */ one) => ["recvonly", "sendrecv"].includes(one.currentDirection ?? "");
@@ -216,7 +235,7 @@ function prefer(transceiver, mime) {
 
 /** What `join` of the window returns to the test. @param {Wish} wish */
 window.join = async (wish) => {
-  const stream = wish.media === "beeps" ? beeps(window) : await devices();
+  const stream = wish.media === "beeps" ? beeps(window) : wish.media === "noise" ? await noise() : await devices();
   const call = new Call(wish, stream);
   window.call = call;
   const joined = await call.join();
@@ -226,6 +245,25 @@ window.join = async (wish) => {
 
 function devices() {
   return navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 240, frameRate: 15 } });
+}
+
+/** Sound, and two pictures that no encoder makes small. */
+async function noise() {
+  const [sound] = (await navigator.mediaDevices.getUserMedia({ audio: true })).getAudioTracks();
+  return new MediaStream([sound, ...[0, 1].map(() => flicker())]);
+}
+
+function flicker() {
+  const [width, height] = [640, 360];
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const paint = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+  setInterval(() => {
+    for (let at = 0; at < 2_000; at++) {
+      paint.fillStyle = `hsl(${Math.random() * 360} 90% ${Math.random() * 100}%)`;
+      paint.fillRect(Math.random() * width, Math.random() * height, 12, 12);
+    }
+  }, 66);
+  return canvas.captureStream(15).getVideoTracks()[0];
 }
 
 /** Every so often, by the wall clock, the page flashes and beeps. */

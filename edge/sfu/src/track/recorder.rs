@@ -1,7 +1,8 @@
 //! What the recorder gets of a track: one stream at a time, the best that flows, changed at a keyframe of the new one; untouched.
 //!
 //! Unlike a subscriber it gets a track without layers from its first packet on: what is worthless without a keyframe is for the
-//! assembly to say. It must not know legs.
+//! assembly to say. Padding under a number of the stream's own is recorded, without its content: the number would be missed. What
+//! came before, and padding on a repair stream, does not get here (`peer::window`). It must not know legs.
 
 use std::time::Instant;
 
