@@ -1,10 +1,15 @@
-//! What one user may send on one section, kept to by those who do not keep to it themselves: a token bucket over everything that
-//! comes on the section, layers, repeated packets and padding together.
+//! What one user may send, kept to by those who do not keep to it themselves: a token bucket over everything that comes on a
+//! section, layers, repeated packets and padding together, and one over all sections of a kind, so that many sections are no way
+//! around it.
 //!
 //! An honest sender is never touched. Its encoder is told the limit (RFC 3890), which leaves out headers, repetition and probes, and
 //! may make a large picture at once. It must not know packets: it counts bytes.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use crate::config::Limits;
+use crate::ids::Mid;
 
 /// What may come in the long run, in percent of the limit. Sound of 128 kbit/s in packets of 10 ms has 20 % of headers, a line that
 /// loses 15 % has as much sent again, and probes are a few percent.
@@ -14,9 +19,50 @@ const TOLERATED_PERCENT: u64 = 160;
 /// back for so long.
 const BURST: Duration = Duration::from_secs(5);
 
-/// The bucket of one section.
+/// Sections of a kind that a user may fill: camera and screen, microphone and the sound of what is shown.
+const SECTIONS_OF_A_KIND: u32 = 2;
+
+/// The buckets of one user.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) struct Buckets {
+    limits: Limits,
+    sections: HashMap<Mid, Bucket>,
+    sound: Bucket,
+    pictures: Bucket,
+}
+
+impl Buckets {
+    /// Full ones.
+    pub(super) fn new(now: Instant, limits: Limits) -> Self {
+        let whole = |limit_bps: u32| Bucket::new(now, limit_bps.saturating_mul(SECTIONS_OF_A_KIND));
+        let (sound, pictures) = (whole(limits.audio_bps), whole(limits.video_bps));
+        Self { limits, sections: HashMap::new(), sound, pictures }
+    }
+
+    /// Forgets the sections that are no more.
+    pub(super) fn retain(&mut self, is: impl Fn(&Mid) -> bool) {
+        self.sections.retain(|mid, _| is(mid));
+    }
+
+    /// So many bytes have come on a section.
+    pub(super) fn take(&mut self, now: Instant, mid: &Mid, is_sound: bool, bytes: usize) -> Verdict {
+        let (whole, limit_bps) = match is_sound {
+            true => (&mut self.sound, self.limits.audio_bps),
+            false => (&mut self.pictures, self.limits.video_bps),
+        };
+        let verdict = match self.sections.get_mut(mid) {
+            Some(bucket) => bucket.take(now, bytes),
+            None => self.sections.entry(mid.clone()).or_insert(Bucket::new(now, limit_bps)).take(now, bytes),
+        };
+        match verdict {
+            Verdict::Within => whole.take(now, bytes),
+            Verdict::Over => Verdict::Over,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Bucket {
     since: Instant,
     /// In bits times microseconds, so that no rest of a division is lost.
     left: u64,
@@ -34,15 +80,13 @@ pub(super) enum Verdict {
 const SECOND_US: u64 = 1_000_000;
 
 impl Bucket {
-    /// A full one.
-    pub(super) fn new(now: Instant, limit_bps: u32) -> Self {
+    fn new(now: Instant, limit_bps: u32) -> Self {
         let limit_bps = u64::from(limit_bps);
         let most = limit_bps * BURST.as_micros() as u64;
         Self { since: now, left: most, rate_bps: limit_bps * TOLERATED_PERCENT / 100, most }
     }
 
-    /// So many bytes have come.
-    pub(super) fn take(&mut self, now: Instant, bytes: usize) -> Verdict {
+    fn take(&mut self, now: Instant, bytes: usize) -> Verdict {
         let passed_us = now.saturating_duration_since(self.since).min(BURST).as_micros() as u64;
         self.since = now;
         self.left = (self.left + self.rate_bps * passed_us).min(self.most);
@@ -79,6 +123,20 @@ mod tests {
         for sent in [5_000_000, 50_000_000] {
             assert!(passed(2_000_000, sent).abs_diff(rate + burst) < 10_000, "{}", passed(2_000_000, sent));
         }
+    }
+
+    #[test]
+    fn many_sections_are_no_way_around() {
+        let start = Instant::now();
+        let limits = Limits { video_bps: 2_000_000, ..Limits::default() };
+        let mids: Vec<Mid> = (0..10).map(|mid: u8| Mid::new(mid.to_string())).collect();
+        let mut buckets = Buckets::new(start, limits);
+        let mut passes = |mids: &[Mid]| {
+            let takes = (0..1_000).flat_map(|_| mids);
+            takes.filter(|mid| buckets.take(start, mid, false, 1_200) == Verdict::Within).count()
+        };
+        assert_eq!(passes(&mids[..2]), 2_000, "camera and screen at once");
+        assert!(passes(&mids[2..]) < 100);
     }
 
     #[test]

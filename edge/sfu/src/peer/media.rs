@@ -6,7 +6,7 @@
 //! by [`Streams`]. There is no sender report generator: the publisher's reports are forwarded, since made-up ones would tear
 //! its sound and its picture apart.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -21,13 +21,12 @@ use rtc::shared::marshal::MarshalSize;
 
 use crate::config::Limits;
 use crate::estimate::Estimator;
-use crate::ids::Mid;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
 use super::allowance::{Allowance, Verdict};
 use super::estimating::ESTIMATE;
-use super::limit::{self, Bucket};
+use super::limit::{self, Buckets};
 use super::numbering::Numbering;
 use super::padding::{Padding, Sent};
 use super::receiving::{Receiving, pass};
@@ -76,9 +75,8 @@ pub(super) struct Exchange(Arc<Mutex<Shared>>);
 struct Shared {
     streams: Streams,
     inbox: VecDeque<Inbound>,
-    limits: Limits,
-    /// What may still come on each section.
-    buckets: HashMap<Mid, Bucket>,
+    /// What may still come.
+    buckets: Buckets,
     /// Streams to be forgotten by the library's parts.
     gone: Vec<u32>,
     /// How much may be sent: it sees every packet that leaves, retransmissions included.
@@ -94,8 +92,7 @@ impl Exchange {
         Self(Arc::new(Mutex::new(Shared {
             streams: Streams::default(),
             inbox: VecDeque::new(),
-            limits,
-            buckets: HashMap::new(),
+            buckets: Buckets::new(now, limits),
             gone: Vec::new(),
             estimator: Estimator::new(now, ESTIMATE),
             newest: None,
@@ -125,7 +122,7 @@ impl Exchange {
     /// Both sides have agreed.
     pub(super) fn agree(&self, sections: Vec<Section>) {
         let mut shared = self.lock();
-        shared.buckets.retain(|mid, _| sections.iter().any(|section| section.mid == *mid));
+        shared.buckets.retain(|mid| sections.iter().any(|section| section.mid == *mid));
         let gone = shared.streams.agree(sections);
         shared.gone.extend(gone);
     }
@@ -145,12 +142,8 @@ impl Shared {
 
     /// Whether so much more may come on a stream's section.
     fn verdict(&mut self, now: Instant, stream: &Stream, bytes: usize) -> limit::Verdict {
-        if let Some(bucket) = self.buckets.get_mut(&stream.mid) {
-            return bucket.take(now, bytes);
-        }
-        let sound = stream.codec.mime.starts_with("audio/");
-        let limit_bps = if sound { self.limits.audio_bps } else { self.limits.video_bps };
-        self.buckets.entry(stream.mid.clone()).or_insert(Bucket::new(now, limit_bps)).take(now, bytes)
+        let is_sound = stream.codec.mime.starts_with("audio/");
+        self.buckets.take(now, &stream.mid, is_sound, bytes)
     }
 }
 
