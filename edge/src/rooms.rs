@@ -11,7 +11,7 @@
 //! | `admit` | who may come in, and where a call lives |
 //! | `facts` | joins and leaves on their way to rows |
 //! | `media` | what the media threads tell |
-//! | `stats` | figures of quality, and how much is carried |
+//! | `stats`, `metrics` | figures of quality, for people and for operators, and how much is carried |
 //! | `capture` | a room's tap follows its recording |
 //! | `closing` | rooms that are over and whose threads could not be told |
 //! | `sweep` | the end of what has waited long enough |
@@ -46,6 +46,7 @@ mod capture;
 mod closing;
 mod facts;
 mod media;
+mod metrics;
 mod outbox;
 mod players;
 mod resources;
@@ -58,6 +59,7 @@ mod tests;
 pub(crate) use admit::{Admitted, Publishing};
 use closing::Closing;
 use facts::Facts;
+use metrics::Metrics;
 pub(crate) use outbox::{Goodbye, Mail, Mailbox, Outbox};
 use resources::Resource;
 pub(crate) use resources::{About, Condition, Opened, Patched};
@@ -147,13 +149,18 @@ pub(crate) type Denied = (Code, String);
 
 impl Rooms {
     /// Begins to hold rooms, and to listen to the media threads.
+    ///
+    /// # Errors
+    /// When the name of a metric is taken.
     pub(crate) fn start(
         settings: RoomSettings,
         starter: Starter,
         media: Media,
         happened: mpsc::Receiver<sfu::Event>,
+        registry: &prometheus::Registry,
         tasks: &Tasks,
-    ) -> Self {
+    ) -> prometheus::Result<Self> {
+        let metrics = Metrics::register(registry)?;
         let (facts, told) = facts::channel();
         let rooms = Self(Arc::new(Inner {
             settings,
@@ -170,9 +177,9 @@ impl Rooms {
         rooms.background(media::listen(rooms.clone(), happened));
         rooms.background(capture::follow(rooms.clone()));
         rooms.background(capture::tell_outcomes(rooms.clone()));
-        rooms.background(stats::tell_quality(rooms.clone()));
+        rooms.background(stats::tell_quality(rooms.clone(), metrics));
         rooms.background(sweep::run(rooms.clone()));
-        rooms
+        Ok(rooms)
     }
 
     /// Takes a seat, in a room that is made when there is none.

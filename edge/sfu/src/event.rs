@@ -128,6 +128,8 @@ pub struct PeerReport {
     pub received: Vec<LegReport>,
     /// How much we think can be sent to it, bits a second.
     pub estimate_bps: u64,
+    /// Packets that it has asked for again since it joined (RFC 4585, section 6.2.1).
+    pub asked_again: u64,
 }
 
 /// One stream that we receive. Counters begin with the track.

@@ -11,7 +11,7 @@ use shared::id::{CallId, UserId};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::{Denied, Room, Rooms, overloaded};
+use super::{Denied, Metrics, Room, Rooms, overloaded};
 use crate::driver::{Overloaded, Traffic};
 use crate::signal::frame::Outgoing;
 
@@ -102,8 +102,8 @@ impl Rooms {
     }
 }
 
-/// Tells every room its figures, every `QUALITY_INTERVAL_MS`.
-pub(super) async fn tell_quality(rooms: Rooms) {
+/// Tells every room its figures, and operators those of all, every `QUALITY_INTERVAL_MS`.
+pub(super) async fn tell_quality(rooms: Rooms, mut metrics: Metrics) {
     let mut ticks = tokio::time::interval(rooms.0.settings.quality_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -114,8 +114,10 @@ pub(super) async fn tell_quality(rooms: Rooms) {
                 let figures: Vec<Value> =
                     peers.iter().filter(|report| is_person(report)).map(quality).collect();
                 rooms.tell(&call, &Outgoing::Quality(json!({ "participants": figures })));
+                metrics.observe(&peers);
             }
         }
+        metrics.forget_the_gone();
     }
 }
 

@@ -37,7 +37,8 @@ impl World {
         let starter = Starter { db, clock, ingest: ingest.clone(), max_duration };
         let (media, asked) = Media::idle(commands_max);
         let (happened, events) = mpsc::channel(8);
-        let rooms = Rooms::start(RoomSettings::from_env(&env).unwrap(), starter, media, events, &tasks);
+        let settings = RoomSettings::from_env(&env).unwrap();
+        let rooms = Rooms::start(settings, starter, media, events, &registry, &tasks).unwrap();
         Self { rooms, ingest, asked, happened, _folder: folder }
     }
 

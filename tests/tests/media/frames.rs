@@ -5,9 +5,9 @@ use std::time::Instant;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use serde_json::{Value, json};
 
-use crate::builder;
 use crate::client::Client as Connection;
 use crate::member::Member;
+use crate::{builder, metric};
 
 fn speak_in_layers(connection: &mut Connection) {
     connection.publish(Instant::now(), RtpCodecKind::Audio);
@@ -93,4 +93,29 @@ async fn figures_and_the_speaker_are_told_while_people_talk() {
     let next = ann.frame("quality").await["data"]["participants"].take();
     assert!(flows(&next), "{next}");
     assert!(told.elapsed().as_millis() < 2_000, "every 500 ms: {:?}", told.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_see_how_well_media_flow() {
+    let system = builder().set("QUALITY_INTERVAL_MS", "500").start().await;
+    let (host, base) = (system.client("host"), system.edge.url());
+    let call = host.create_call(&[]).await;
+    let mut ann = Member::join(&system.client("ann"), (&base, &call), json!({}), speak_in_layers).await;
+    ann.frame("answer").await;
+    let mut ben = Member::join(&system.client("ben"), (&base, &call), json!({}), listen).await;
+    ben.hears_more().await;
+    let round_trip = |people: &Value| {
+        let all = people.as_array().cloned().unwrap_or_default();
+        let ben = all.into_iter().find(|one| one["userId"] == "ben").unwrap_or_default();
+        ben["received"].as_array().is_some_and(|legs| legs.iter().any(|leg| leg["roundTripMs"].is_number()))
+    };
+    ben.figures(round_trip).await;
+    // What is told first is observed then.
+    ben.figures(round_trip).await;
+    for name in ["bitrate_bps", "jitter_seconds", "loss_ratio", "round_trip_seconds"] {
+        assert!(metric(&host, &format!("callreel_media_{name}_count")).await > 0.0, "{name}");
+    }
+    assert!(metric(&host, "callreel_media_bitrate_bps_sum").await > 0.0);
+    assert!(metric(&host, "callreel_media_keyframes_asked_total").await > 0.0);
+    assert!(metric(&host, "callreel_media_packets_asked_again_total").await >= 0.0);
 }

@@ -13,6 +13,11 @@ pub(super) const ESTIMATE: estimate::Limits =
     estimate::Limits { least_bps: 50_000, start_bps: 1_000_000, most_bps: 20_000_000 };
 
 impl Peer {
+    /// Packets that the client has asked for again so far.
+    pub(crate) fn asked_again(&self) -> u64 {
+        self.exchange.asked_again()
+    }
+
     /// Bits a second that may be sent to the client.
     pub(crate) fn estimate_bps(&self, now: Instant) -> u64 {
         self.exchange.estimate(|estimator| {

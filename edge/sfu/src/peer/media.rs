@@ -32,7 +32,7 @@ use super::padding::{Padding, Sent};
 use super::receiving::{Receiving, pass};
 use super::sdp::Section;
 use super::streams::{Found, Stream, Streams};
-use super::translate::{nack, read, read_feedback, read_report};
+use super::translate::{asked_again, nack, read, read_feedback, read_report};
 use super::window::Came;
 
 /// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
@@ -85,6 +85,8 @@ struct Shared {
     newest: Option<Sent>,
     padding: Option<Padding>,
     allowance: Allowance,
+    /// Packets that the client has asked for again.
+    asked_again: u64,
 }
 
 impl Exchange {
@@ -98,6 +100,7 @@ impl Exchange {
             newest: None,
             padding: None,
             allowance: Allowance::new(now),
+            asked_again: 0,
         })))
     }
 
@@ -113,6 +116,11 @@ impl Exchange {
         if let Some(probe) = shared.estimator.probe(now, wanted_bps) {
             shared.padding = Some(Padding::new(now, probe, newest));
         }
+    }
+
+    /// Packets that the client has asked for again so far.
+    pub(super) fn asked_again(&self) -> u64 {
+        self.lock().asked_again
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -203,6 +211,7 @@ impl MediaTap {
             let mut shared = self.exchange.lock();
             for packet in packets {
                 read_feedback(message.now, packet.as_any(), &mut shared.estimator);
+                shared.asked_again += asked_again(packet.as_any());
                 let room = MAX_INBOX.saturating_sub(shared.inbox.len());
                 shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
             }

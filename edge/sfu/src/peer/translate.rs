@@ -9,6 +9,7 @@ use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEs
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::shared::marshal::Marshal;
 
 use crate::estimate::Estimator;
@@ -71,6 +72,12 @@ pub(super) fn read_feedback(now: Instant, packet: &dyn std::any::Any, estimator:
     } else if let Some(limit) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
         estimator.remb(now, limit.bitrate as u64);
     }
+}
+
+/// How many packets a report asks for again.
+pub(super) fn asked_again(packet: &dyn std::any::Any) -> u64 {
+    let pairs = packet.downcast_ref::<TransportLayerNack>().map_or(&[][..], |request| &request.nacks);
+    pairs.iter().map(|pair| 1 + u64::from(pair.lost_packets.count_ones())).sum()
 }
 
 pub(super) fn read_report(packet: &dyn std::any::Any) -> Vec<Inbound> {

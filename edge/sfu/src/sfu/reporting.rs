@@ -35,7 +35,8 @@ fn report_of(now: Instant, (name, room): (&RoomId, &mut Room), id: PeerId, sessi
         }
     }
     let (room, user) = (name.clone(), session.user.clone());
-    PeerReport { room, peer: id, user, published, received, estimate_bps: session.peer.estimate_bps(now) }
+    let (estimate_bps, asked_again) = (session.peer.estimate_bps(now), session.peer.asked_again());
+    PeerReport { room, peer: id, user, published, received, estimate_bps, asked_again }
 }
 
 fn incoming(now: Instant, medium: Medium, layer: &mut Arrivals) -> TrackReport {

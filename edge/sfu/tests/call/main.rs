@@ -251,6 +251,9 @@ fn pictures_lost_on_the_way_are_sent_again() {
     numbers.dedup();
     let missing = (numbers[numbers.len() - 1] - numbers[0] + 1) as usize - numbers.len();
     assert!(numbers.len() > 550 && missing == 0, "{} there, {missing} missing", numbers.len());
+    world.command(Command::Report { room: None, token: 9 });
+    let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
+    assert!(peers.iter().all(|peer| peer.asked_again > 10), "{peers:?}");
 }
 
 #[test]
