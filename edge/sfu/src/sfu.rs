@@ -188,6 +188,7 @@ impl Sfu {
             if event == PeerEvent::Connected {
                 session.peer.begin_estimate(now);
                 session.trials = Trials::default();
+                self.share(now, id);
                 self.want_keyframes_for(now, id);
             }
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::ids::{Medium, PeerId, RoomId};
 use crate::layers::share::{least, share};
 use crate::layers::{Choice, Layer, Rank};
+use crate::negotiation::Standing;
 use crate::room::Room;
 use crate::session::Session;
 use crate::sfu::Sfu;
@@ -18,9 +19,13 @@ use crate::track::TrackId;
 pub(super) const SHARE_EVERY: Duration = Duration::from_millis(250);
 
 impl Sfu {
-    /// Chooses for one session.
+    /// Chooses for one session. Before it is connected nothing flows to it: the keyframe that it would ask for is gone by
+    /// then, and whoever comes soon after would wait for the throttle.
     pub(super) fn share(&mut self, now: Instant, id: PeerId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.standing == Standing::Apart {
+            return;
+        }
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let mut legs: Vec<(TrackId, u32)> =
             session.legs.iter().map(|(ssrc, track)| (*track, *ssrc)).collect();

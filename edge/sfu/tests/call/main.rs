@@ -322,6 +322,42 @@ fn many_wishes_for_a_keyframe_become_few() {
     assert!((2..=3).contains(&after), "{after} in a second");
 }
 
+#[test]
+fn a_keyframe_is_asked_for_when_the_newcomer_can_take_it() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.run(SECOND);
+    let before = asked(&mut world);
+    let answered = |world: &World, id| {
+        world.events.iter().any(|event| matches!(event, Event::Answer { peer: PeerId(it), .. } if *it == id))
+    };
+    world.join_as(3, "gone", sfu::Role::Player { of: sfu::User::new("ann") });
+    watch(&mut world, 3);
+    world.clients.remove(&3);
+    world.until("who is gone is answered", |world| answered(world, 3));
+    world.join_as(4, "viewer", sfu::Role::Player { of: sfu::User::new("ann") });
+    watch(&mut world, 4);
+    world.until("the viewer is answered", |world| answered(world, 4));
+    assert_eq!(asked(&mut world), before, "nobody could take it yet");
+    let connected = Event::Connected { peer: PeerId(4) };
+    world.until("the viewer is connected", |world| world.events.contains(&connected));
+    assert_eq!(asked(&mut world), before + 1);
+}
+
+/// A client without media of its own offers to take sound and pictures.
+fn watch(world: &mut World, id: u64) {
+    let client = world.clients.get_mut(&id).unwrap();
+    for kind in [
+        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio,
+        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video,
+    ] {
+        client.connection.add_transceiver_from_kind(kind, None).unwrap();
+    }
+    world.offer(id);
+}
+
 /// Keyframes asked of the first participant.
 fn asked(world: &mut World) -> u64 {
     world.command(Command::Report { room: None, token: 9 });
@@ -432,14 +468,7 @@ fn a_player_gets_one_user_in_the_first_answer() {
     world.join_speaking(2, "ben");
     world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
     world.join_as(3, "viewer", sfu::Role::Player { of: sfu::User::new("ben") });
-    let client = world.clients.get_mut(&3).unwrap();
-    for kind in [
-        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio,
-        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video,
-    ] {
-        client.connection.add_transceiver_from_kind(kind, None).unwrap();
-    }
-    world.offer(3);
+    watch(&mut world, 3);
     world.until("it sees and hears", |world| world.heard(3, "ben").0 > 50 && world.heard(3, "ben").1 > 50);
     assert_eq!(world.heard(3, "ann"), (0, 0));
     assert!(!world.events.iter().any(|event| matches!(event, Event::Offer { peer: PeerId(3), .. })));
