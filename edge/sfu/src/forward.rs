@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::codec::Look;
 use crate::format::{Codec, Extensions, FORWARDED};
@@ -13,6 +13,7 @@ use crate::ids::PeerId;
 use crate::layers::share::Subscription;
 use crate::layers::switch::{Need, Step, Switch};
 use crate::layers::{Choice, Layer, Rank, Source, Wish};
+use crate::leg::picture::Patch;
 use crate::leg::timestamp::ClockMap;
 use crate::leg::{self, LegStart};
 use crate::packet::Packet;
@@ -59,7 +60,10 @@ pub(crate) struct Arriving {
 /// What becomes of a packet.
 #[derive(Debug)]
 pub(crate) struct Taken {
+    /// Its payload is the publisher's, which all legs share.
     pub(crate) packet: Packet,
+    /// What changes in the payload.
+    pub(crate) patch: Patch,
     /// Of the new layer, when it has changed: so that the receiver knows its clock at once.
     pub(crate) report: Option<leg::SenderReport>,
 }
@@ -156,7 +160,7 @@ impl Leg {
         self.sent.packet(packet.size());
         let clock = arriving.clock.filter(|_| step == Step::Change);
         let report = clock.and_then(|clock| self.report(now, self.source?, clock));
-        Some(Taken { packet, report })
+        Some(Taken { packet, patch: outgoing.patch, report })
     }
 
     fn renamed(&self, packet: &Packet, outgoing: leg::Outgoing) -> Option<Packet> {
@@ -165,13 +169,6 @@ impl Leg {
             let (_, theirs) = agreed.extensions.iter().find(|(ours, _)| ours == id)?;
             Some((*theirs, value.clone()))
         };
-        let payload = if outgoing.patch.is_empty() {
-            packet.payload.clone()
-        } else {
-            let mut payload = BytesMut::from(&packet.payload[..]);
-            outgoing.patch.apply(&mut payload);
-            payload.freeze()
-        };
         Some(Packet {
             marker: packet.marker,
             payload_type: outgoing.payload_type,
@@ -179,7 +176,7 @@ impl Leg {
             timestamp: outgoing.timestamp,
             ssrc: outgoing.ssrc,
             extensions: packet.extensions.iter().filter_map(rename).collect(),
-            payload,
+            payload: packet.payload.clone(),
         })
     }
 

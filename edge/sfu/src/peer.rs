@@ -12,6 +12,7 @@ mod media;
 mod numbering;
 mod padding;
 mod receiving;
+mod repairs;
 mod route;
 mod script;
 mod sdp;
@@ -41,6 +42,7 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Candidate, CandidateKind, Config, ConfigError};
 use crate::ids::Mid;
+use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::path::{Fate, Path, Transport};
 
@@ -116,6 +118,14 @@ pub(crate) enum Publishing {
     Refused,
 }
 
+/// Whether the library may have something to say: media on their way out move none of its timers and make no event, and looking
+/// for one costs as much as a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Touched {
+    Yes,
+    No,
+}
+
 /// One connection.
 pub(crate) struct Peer {
     factory: Arc<Factory>,
@@ -127,7 +137,11 @@ pub(crate) struct Peer {
     sockets: Vec<Socket>,
     route: Route,
     /// Media that leave with the next flush.
-    waiting: Vec<Packet>,
+    waiting: Vec<(Packet, Patch)>,
+    /// Whether anything but media has been given to the library since the last flush.
+    touched: Touched,
+    /// When the library wants to be called again, as of the last flush.
+    wake: Option<Instant>,
     cipher: Cipher,
     /// The library's number of the sender added last.
     added: RTCRtpTransceiverId,
@@ -165,6 +179,8 @@ impl Peer {
             sockets,
             route: Route::default(),
             waiting: Vec::new(),
+            touched: Touched::Yes,
+            wake: None,
             cipher: Cipher::Gcm,
             added: 0,
             stands: false,
@@ -325,6 +341,7 @@ impl Peer {
     /// A datagram has come.
     pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Fate {
         self.clock = now;
+        self.touched = Touched::Yes;
         if !self.stands && self.before_standing(now, path, datagram) == Next::Drop {
             return Fate::Taken;
         }
@@ -385,19 +402,21 @@ impl Peer {
 
     /// Time has passed.
     pub(crate) fn timeout(&mut self, now: Instant) {
+        self.touched = Touched::Yes;
         if let Err(error) = self.connection.handle_timeout(now) {
             tracing::debug!("timeout refused: {error}");
         }
         self.pump();
     }
 
-    /// When to call [`Self::timeout`].
-    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
-        self.connection.poll_timeout()
+    /// When to call [`Self::timeout`], as of the last [`Self::flush`].
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.wake
     }
 
     /// Says goodbye; [`Self::flush`] gives out the last datagrams.
     pub(crate) fn close(&mut self) {
+        self.touched = Touched::Yes;
         if let Err(error) = self.connection.close() {
             tracing::debug!("close refused: {error}");
         }

@@ -44,6 +44,8 @@ pub struct Sfu {
     room_timers: Timers<RoomId>,
     /// Sessions to be looked after at the next flush.
     dirty: VecDeque<PeerId>,
+    /// Packets that wait for the subscriber with the most.
+    deepest: usize,
     /// Goodbyes of sessions that have left, given out at the next flush. A few datagrams per session, and a flush per batch.
     farewells: Vec<(Path, BytesMut)>,
     events: VecDeque<Event>,
@@ -81,6 +83,7 @@ impl Sfu {
             timers: Timers::default(),
             room_timers: Timers::default(),
             dirty: VecDeque::new(),
+            deepest: 0,
             farewells: Vec::new(),
             events: VecDeque::new(),
             next_track: 0,
@@ -133,9 +136,15 @@ impl Sfu {
         self.timers.next().into_iter().chain(self.room_timers.next()).min()
     }
 
+    /// How many packets wait at most for one subscriber; `None` when [`Self::flush`] has nothing to do.
+    pub fn waiting(&self) -> Option<usize> {
+        (!self.dirty.is_empty() || !self.farewells.is_empty()).then_some(self.deepest)
+    }
+
     /// Looks after every session that something was done to, and gives out all datagrams. To be called once after each batch of
     /// datagrams, commands and timeouts.
     pub fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
+        self.deepest = 0;
         for (path, datagram) in self.farewells.drain(..) {
             out(path, &datagram);
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::estimate;
 use crate::quality::Receipt;
 
-use super::Peer;
+use super::{Peer, Touched};
 
 /// Where the estimate of what may be sent begins and ends. It begins where a camera of 640 lines fits: a call that begins blurred
 /// on every good line is worse than half a second of queue on a bad one. 50 kbit/s is sound with its headers, 20 Mbit/s nine screens.
@@ -50,5 +50,6 @@ impl Peer {
     /// So much could be sent if there was room: looks for it now and then.
     pub(crate) fn probe(&mut self, now: Instant, wanted_bps: u64) {
         self.exchange.probe(now, wanted_bps);
+        self.touched = Touched::Yes;
     }
 }

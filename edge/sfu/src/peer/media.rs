@@ -3,7 +3,7 @@
 //! It is an interceptor, the only place where `rtc` shows decrypted packets with their reports before it routes them by rules
 //! that do not fit a forwarder (compound reports go by their first destination; unbound SSRCs are dropped). It drives the
 //! library's own parts for negative acknowledgements, receiver reports and transport-wide feedback, and binds streams to them
-//! by [`Streams`]. There is no sender report generator: the publisher's reports are forwarded, since made-up ones would tear
+//! by [`Streams`]; pictures that others ask for again come from [`Repairs`]. There is no sender report generator: the publisher's reports are forwarded, since made-up ones would tear
 //! its sound and its picture apart.
 
 use std::collections::VecDeque;
@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rtc::interceptor::{
-    Attribute, Interceptor, NackResponderBuilder, NackResponderInterceptor, Packet as Library, StreamInfo,
-    TaggedPacket,
+    Attribute, AttributedPacket, Interceptor, NackResponderBuilder, NackResponderInterceptor,
+    Packet as Library, StreamInfo, TaggedPacket,
 };
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
@@ -21,6 +22,7 @@ use rtc::shared::marshal::MarshalSize;
 
 use crate::config::Limits;
 use crate::estimate::Estimator;
+use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
@@ -30,6 +32,7 @@ use super::limit::{self, Buckets};
 use super::numbering::Numbering;
 use super::padding::{Padding, Sent};
 use super::receiving::{Receiving, pass};
+use super::repairs::Repairs;
 use super::sdp::Section;
 use super::streams::{Found, Stream, Streams};
 use super::translate::{asked_again, nack, read, read_feedback, read_report};
@@ -38,11 +41,12 @@ use super::window::Came;
 /// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
 /// more than one.
 const MAX_INBOX: usize = 256;
-/// Sent packets kept per stream for retransmission: about 2 s of 2 Mbit/s, more than a receiver's jitter buffer waits. Each
-/// place is 112 bytes of every subscriber's memory, used or not.
+/// Sent packets kept of a picture that has no stream for retransmissions. Each place is 112 bytes of a subscriber's memory, used
+/// or not, beside what [`Repairs`] share.
 const SENT_PACKETS: u16 = 512;
 /// The same of sound: 1.3 s of the usual 20 ms, in 7 KB.
 const SENT_SOUNDS: u16 = 64;
+
 /// What a connection has received.
 #[derive(Debug)]
 pub(crate) enum Inbound {
@@ -87,6 +91,7 @@ struct Shared {
     allowance: Allowance,
     /// Packets that the client has asked for again.
     asked_again: u64,
+    repairs: Repairs,
 }
 
 impl Exchange {
@@ -101,6 +106,7 @@ impl Exchange {
             padding: None,
             allowance: Allowance::new(now),
             asked_again: 0,
+            repairs: Repairs::default(),
         })))
     }
 
@@ -135,6 +141,11 @@ impl Exchange {
         shared.gone.extend(gone);
     }
 
+    /// Keeps a packet that leaves, for receivers that ask for it again.
+    pub(super) fn keep(&self, packet: &Packet, patch: Patch) {
+        self.lock().repairs.keep(packet, patch);
+    }
+
     /// The next thing received.
     pub(super) fn poll(&self) -> Option<Inbound> {
         self.lock().inbox.pop_front()
@@ -158,6 +169,7 @@ impl Shared {
 /// The interceptor itself.
 pub(super) struct MediaTap {
     exchange: Exchange,
+    /// Repeats pictures that have no stream for it.
     responder: NackResponderInterceptor,
     /// The same for sound, which has fewer packets and repeats them under their own SSRC.
     sound_responder: NackResponderInterceptor,
@@ -208,12 +220,16 @@ impl MediaTap {
 
     fn on_rtcp(&mut self, message: TaggedPacket) -> Result<(), Error> {
         if let Library::Rtcp(packets) = &message.message.packet {
-            let mut shared = self.exchange.lock();
             for packet in packets {
+                let mut shared = self.exchange.lock();
                 read_feedback(message.now, packet.as_any(), &mut shared.estimator);
                 shared.asked_again += asked_again(packet.as_any());
                 let room = MAX_INBOX.saturating_sub(shared.inbox.len());
                 shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
+                drop(shared);
+                if let Some(request) = packet.as_any().downcast_ref() {
+                    self.repair(message.now, request);
+                }
             }
         }
         let message = self.receiving.rtcp(message)?;
@@ -246,16 +262,28 @@ impl MediaTap {
         }
     }
 
-    /// Sends what was asked for again, but for what is too much.
+    /// Sends again what the responders repeat.
     fn repeat(&mut self) {
-        while let Some(mut message) =
-            self.responder.poll_write().or_else(|| self.sound_responder.poll_write())
-        {
-            let Library::Rtp(packet) = &message.message.packet else { continue };
-            if self.allows(message.now, packet.payload.len()) == Verdict::Send {
-                self.number(&mut message);
-                self.out.push_back(message);
-            }
+        while let Some(message) = self.responder.poll_write().or_else(|| self.sound_responder.poll_write()) {
+            self.send_again(message);
+        }
+    }
+
+    /// Sends again what has a stream for it.
+    fn repair(&mut self, now: Instant, request: &TransportLayerNack) {
+        let packets = self.exchange.lock().repairs.asked(request);
+        for packet in packets {
+            let message = AttributedPacket::new(Library::Rtp(packet)).with(Attribute::Retransmission);
+            self.send_again(TaggedPacket { now, transport: TransportContext::default(), message });
+        }
+    }
+
+    /// Sends what was asked for again, unless it is too much.
+    fn send_again(&mut self, mut message: TaggedPacket) {
+        let Library::Rtp(packet) = &message.message.packet else { return };
+        if self.allows(message.now, packet.payload.len()) == Verdict::Send {
+            self.number(&mut message);
+            self.out.push_back(message);
         }
     }
 
@@ -269,7 +297,7 @@ impl MediaTap {
     }
 
     /// Repeats recent packets as their receiver could have asked for them.
-    fn pad(&mut self, now: Instant) -> Result<(), Error> {
+    fn pad(&mut self, now: Instant) {
         let due = {
             let shared = &mut *self.exchange.lock();
             let due = shared.padding.as_mut().and_then(|padding| padding.due(now));
@@ -277,12 +305,8 @@ impl MediaTap {
             due
         };
         if let Some(request) = due {
-            let message = Library::Rtcp(vec![Box::new(request)]).into();
-            let transport = TransportContext::default();
-            pass(&mut self.responder, Some(TaggedPacket { now, transport, message }))?;
-            self.repeat();
+            self.repair(now, &request);
         }
-        Ok(())
     }
 }
 
@@ -306,19 +330,23 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
     }
 
     fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
-        match &message.message.packet {
-            Library::Rtp(_) => {
-                // Numbered before it is kept: what is sent again under its own SSRC must be the same to the last bit, since its
-                // nonce is (RFC 7714, section 8.2).
-                self.number(&mut message);
-                self.responder.handle_write(message)?;
-                if let Some(message) = self.responder.poll_write() {
-                    self.sound_responder.handle_write(message)?;
-                }
-                self.out.extend(self.sound_responder.poll_write());
-            }
-            _ => self.out.push_back(message),
+        let Library::Rtp(packet) = &message.message.packet else {
+            self.out.push_back(message);
+            return Ok(());
+        };
+        let ssrc = packet.header.ssrc;
+        // Numbered before it is kept: what is sent again under its own SSRC must be the same to the last bit, since its nonce is
+        // (RFC 7714, section 8.2).
+        self.number(&mut message);
+        if self.exchange.lock().repairs.has(ssrc) {
+            self.out.push_back(message);
+            return Ok(());
         }
+        self.responder.handle_write(message)?;
+        if let Some(message) = self.responder.poll_write() {
+            self.sound_responder.handle_write(message)?;
+        }
+        self.out.extend(self.sound_responder.poll_write());
         Ok(())
     }
 
@@ -327,7 +355,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for MediaTap {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        self.pad(now)?;
+        self.pad(now);
         self.receiving.timeout(now)
     }
 
@@ -343,7 +371,7 @@ impl Interceptor for MediaTap {
             // A client may ask without having said so: browsers do when our offer says that they may.
             let info = StreamInfo { rtcp_feedback: vec![nack()], ..info.clone() };
             self.sound_responder.bind_local_stream(&info);
-        } else {
+        } else if !self.exchange.lock().repairs.bind(info) {
             self.responder.bind_local_stream(info);
         }
         self.numbering.bind(info);
@@ -352,6 +380,7 @@ impl Interceptor for MediaTap {
     fn unbind_local_stream(&mut self, info: &StreamInfo) {
         self.sound_responder.unbind_local_stream(info);
         self.responder.unbind_local_stream(info);
+        self.exchange.lock().repairs.unbind(info);
         self.numbering.unbind(info);
     }
 

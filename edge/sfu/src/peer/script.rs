@@ -17,7 +17,7 @@ use crate::path::Path;
 
 use super::cipher::Cipher;
 use super::sockets::gather;
-use super::{Peer, Refusal, cipher, engine, route, sdp};
+use super::{Peer, Refusal, Touched, cipher, engine, route, sdp};
 
 /// Steps kept of a connection that does not stand yet. One with more has been told a lot and has never answered a handshake; it is
 /// not set up again.
@@ -47,6 +47,7 @@ impl Peer {
     /// Does something to the connection, and remembers it while the connection does not stand.
     pub(super) fn apply(&mut self, now: Instant, step: Step) -> Result<(), Refusal> {
         self.clock = now;
+        self.touched = Touched::Yes;
         self.perform(now, step.clone())?;
         if self.script.len() < MAX_SCRIPT && !self.stands {
             self.script.push(step);

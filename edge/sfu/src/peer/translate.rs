@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use rtc::interceptor::{RTCPFeedback, RTPHeaderExtension, StreamInfo};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -14,6 +15,7 @@ use rtc::shared::marshal::Marshal;
 
 use crate::estimate::Estimator;
 use crate::format::TRANSPORT_CC;
+use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
@@ -41,6 +43,16 @@ pub(super) fn read(packet: rtc::rtp::packet::Packet) -> Packet {
 /// The library's from ours, for parts that look at headers.
 pub(super) fn header_only(packet: &Packet) -> rtc::rtp::packet::Packet {
     write(Packet { payload: packet.payload.clone(), ..packet.clone() })
+}
+
+/// A packet with its payload changed.
+pub(super) fn patched(mut packet: Packet, patch: Patch) -> Packet {
+    if !patch.is_empty() {
+        let mut payload = BytesMut::from(&packet.payload[..]);
+        patch.apply(&mut payload);
+        packet.payload = payload.freeze();
+    }
+    packet
 }
 
 /// The library's from ours.

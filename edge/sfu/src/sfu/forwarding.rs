@@ -70,8 +70,12 @@ impl Sfu {
             if let Some(report) = out.taken.report {
                 subscriber.peer.send_report(now, report);
             }
-            subscriber.peer.send(out.taken.packet);
-            self.mark(out.peer);
+            let waiting = subscriber.peer.send(out.taken.packet, out.taken.patch);
+            self.deepest = self.deepest.max(waiting);
+            if !subscriber.dirty {
+                subscriber.dirty = true;
+                self.dirty.push_back(out.peer);
+            }
         }
         self.outs = outs;
     }
