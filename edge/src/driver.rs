@@ -8,6 +8,7 @@
 //! | `settings` | `WEBRTC_*` |
 //! | `candidates` | at which addresses people reach us |
 //! | `shard` | a thread's loop |
+//! | `pace` | when a busy thread sends |
 //! | `relay` | the way through a TURN server, where no UDP reaches us |
 //! | `tcp` | connections of clients that have no UDP |
 //! | `datagrams`, `sys` | batched datagrams, and the system calls under them |
@@ -24,6 +25,7 @@
 mod candidates;
 mod datagrams;
 mod metrics;
+mod pace;
 mod relay;
 mod settings;
 mod shard;
@@ -150,6 +152,7 @@ impl Media {
                 clock: Arc::clone(clock),
                 stopped: Arc::clone(&stopped),
                 metrics: metrics.clone(),
+                pace: pace::Pace::new(Instant::now()),
             };
             let thread = std::thread::Builder::new().name(format!("media-{number}"));
             let (tasks, stopped) = (tasks.clone(), Arc::clone(&stopped));
