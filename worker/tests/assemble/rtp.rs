@@ -521,6 +521,24 @@ fn a_clock_that_stood_still_goes_on_where_its_packets_came() {
 }
 
 #[test]
+fn packets_that_came_before_their_description_stand_where_they_were_sent() {
+    let shots = opus();
+    for (what, timestamp, stood) in [("wraps", u32::MAX - 100_000, 0), ("stands still", 5_000, 4 * SECOND)] {
+        let mut sender = Sender::new(7, Codec::Opus);
+        sender.timestamp = timestamp;
+        let description = sender.log.remove(0);
+        let (before, after) = shots.split_at(shots.len() / 3);
+        sender.send_all(before, 0);
+        sender.timestamp = sender.timestamp.wrapping_sub((stood * 48 / 1_000) as u32);
+        sender.send_all(after, stood);
+        sender.log.insert(sender.log.len() * 2 / 3, description);
+        let moved = after.iter().map(|shot| Shot { us: shot.us + stood, ..shot.clone() });
+        let want: Vec<Shot> = before.iter().cloned().chain(moved).collect();
+        whole(what, &want, &sender.log);
+    }
+}
+
+#[test]
 fn stalls_of_the_network_move_nothing() {
     for with_reports in [true, false] {
         let shots = vp8();
