@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use e2e::changes::Changes;
 use e2e::client::{Client, Recording};
 use e2e::system::System;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
@@ -11,6 +10,7 @@ use shared::capture::Mark;
 use shared::capture::rtp::{Logged, Records};
 use shared::id::RecordingId;
 use shared::spool::Spool;
+use shared::testing::Changes;
 use shared::track::TrackKind;
 
 use crate::client::Client as Connection;

@@ -1,10 +1,10 @@
 //! A call's life: active with the first who comes, over when the host says so or nobody is left, and what the rows say of it.
 
-use e2e::changes::Changes;
 use e2e::client::Client;
 use e2e::socket::{FRAME_WITHIN, Socket};
 use e2e::system::System;
 use serde_json::{Value, json};
+use shared::testing::Changes;
 use sqlx::PgPool;
 use tokio::time::timeout;
 

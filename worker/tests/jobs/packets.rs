@@ -26,6 +26,16 @@ pub(crate) fn of(file: &Path) -> Vec<Packet> {
     ["v:0", "a:0"].into_iter().flat_map(|stream| of_stream(file, stream)).collect()
 }
 
+/// When the last packet of a stream of a file is, milliseconds.
+pub(crate) fn last_ms(file: &Path, stream: &'static str) -> f64 {
+    of_stream(file, stream).last().unwrap().ms
+}
+
+/// What a stream of a file holds, by payload.
+pub(crate) fn hashes(file: &Path, stream: &'static str) -> Vec<String> {
+    of_stream(file, stream).into_iter().map(|packet| packet.hash).collect()
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
 fn of_stream(file: &Path, stream: &'static str) -> Vec<Packet> {
     let entries = "packet=pts_time,duration_time,size,pos,data_hash";
