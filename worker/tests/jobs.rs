@@ -353,6 +353,36 @@ async fn pictures_after_a_loss_are_frozen_or_kept_as_the_owner_says() {
     assert!(counts[1] < counts[2], "{counts:?}");
 }
 
+/// The size of Chromium's VP8.
+const SIZE: (u32, u32) = (320, 240);
+
+#[tokio::test]
+async fn a_phone_that_is_turned_is_upright_in_the_file() {
+    let house = House::new().await;
+    let shots = frames(Codec::Vp8);
+    // Rotation as in the header extension: quarters clockwise (3GPP TS 26.114, section 7.4.5).
+    for (what, before, after) in [("held upright", 1, 1), ("turned", 0, 3), ("upside down", 2, 2)] {
+        let mut sender = Sender::new(8, Codec::Vp8);
+        for shot in &shots {
+            sender.rotation = Some(if shot.us < 4_000_000 { before } else { after });
+            sender.send(shot.us, &shot.data);
+        }
+        let logs = vec![("ann", TrackKind::Video, rtp_sender::merged(vec![sender.log]))];
+        let recording = house.record_logs(logs, r#"{"format":"webm","thumbnails":0}"#).await;
+        let done = house.process(&recording).await;
+        assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
+        let stored = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
+        let captured = house.whole("chrome-webm-vp8");
+        for (at, quarters) in [(2, before), (8, after)] {
+            let turned =
+                ["null", "transpose=clock", "hflip,vflip", "transpose=cclock"][usize::from(quarters)];
+            let size = if quarters % 2 == 0 { SIZE } else { (SIZE.1, SIZE.0) };
+            let likeness = packets::likeness(&captured, turned, size, &stored, at);
+            assert!(likeness > 20.0, "{what}, at {at} s: {likeness} dB");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_a_lost_edge_had_captured_itself_becomes_the_recording() {
     let house = House::new().await;

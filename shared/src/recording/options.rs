@@ -215,7 +215,8 @@ pub struct RecordingOptions {
     /// alone; one picture of several is not composed yet, and they get one file each.
     #[serde(default)]
     pub layout: Layout,
-    /// What video is encoded as. Absent: copied where the container holds it.
+    /// What video is encoded as. Absent: copied where the container holds it, unless its pictures must be turned; `copy` leaves
+    /// those as they came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_codec: Option<VideoCodec>,
     /// What audio is encoded as. Absent: copied where the container holds it.

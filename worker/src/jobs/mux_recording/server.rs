@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::track::{AssembledTrack, empty, ms, reason, usable};
-use crate::assemble::AssembleError;
-use crate::assemble::rtp::{self, Clocks, LogSource, RtpPlan, Survey};
+use crate::assemble::rtp::{self, Clocks, LogSource, RtpAssembled, RtpPlan, Survey};
+use crate::assemble::{AssembleError, Kind};
 use crate::ctx::Ctx;
+use crate::media::Turn;
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -119,7 +120,7 @@ fn assemble_blocking(
             if done.unplaced > 0 {
                 warn!(track.id = %track.id, "track {}: nothing tells the time of {} frames", track.id, done.unplaced);
             }
-            Ok(usable(track, name, began_ms, &done.file))
+            Ok(AssembledTrack { turn: turn(&done), ..usable(track, name, began_ms, &done.file) })
         }
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
@@ -127,6 +128,22 @@ fn assemble_blocking(
             Ok(empty(track, began_ms, ms(last_us - plan.start_us), reason(survey.why_empty())))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// How a track's pictures must be turned. The square for those that turn in between holds every size that they had.
+fn turn(done: &RtpAssembled) -> Turn {
+    let pictures = done.file.streams.iter().filter(|stream| stream.kind == Kind::Video);
+    let first_us = pictures.clone().map(|stream| stream.first_us).min().unwrap_or(0);
+    match done.rotations.as_slice() {
+        [] => Turn::None,
+        [only] if only.time_us <= first_us => Turn::All(only.degrees / 90),
+        all => {
+            let sides = pictures.flat_map(|stream| &stream.sizes).map(|size| size.width.max(size.height));
+            let side = sides.max().unwrap_or(0).next_multiple_of(2);
+            let turns = all.iter().map(|turn| (ms(turn.time_us), turn.degrees / 90)).collect();
+            Turn::Changing { side, turns }
+        }
     }
 }
 

@@ -174,6 +174,7 @@ fn is_of(source: Source, track: &Track) -> bool {
 mod tests {
     use super::*;
     use crate::assemble::Codec;
+    use crate::media::Turn;
     use shared::clock::Timestamp;
     use shared::id::{RecordingId, TrackId};
 
@@ -264,6 +265,7 @@ mod tests {
             arrived_ms: 5_000,
             clock_off_ms: 0,
             duration_ms: 9,
+            turn: Turn::None,
             gaps: Vec::new(),
         }
     }

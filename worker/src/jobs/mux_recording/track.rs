@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan};
 use crate::ctx::Ctx;
-use crate::media::codec_name;
+use crate::media::{Turn, codec_name};
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -50,6 +50,8 @@ pub(super) struct AssembledTrack {
     pub(super) clock_off_ms: i64,
     /// Its length in milliseconds.
     pub(super) duration_ms: u64,
+    /// How its pictures must be turned.
+    pub(super) turn: Turn,
     /// What is missing from it.
     pub(super) gaps: Vec<Gap>,
 }
@@ -65,6 +67,7 @@ impl AssembledTrack {
     pub(super) fn keep_sound_alone(&mut self) {
         self.streams.retain(|(_, codec)| codec.kind() == Kind::Audio);
         self.keyframes = 0;
+        self.turn = Turn::None;
         if self.streams.is_empty() {
             self.file = None;
         }
@@ -141,6 +144,7 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
         arrived_ms: began_ms,
         clock_off_ms: 0,
         duration_ms: ms(assembled.duration_us),
+        turn: Turn::None,
         gaps: assembled.gaps.iter().map(gap).collect(),
     }
 }
@@ -173,6 +177,7 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapR
         arrived_ms: began_ms,
         clock_off_ms: 0,
         duration_ms,
+        turn: Turn::None,
         gaps: if duration_ms > 0 { vec![Gap { from: 0, to: duration_ms, reason }] } else { Vec::new() },
     }
 }
