@@ -11,6 +11,7 @@ mod limit;
 mod media;
 mod numbering;
 mod padding;
+mod pictures;
 mod receiving;
 mod repairs;
 mod route;
@@ -49,6 +50,7 @@ use crate::path::{Fate, Path, Transport};
 use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::Inbound;
+use pictures::Pictures;
 use route::Route;
 use script::{Next, Step};
 pub(crate) use sdp::Kind;
@@ -156,6 +158,7 @@ pub(crate) struct Peer {
     sending: Vec<(Mid, Kind)>,
     /// Sections that promise simulcast layers.
     layered: Vec<Mid>,
+    pictures: Pictures,
     ufrag: String,
     password: String,
     events: VecDeque<PeerEvent>,
@@ -189,6 +192,7 @@ impl Peer {
             script: Vec::new(),
             sending,
             layered,
+            pictures: Pictures::default(),
             ufrag: String::new(),
             password: String::new(),
             events: VecDeque::new(),
@@ -230,8 +234,8 @@ impl Peer {
 
     /// Takes the client's answer to our offer.
     pub(crate) fn accept(&mut self, now: Instant, answer: &str) -> Result<(), Refusal> {
-        let clean = self.clean(answer)?;
         let offer = self.local()?;
+        let clean = self.hear_answer(&self.clean(answer)?, &offer);
         self.apply(now, Step::Remote(RTCSessionDescription::answer(clean)?))?;
         self.agree(answer, &offer);
         Ok(())

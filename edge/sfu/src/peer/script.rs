@@ -13,6 +13,7 @@ use rtc::rtp_transceiver::{
 use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::Message;
 
+use crate::format::Codec;
 use crate::path::Path;
 
 use super::cipher::Cipher;
@@ -32,6 +33,7 @@ pub(super) enum Step {
     Answer,
     Candidate(String),
     AddSender(MediaStreamTrack),
+    OfferAll(RTCRtpTransceiverId, Codec),
     Direct(RTCRtpTransceiverId, RTCRtpTransceiverDirection),
     Replace(RTCRtpTransceiverId, MediaStreamTrack),
 }
@@ -79,6 +81,11 @@ impl Peer {
                     RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: Vec::new() };
                 let transceiver = connection.add_transceiver_from_track(track, Some(init))?;
                 self.added = transceiver;
+            }
+            Step::OfferAll(transceiver, first) => {
+                if let Some(mut transceiver) = connection.rtp_transceiver(transceiver) {
+                    transceiver.set_codec_preferences(engine::pictures(&first))?;
+                }
             }
             Step::Direct(transceiver, direction) => {
                 if let Some(mut transceiver) = connection.rtp_transceiver(transceiver) {

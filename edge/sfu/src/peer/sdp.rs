@@ -4,6 +4,7 @@
 //! which SSRC repairs which in simulcast. It must not judge: what cannot be read is left out.
 
 use std::fmt::Write;
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -238,6 +239,33 @@ pub(crate) fn sanitize(sdp: &str, families: Families) -> String {
         clean.push_str("\r\n");
     }
     clean
+}
+
+/// A client's answer to our offer, with our codecs in the sections that it rejects: formats of those mean nothing (RFC 3264, section 6),
+/// and may not even be explained.
+pub(crate) fn name_rejected(answer: &str, offer: &str) -> String {
+    let ours = split_sections(offer);
+    let about_formats =
+        |line: &&str| ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().any(|start| line.starts_with(start));
+    let mut named = String::with_capacity(answer.len());
+    for part in split_sections(answer) {
+        let rejected = sections(part).pop().filter(|section| section.port == Port::Closed);
+        let mine = rejected.and_then(|section| {
+            ours.iter().find(|mine| sections(mine).pop().is_some_and(|mine| mine.mid == section.mid))
+        });
+        let formats = mine.and_then(|mine| mine.lines().next()?.splitn(4, ' ').nth(3));
+        let (Some(mine), Some(formats)) = (mine, formats) else {
+            named.push_str(part);
+            continue;
+        };
+        let mut lines = part.lines();
+        let media: Vec<&str> = lines.next().unwrap_or_default().splitn(4, ' ').take(3).collect();
+        let rest = lines.filter(|line| !about_formats(line)).chain(mine.lines().filter(about_formats));
+        for line in iter::once([&media.join(" "), " ", formats].concat().as_str()).chain(rest) {
+            named.extend([line.trim_end(), "\r\n"]);
+        }
+    }
+    named
 }
 
 /// Kinds of addresses that our own candidates can talk to.

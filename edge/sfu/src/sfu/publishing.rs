@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::event::{Event, TrackInfo};
 use crate::forward::Leg;
-use crate::ids::{PeerId, RoomId};
+use crate::ids::{Medium, PeerId, RoomId};
 use crate::peer::Stream;
 use crate::sfu::Sfu;
+use crate::tap::TapMark;
 use crate::track::{Track, TrackId};
 
 impl Sfu {
@@ -57,6 +58,7 @@ impl Sfu {
         let simulcast = self.sessions.get(&id).is_some_and(|session| session.peer.has_layers(&track.mid));
         there.tracks.insert(number, track);
         let members = there.members.clone();
+        self.mark_track(now, id, medium, TapMark::Joined);
         self.events.push_back(Event::Published { peer: id, track: TrackInfo { medium, mime, simulcast } });
         for member in members {
             self.subscribe(now, member, room, number);
@@ -77,17 +79,26 @@ impl Sfu {
         self.events.push_back(Event::Unpublished { peer: track.owner, medium: track.medium });
     }
 
+    /// Tells a recording that a track comes or goes while its owner stays. A screen's sound stands in its pictures' log, and they tell.
+    fn mark_track(&mut self, now: Instant, id: PeerId, medium: Medium, mark: TapMark) {
+        if medium != Medium::ScreenAudio {
+            self.mark_timeline(now, id, Some(medium), mark);
+        }
+    }
+
     /// Ends the tracks on whose sections the client sends no more.
-    pub(super) fn unpublish_silent(&mut self, id: PeerId) {
+    pub(super) fn unpublish_silent(&mut self, now: Instant, id: PeerId) {
         let Some(session) = self.sessions.get(&id) else { return };
         let room = session.room.clone();
         let Some(there) = self.rooms.get(&room) else { return };
         let sending = session.peer.sending();
         let silent = |track: &&Track| track.owner == id && !sending.iter().any(|(mid, _)| *mid == track.mid);
-        let mut silent: Vec<TrackId> = there.tracks.values().filter(silent).map(|track| track.id).collect();
+        let silent = there.tracks.values().filter(silent).map(|track| (track.id, track.medium));
+        let mut silent: Vec<(TrackId, Medium)> = silent.collect();
         silent.sort_unstable();
-        for track in silent {
+        for (track, medium) in silent {
             self.unpublish(&room, track);
+            self.mark_track(now, id, medium, TapMark::Left);
         }
     }
 
@@ -113,6 +124,11 @@ impl Sfu {
         let present = track.legs.iter().position(|leg| leg.peer == id);
         match (wanted, present) {
             (Some(wanted), Some(at)) => track.legs[at].wanted = wanted,
+            (Some(_), None) if session.peer.is_unheard() => {
+                session.negotiation.want();
+                self.mark(id);
+            }
+            (Some(_), None) if !session.peer.takes(&track.codec) => {}
             (Some(wanted), None) => {
                 match session.peer.add_sender(&track.user, track.medium, &track.codec, track.id.0) {
                     Ok((sender, ssrc)) => {

@@ -31,6 +31,9 @@ const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 /// How often a lost packet is asked for: as Chromium does.
 const MAX_ASKED: u16 = 10;
 
+/// The payload type of VP9, as browsers have it; then payloads begin with its descriptor (RFC 9628, section 4.2).
+pub(crate) const VP9: u8 = 98;
+
 pub(crate) const LAYERS: [&str; 3] = ["q", "h", "f"];
 pub(crate) const AUDIO_EVERY: Duration = Duration::from_millis(20);
 /// A picture is two packets.
@@ -87,6 +90,7 @@ struct Outgoing {
     sender: RTCRtpSenderId,
     ssrc: u32,
     picture: bool,
+    payload_type: u8,
     sequence: u16,
     timestamp: u32,
     number: u32,
@@ -113,6 +117,16 @@ impl Client {
             let nack = RTCPFeedback { typ: "nack".into(), parameter: String::new() };
             engine.register_feedback(nack, RtpCodecKind::Audio);
         }
+        Self::with(engine, now, address, ciphers)
+    }
+
+    /// One that has the codecs of this engine.
+    pub(crate) fn with(
+        mut engine: MediaEngine,
+        now: Instant,
+        address: SocketAddr,
+        ciphers: &[SrtpProtectionProfile],
+    ) -> Self {
         let uri = LEVEL.to_owned();
         engine
             .register_header_extension(RTCRtpHeaderExtensionCapability { uri }, RtpCodecKind::Audio, None)
@@ -155,9 +169,14 @@ impl Client {
 
     /// Publishes sound or pictures from the next offer on.
     pub(crate) fn publish(&mut self, now: Instant, kind: RtpCodecKind) {
+        let mime = if kind == RtpCodecKind::Video { "video/VP8" } else { "audio/opus" };
+        self.publish_as(now, kind, mime, if kind == RtpCodecKind::Video { 96 } else { 111 });
+    }
+
+    /// The same in another codec: VP8, VP9 or Opus.
+    pub(crate) fn publish_as(&mut self, now: Instant, kind: RtpCodecKind, mime: &str, payload_type: u8) {
         let picture = kind == RtpCodecKind::Video;
-        let (mime, clock_rate, channels) =
-            if picture { ("video/VP8", 90_000, 0) } else { ("audio/opus", 48_000, 2) };
+        let (clock_rate, channels) = if picture { (90_000, 0) } else { (48_000, 2) };
         let ssrc = u32::from(self.address.port()) * 100 + self.outgoing.len() as u32;
         let codec = RTCRtpCodec { mime_type: mime.into(), clock_rate, channels, ..Default::default() };
         let rtx = picture.then_some(RTCRtpRtxParameters { ssrc: ssrc + 50 });
@@ -171,6 +190,7 @@ impl Client {
             sender,
             ssrc,
             picture,
+            payload_type,
             sequence,
             timestamp,
             number: 0,
@@ -205,6 +225,7 @@ impl Client {
                 sender,
                 ssrc,
                 picture,
+                payload_type: 96,
                 sequence,
                 timestamp,
                 number: 0,
@@ -387,7 +408,10 @@ impl Client {
             let outgoing = &mut self.outgoing[at];
             outgoing.sequence = outgoing.sequence.wrapping_add(1);
             let mut payload = BytesMut::new();
-            if outgoing.picture {
+            if outgoing.payload_type == VP9 {
+                let (begins, predicted) = (part == 0, !outgoing.keyframe);
+                payload.put_u8(u8::from(begins) << 3 | u8::from(predicted) << 6);
+            } else if outgoing.picture {
                 payload.put_slice(&[
                     if part == 0 { 0x10 } else { 0 },
                     u8::from(!outgoing.keyframe),
@@ -440,7 +464,7 @@ fn packet(outgoing: &Outgoing, marker: bool, payload: Bytes) -> rtc::rtp::packet
     let header = rtc::rtp::header::Header {
         version: 2,
         marker,
-        payload_type: if outgoing.picture { 96 } else { 111 },
+        payload_type: outgoing.payload_type,
         sequence_number: outgoing.sequence,
         timestamp: outgoing.timestamp,
         ssrc: outgoing.ssrc,

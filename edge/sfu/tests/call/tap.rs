@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use sfu::{Medium, StreamInfo, Tap, TapMark, User};
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
+use sfu::{Command, Medium, StreamInfo, Tap, TapMark, User};
+
+use crate::world::{self, World};
 
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
@@ -37,4 +40,27 @@ impl Tap for Recorder {
     fn mark(&mut self, user: &User, medium: Option<Medium>, _: i64, mark: TapMark) {
         self.0.lock().unwrap().marks.push((user.to_string(), medium, mark));
     }
+}
+
+#[test]
+fn a_track_that_goes_while_its_owner_stays_and_comes_back_is_told() {
+    let mut world = World::new();
+    let recorder = Recorder::default();
+    world.command(Command::Record { room: world::room(), tap: Some(Box::new(recorder.clone())) });
+    world.join_speaking(1, "ann");
+    let marks = || {
+        let of_pictures = |(_, medium, mark): &(String, Option<Medium>, TapMark)| {
+            let comes = matches!(mark, TapMark::Joined | TapMark::Left);
+            (*medium == Some(Medium::Video) && comes).then_some(*mark)
+        };
+        recorder.0.lock().unwrap().marks.iter().filter_map(of_pictures).collect::<Vec<_>>()
+    };
+    world.until("pictures come", |_| marks() == [TapMark::Joined]);
+    world.clients.get_mut(&1).unwrap().fall_silent();
+    world.offer(1);
+    world.until("pictures come no more", |_| marks() == [TapMark::Joined, TapMark::Left]);
+    let now = world.now;
+    world.clients.get_mut(&1).unwrap().publish(now, RtpCodecKind::Video);
+    world.offer(1);
+    world.until("they come again", |_| marks() == [TapMark::Joined, TapMark::Left, TapMark::Joined]);
 }
