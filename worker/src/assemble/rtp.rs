@@ -13,7 +13,7 @@
 //! | order, duplicates, late retransmissions, loss | `reorder` |
 //! | packets to frames | `frames`, `depacketize` |
 //! | streams side by side in time | `lanes` |
-//! | frames to the file: freeze, silence, gaps, pauses | `output` |
+//! | frames to the file: freeze, silence, gaps, pauses | `output`, `side` |
 //!
 //! The file's zero is the recording's start, for every track of every participant, so that any two files lie side by side
 //! as they are: who comes late is silent and unseen until then, and the gap says `disconnected`.
@@ -29,6 +29,7 @@ mod path;
 mod pauses;
 mod reorder;
 mod reports;
+mod side;
 mod survey;
 mod unwrap;
 

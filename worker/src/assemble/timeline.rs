@@ -305,6 +305,12 @@ impl<W: Write + Seek> Timeline<W> {
         self.streams.iter().map(|stream| stream.end_us).max().unwrap_or(0)
     }
 
+    /// The end of what was written of a kind.
+    pub(super) fn end_of(&self, kind: Kind) -> i64 {
+        let streams = self.streams.iter().filter(|stream| stream.info.kind == kind);
+        streams.map(|stream| stream.end_us).max().unwrap_or(0)
+    }
+
     /// The end of everything written, in the current session's time.
     pub(super) fn session_end_us(&self) -> i64 {
         self.end_us() - self.offset_us
