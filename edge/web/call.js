@@ -262,7 +262,7 @@ export class CallClient extends EventTarget {
   #add(connection, medium, track) {
     const streams = this.#stream === undefined ? [] : [this.#stream];
     const init = /** @type {RTCRtpTransceiverInit} */ ({ direction: "sendonly", streams });
-    const sendEncodings = { audio: undefined, video: CAMERA, screen: SCREEN }[medium];
+    const sendEncodings = { audio: undefined, video: CAMERA, screen: SCREEN, "screen-audio": undefined }[medium];
     if (sendEncodings === undefined) return connection.addTransceiver(track, init);
     try {
       return connection.addTransceiver(track, { ...init, sendEncodings });

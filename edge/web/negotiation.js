@@ -8,12 +8,12 @@
 /** @import { Frame } from "./signaling.js" */
 
 /**
- * @typedef {"audio" | "video" | "screen"} Medium
+ * @typedef {"audio" | "video" | "screen" | "screen-audio"} Medium
  * @typedef {{ userId: string, medium: Medium }} Label Whose track it is, and what it shows.
  */
 
 /** @type {readonly Medium[]} */
-export const MEDIA = ["audio", "video", "screen"];
+export const MEDIA = ["audio", "video", "screen", "screen-audio"];
 
 export class Negotiation {
   /** @type {RTCPeerConnection} */ #connection;
@@ -81,7 +81,7 @@ export class Negotiation {
 }
 
 /**
- * Whose track each m-line carries: stream id = user, and the track's id begins with what it shows. Read from the text
+ * Whose track each m-line carries: stream id = user, and the track's id is what it shows and a number. Read from the text
  * because a browser tells neither a changed label of an m-line used again, nor the new id of its track.
  * @param {string} sdp A description of the server.
  * @returns {Map<string, Label>} By m-line (mid); those that carry nothing are left out.
@@ -92,7 +92,8 @@ export function labels(sdp) {
   for (const section of sdp.split(/\r?\n(?=m=)/).slice(1)) {
     const mid = /^a=mid:(\S+)/m.exec(section)?.[1];
     const [, userId, trackId] = /^a=msid:(\S+) (\S+)/m.exec(section) ?? [];
-    const medium = MEDIA.find((one) => trackId?.startsWith(one));
+    const shows = /^(.+)-\d+$/.exec(trackId ?? "")?.[1];
+    const medium = MEDIA.find((one) => one === shows);
     const sends = /^a=(sendonly|sendrecv)\s*$/m.test(section) && !/^m=\S+ 0 /.test(section);
     if (mid !== undefined && userId !== undefined && medium !== undefined && sends) found.set(mid, { userId, medium });
   }

@@ -135,6 +135,8 @@ const join = async (client, more) => {
 
 test("a description tells whose tracks flow, and leaves out those that do not", () => {
   assert.deepEqual([...labels(OFFER)], [["1", { userId: "bob", medium: "video" }]]);
+  const sound = OFFER.replace("msid:bob video-", "msid:bob screen-audio-");
+  assert.deepEqual([...labels(sound)], [["1", { userId: "bob", medium: "screen-audio" }]]);
 });
 
 test("silence is asked for once in each Opus payload of an answer", () => {
