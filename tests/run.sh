@@ -19,8 +19,8 @@ usage: tests/run.sh [NAME…]
 
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
-  call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; through a
-           TURN server too, in a network namespace, for which root or sudo is needed
+  call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; over
+           TCP, IPv6, changing networks and a TURN server too, in a network namespace, for which root or sudo is needed
   fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
 
 Without a NAME: all of them. Ends with one line per part and `N passed, M failed`; fails when a part failed.

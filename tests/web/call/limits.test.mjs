@@ -16,7 +16,7 @@ test("three layers and a screen of noise, each at its limit", { timeout: 300_000
     const before = await overLimit();
     await ann.join({ media: "noise" });
     await bob.join();
-    await bob.until(() => window.call.tracksOf("ann") === 3);
+    await bob.until(() => window.call.mediaOf("ann").length === 3);
     await ann.until((bytes) => window.call.sentBytes().then((sent) => sent > bytes), SENT_BYTES);
     assert.equal(await overLimit(), before);
   } finally {

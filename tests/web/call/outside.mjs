@@ -1,9 +1,9 @@
 /** Clients of a call that are programs of their own: what they say, how they end, and what their files hold. */
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { fileOf } from "./plan.mjs";
 import { STEP_WITHIN_MS, URL_OF_EDGE, signIn } from "./stage.mjs";
 
 const PARTICIPANT = new URL("participant.py", import.meta.url).pathname;
@@ -99,8 +99,7 @@ export class Outsider extends Program {
 
 /** Somebody's file decodes without complaint from its beginning to its end; its length in milliseconds. @param {any} recording @param {string} user */
 export async function decoded(recording, user) {
-  const folder = join(process.env.CALLREEL_DATA ?? "", "recordings", "recordings", recording.id, "participants");
-  const file = join(folder, `${user}.webm`);
+  const file = await fileOf(recording, user);
   const { stderr } = await run("ffmpeg", ["-v", "error", "-xerror", "-i", file, "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"]);
   assert.equal(stderr, "", file);
   const { stdout } = await run("ffprobe", ["-v", "error", "-show_entries", "format=duration:stream=codec_type", "-of", "json", file]);

@@ -29,7 +29,7 @@ export async function metric(name, label = "") {
   return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
 }
 
-/** Types of both ends of the way that a person's media take. @param {import("../stage.mjs").Person} person @returns {Promise<{ local: string, remote: string, address: string }>} */
+/** Types of both ends of the way that a person's media take. @param {import("../stage.mjs").Person} person @returns {Promise<{ local: string, own: string, remote: string, address: string, protocol: string }>} */
 export function wayOf(person) {
   return person.page.evaluate(async () => {
     const stats = [...(await window.call.pc.getStats()).values()];
@@ -37,6 +37,6 @@ export function wayOf(person) {
     // Chromium tells the selected pair by the transport, Firefox by the pair.
     const pair = by(stats.find((one) => one.type === "transport")?.selectedCandidatePairId) ?? stats.find((one) => one.type === "candidate-pair" && one.selected);
     const [local, remote] = [by(pair.localCandidateId), by(pair.remoteCandidateId)];
-    return { local: local.candidateType, remote: remote.candidateType, address: remote.address };
+    return { local: local.candidateType, own: local.address, remote: remote.candidateType, address: remote.address, protocol: local.protocol };
   });
 }

@@ -60,7 +60,7 @@ test("a client that reaches the edge through a TURN server alone joins and is re
 });
 
 test("an edge without inbound UDP is called through a TURN server, and again after that was restarted", { timeout: 300_000 }, async () => {
-  execFileSync(process.env.CALLREEL_CLOSE ?? "");
+  execFileSync(process.env.CALLREEL_NET ?? "", ["closed"]);
   const stage = await Stage.open({ title: "closed" });
   try {
     const people = [await stage.person("ann"), await stage.person("bob", "firefox")];
