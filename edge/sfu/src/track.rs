@@ -23,6 +23,7 @@ use crate::packet::Packet;
 use crate::peer::Stream;
 use crate::session::Wanted;
 
+use recorder::Tapped;
 use stream::Arrivals;
 
 /// A track of this shard.
@@ -41,8 +42,9 @@ pub(crate) struct Track {
     pub(crate) layers: Vec<Arrivals>,
     pub(crate) legs: Vec<Leg>,
     pub(crate) muting: Muting,
-    /// The stream that the recorder gets.
-    tapped: Option<u32>,
+    /// When it took the place of one with another codec.
+    pub(crate) replaced_at: Option<Instant>,
+    tapped: Tapped,
 }
 
 /// A packet on its way to a subscriber.
@@ -70,7 +72,8 @@ impl Track {
             layers: Vec::new(),
             legs: Vec::new(),
             muting,
-            tapped: None,
+            replaced_at: None,
+            tapped: Tapped::default(),
         }
     }
 

@@ -81,8 +81,6 @@ struct Shared {
     inbox: VecDeque<Inbound>,
     /// What may still come.
     buckets: Buckets,
-    /// Streams to be forgotten by the library's parts.
-    gone: Vec<u32>,
     /// How much may be sent: it sees every packet that leaves, retransmissions included.
     estimator: Estimator,
     /// The last packet of a picture, and what is sent beyond media at the moment.
@@ -100,7 +98,6 @@ impl Exchange {
             streams: Streams::default(),
             inbox: VecDeque::new(),
             buckets: Buckets::new(now, limits),
-            gone: Vec::new(),
             estimator: Estimator::new(now, ESTIMATE),
             newest: None,
             padding: None,
@@ -137,8 +134,7 @@ impl Exchange {
     pub(super) fn agree(&self, sections: Vec<Section>) {
         let mut shared = self.lock();
         shared.buckets.retain(|mid| sections.iter().any(|section| section.mid == *mid));
-        let gone = shared.streams.agree(sections);
-        shared.gone.extend(gone);
+        shared.streams.agree(sections);
     }
 
     /// Keeps a packet that leaves, for receivers that ask for it again.
@@ -194,7 +190,7 @@ impl MediaTap {
         let TaggedPacket { now, message: attributed, .. } = message;
         let Library::Rtp(packet) = attributed.packet else { return Ok(()) };
         let mut shared = self.exchange.lock();
-        for ssrc in shared.gone.drain(..) {
+        for ssrc in shared.streams.gone.drain(..) {
             self.receiving.forget(ssrc);
         }
         let bytes = packet.header.marshal_size() + packet.payload.len();

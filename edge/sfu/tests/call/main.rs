@@ -510,9 +510,11 @@ fn the_best_layer_flows_and_gives_way_without_a_gap() {
     );
     assert!(received.iter().all(|packet| packet.ssrc == received[0].ssrc));
     let notes = recorder.0.lock().unwrap();
-    let layers: Vec<&str> =
-        notes.streams.iter().filter(|(of, ..)| of == "ben").map(|(_, _, stream)| &*stream.rid).collect();
-    assert_eq!(layers.last(), Some(&"h"), "{layers:?}");
+    let of_ben = notes.streams.iter().filter(|(of, ..)| of == "ben");
+    let layers: Vec<(&str, u32)> = of_ben.map(|(_, _, stream)| (&*stream.rid, stream.ssrc)).collect();
+    let last = notes.last[&("ben".to_owned(), sfu::Medium::Video)];
+    assert_eq!(layers.iter().find(|(_, ssrc)| *ssrc == last).unwrap().0, "h", "{layers:?}");
+    assert_eq!(layers.len(), 3, "each is described once: {layers:?}");
 }
 
 /// The layer of ben's pictures that a participant gets.

@@ -13,6 +13,8 @@ pub(crate) struct Notes {
     pub(crate) streams: Vec<(String, Medium, StreamInfo)>,
     /// Numbers in the payloads, by user and medium.
     pub(crate) numbers: BTreeMap<(String, Medium), Vec<u32>>,
+    /// The SSRC of the last packet, by user and medium.
+    pub(crate) last: BTreeMap<(String, Medium), u32>,
     pub(crate) arrivals: Vec<i64>,
     pub(crate) reports: Vec<(String, Medium, u32)>,
     pub(crate) marks: Vec<(String, Option<Medium>, TapMark)>,
@@ -29,6 +31,9 @@ impl Tap for Recorder {
     fn rtp(&mut self, user: &User, medium: Medium, arrival_us: i64, packet: &[u8]) {
         let mut notes = self.0.lock().unwrap();
         let number = u32::from_be_bytes(packet[packet.len() - 4..].try_into().unwrap());
+        // RFC 3550, section 5.1.
+        let ssrc = u32::from_be_bytes(packet[8..12].try_into().unwrap());
+        notes.last.insert((user.to_string(), medium), ssrc);
         notes.numbers.entry((user.to_string(), medium)).or_default().push(number);
         notes.arrivals.push(arrival_us);
     }
