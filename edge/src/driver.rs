@@ -39,10 +39,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Instant;
 
 use anyhow::Context;
-use sfu::{Command, Config, Event, MAX_SESSIONS, Sfu};
+use sfu::{Command, Config, Event, Sfu};
 use shared::clock::SharedClock;
 use shared::lifecycle::Tasks;
 use tokio::sync::mpsc;
@@ -256,8 +255,9 @@ fn bind(settings: &MediaSettings, relay: Option<SocketAddr>, number: usize) -> a
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
-    let config = Config { candidates, relay, limits: settings.limits, max_sessions: MAX_SESSIONS };
-    let sfu = Sfu::new(config, Instant::now())?;
+    let config =
+        Config { candidates, relay, limits: settings.limits, max_sessions: settings.thread_sessions_max() };
+    let sfu = Sfu::new(config)?;
     info!("media thread {number} is reached at {}", offered.join(", "));
     Ok(Bound { sfu, port, tcp, locals })
 }

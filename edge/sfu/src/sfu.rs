@@ -63,7 +63,7 @@ impl Sfu {
     ///
     /// # Errors
     /// Fails when nobody could reach it, or no certificate can be made.
-    pub fn new(config: Config, _now: Instant) -> Result<Self, ConfigError> {
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
         if config.candidates.is_empty() {
             return Err(ConfigError::NoCandidate);
         }

@@ -95,6 +95,7 @@ impl Metrics {
         registry.register(Box::new(metrics.people.clone()))?;
         Ok(metrics)
     }
+
     /// Counts an address at the TURN server that is no more.
     pub(super) fn relay_ended(&self, reason: &Reason) {
         let reason = match reason {

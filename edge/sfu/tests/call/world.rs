@@ -101,7 +101,7 @@ impl World {
             Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
         ];
         let config = Config { candidates, relay, limits: Limits::default(), max_sessions: MAX_SESSIONS };
-        let sfu = Sfu::new(config, now).unwrap();
+        let sfu = Sfu::new(config).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self {
             now,
