@@ -1,9 +1,10 @@
-//! One WebRTC connection. This file and those below it are the only ones that know `rtc`; another stack would replace them behind
-//! the same few functions: offer, answer, roll back, candidate, senders, datagrams in and out, packets in and out, events, time.
+//! One WebRTC connection. This file and those below it are the only ones of this crate that know `rtc` (the edge uses its STUN messages
+//! for the way through a TURN server); another stack would replace them behind the same few functions: offer, answer, roll back, candidate, senders, datagrams in and out, packets in and out, events, time.
 //!
 //! It must not know rooms, users' rights or whose turn it is to offer.
 
 mod allowance;
+mod candidates;
 mod cipher;
 mod engine;
 mod estimating;
@@ -47,12 +48,13 @@ use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::path::{Fate, Path, Transport};
 
+use candidates::{Candidates, Verdict};
 use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::Inbound;
 use pictures::Pictures;
 use route::Route;
-use script::{Next, Step};
+use script::{Next, Script, Step};
 pub(crate) use sdp::Kind;
 use sdp::{Families, Section};
 use senders::Sender;
@@ -154,7 +156,9 @@ pub(crate) struct Peer {
     /// The latest time that was told.
     clock: Instant,
     /// What was done to the connection before it stood, to do it again with another cipher.
-    script: Vec<Step>,
+    script: Script,
+    /// The client's addresses.
+    candidates: Candidates,
     sending: Vec<(Mid, Kind)>,
     /// Sections that promise simulcast layers.
     layered: Vec<Mid>,
@@ -189,7 +193,8 @@ impl Peer {
             stands: false,
             nomination: None,
             clock: now,
-            script: Vec::new(),
+            script: Script::default(),
+            candidates: Candidates::default(),
             sending,
             layered,
             pictures: Pictures::default(),
@@ -246,11 +251,17 @@ impl Peer {
         self.apply(now, Step::RollBack)
     }
 
-    fn clean(&self, sdp: &str) -> Result<String, Refusal> {
+    fn clean(&mut self, sdp: &str) -> Result<String, Refusal> {
         if sdp.len() > sdp::MAX_LENGTH {
             return Err(Refusal("description too long".to_owned()));
         }
-        Ok(sdp::sanitize(sdp, Families::of(&self.factory.config.candidates)))
+        self.candidates.of_session(sdp::ufrag(sdp).unwrap_or_default());
+        let (now, candidates) = (self.clock, &mut self.candidates);
+        let mut checked = |candidate: &str| {
+            candidates::address(candidate)
+                .is_some_and(|address| candidates.named(now, address) == Verdict::Checked)
+        };
+        Ok(sdp::sanitize(sdp, Families::of(&self.factory.config.candidates), &mut checked))
     }
 
     fn local(&mut self) -> Result<String, Refusal> {
@@ -339,6 +350,10 @@ impl Peer {
         if !sdp::usable(candidate, Families::of(&self.factory.config.candidates)) {
             return Ok(());
         }
+        let address = candidates::address(candidate);
+        if address.is_some_and(|address| self.candidates.named(self.clock, address) == Verdict::Beyond) {
+            return Err(Refusal("more addresses than are checked".to_owned()));
+        }
         self.apply(self.clock, Step::Candidate(candidate.to_owned()))
     }
 
@@ -383,7 +398,7 @@ impl Peer {
             match state {
                 RTCPeerConnectionState::Connected => {
                     self.stands = true;
-                    self.script = Vec::new();
+                    self.script = Script::default();
                     self.nomination = None;
                     self.events.push_back(PeerEvent::Connected);
                 }

@@ -15,8 +15,6 @@ use crate::path::Transport;
 
 /// Sections read from one description; a client has a handful of its own and one per track of the others.
 const MAX_SECTIONS: usize = 512;
-/// Addresses of a client that we check; browsers give about ten.
-const MAX_CANDIDATES: usize = 20;
 /// Largest description taken: a frame of the signaling is not larger.
 pub(crate) const MAX_LENGTH: usize = 256 * 1024;
 
@@ -225,15 +223,13 @@ pub(crate) fn open_bundled(offer: &str) -> String {
 /// A client's description as the library shall see it: without addresses that we may not check, and with idle sections
 /// receiving. The library stops a section for good that a client's offer calls inactive; to us it is one of ours without a
 /// track at the moment, which the next track takes over.
-pub(crate) fn sanitize(sdp: &str, families: Families) -> String {
+/// `checked` says of each address whether it is one too many.
+pub(crate) fn sanitize(sdp: &str, families: Families, checked: &mut dyn FnMut(&str) -> bool) -> String {
     let mut clean = String::with_capacity(sdp.len());
-    let mut candidates = 0;
     for line in sdp.lines().map(str::trim_end) {
-        if let Some(candidate) = line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:")) {
-            candidates += 1;
-            if candidates > MAX_CANDIDATES || !usable(candidate, families) {
-                continue;
-            }
+        let candidate = line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:"));
+        if candidate.is_some_and(|candidate| !usable(candidate, families) || !checked(candidate)) {
+            continue;
         }
         clean.push_str(if line == "a=inactive" { "a=recvonly" } else { line });
         clean.push_str("\r\n");
@@ -458,7 +454,8 @@ mod tests {
 
     #[test]
     fn names_and_foreign_families_are_not_checked() {
-        let clean = sanitize(OFFER, Families { v4: true, v6: false, loopback: false });
+        let families = Families { v4: true, v6: false, loopback: false };
+        let clean = sanitize(OFFER, families, &mut |_| true);
         assert!(clean.contains("10.0.0.1"));
         assert!(!clean.contains("0e.local"));
         let families = Families { v4: true, v6: false, loopback: false };

@@ -11,6 +11,8 @@ mod world;
 
 use std::time::Duration;
 
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::{Command, Event, PeerId};
 use world::World;
 
@@ -155,6 +157,40 @@ fn a_server_behind_a_turn_server_is_met_there_and_found_again_at_another_address
 }
 
 #[test]
+fn a_client_with_the_slow_cipher_alone_meets_a_crowd() {
+    let mut world = World::new();
+    let published =
+        |world: &World| world.events.iter().filter(|event| matches!(event, Event::Published { .. })).count();
+    for id in 1..=33 {
+        world.join_as(id, &format!("user{id}"), sfu::Role::Member(sfu::Reception::Nothing));
+        let (now, client) = (world.now, world.clients.get_mut(&id).unwrap());
+        client.publish(now, RtpCodecKind::Audio);
+        client.publish(now, RtpCodecKind::Video);
+        world.offer(id);
+    }
+    world.until("all publish", |world| published(world) == 66);
+    world.ciphers = vec![SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80];
+    world.join_speaking(34, "late");
+    world.until("it sees and hears the first and the last of them", |world| {
+        let of = |user| world.heard(34, user);
+        [of("user1"), of("user33")].iter().all(|(audio, video)| *audio > 20 && *video > 20)
+    });
+    assert_eq!(world.refused(), Vec::<&Event>::new());
+}
+
+#[test]
+fn addresses_that_a_client_names_without_end_are_refused() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.until("it is connected", |world| world.events.contains(&Event::Connected { peer: PeerId(1) }));
+    for port in 1..=100 {
+        let candidate = Some(format!("candidate:1 1 udp 2130706431 198.51.100.9 {port} typ host"));
+        world.command(Command::Candidate { peer: PeerId(1), candidate });
+    }
+    assert!(world.refused().len() >= 60, "{}", world.refused().len());
+}
+
+#[test]
 fn a_client_whose_address_changes_goes_on() {
     let mut world = World::new();
     world.join_speaking(1, "ann");
@@ -173,11 +209,7 @@ fn two_hundred_peers_connect_and_vanish() {
     let mut world = World::new();
     for id in 1..=200 {
         world.join_as(id, &format!("user{id}"), sfu::Role::Member(sfu::Reception::Nothing));
-        world
-            .clients
-            .get_mut(&id)
-            .unwrap()
-            .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        world.clients.get_mut(&id).unwrap().publish(world.now, RtpCodecKind::Audio);
         world.command(Command::Subscribe {
             peer: PeerId(id),
             of: sfu::User::new(format!("user{}", id - 1)),
@@ -301,11 +333,7 @@ fn many_wishes_for_a_keyframe_become_few() {
     world.join_speaking(1, "ann");
     for id in 2..12 {
         world.join(id, &format!("viewer{id}"));
-        world
-            .clients
-            .get_mut(&id)
-            .unwrap()
-            .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        world.clients.get_mut(&id).unwrap().publish(world.now, RtpCodecKind::Audio);
         world.offer(id);
     }
     world.until("all see", |world| (2..12).all(|id| world.heard(id, "ann").1 > 50));
@@ -350,10 +378,7 @@ fn a_keyframe_is_asked_for_when_the_newcomer_can_take_it() {
 /// A client without media of its own offers to take sound and pictures.
 fn watch(world: &mut World, id: u64) {
     let client = world.clients.get_mut(&id).unwrap();
-    for kind in [
-        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio,
-        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video,
-    ] {
+    for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
         client.connection.add_transceiver_from_kind(kind, None).unwrap();
     }
     world.offer(id);
@@ -542,11 +567,7 @@ fn tracks_that_go_are_told_and_come_back() {
     let sections =
         |world: &World| world.client(1).connection.local_description().unwrap().sdp.matches("m=").count();
     let before = (world.heard(1, "ben"), sections(&world));
-    world
-        .clients
-        .get_mut(&2)
-        .unwrap()
-        .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video);
+    world.clients.get_mut(&2).unwrap().publish(world.now, RtpCodecKind::Video);
     world.offer(2);
     world.until("it is seen again", |world| world.heard(1, "ben").1 > before.0.1 + 50);
     assert_eq!(sections(&world), before.1, "the section that fell idle is used again");
