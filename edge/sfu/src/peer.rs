@@ -240,7 +240,8 @@ impl Peer {
     /// Takes the client's answer to our offer.
     pub(crate) fn accept(&mut self, now: Instant, answer: &str) -> Result<(), Refusal> {
         let offer = self.local()?;
-        let clean = self.hear_answer(&self.clean(answer)?, &offer);
+        let clean = self.clean(answer)?;
+        let clean = self.hear_answer(&clean, &offer);
         self.apply(now, Step::Remote(RTCSessionDescription::answer(clean)?))?;
         self.agree(answer, &offer);
         Ok(())
