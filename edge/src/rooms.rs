@@ -306,7 +306,7 @@ impl Rooms {
     }
 
     /// Tells a call's people something.
-    pub(crate) fn tell(&self, call: &CallId, what: &Outgoing) {
+    fn tell(&self, call: &CallId, what: &Outgoing) {
         if let Some(room) = self.0.state().rooms.get(call) {
             room.tell_all(what);
         }

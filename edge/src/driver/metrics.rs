@@ -19,7 +19,7 @@ pub(super) struct Metrics {
     pub(super) sent: IntCounter,
     /// Datagrams that it did not take.
     pub(super) dropped: IntCounter,
-    /// Bytes given to the kernel.
+    /// Bytes of datagrams on their way out, those included that are dropped there.
     pub(super) sent_bytes: IntCounter,
     /// Sessions that are connected or connecting.
     pub(super) people: IntGauge,

@@ -145,9 +145,7 @@ impl Driver {
             let (sfu, metrics) = (&mut self.sfu, &self.metrics);
             let slots = relay.receive(now, received, &mut |remote, datagram| {
                 let path = Path { local: relay::LOCAL, remote, transport: Transport::Udp };
-                metrics.received.inc();
-                metrics.received_bytes.inc_by(datagram.len() as u64);
-                sfu.receive(now, arrival, path, datagram);
+                take(sfu, metrics, now, arrival, path, datagram);
             });
             if slots < RECEIVE_BATCH {
                 return;

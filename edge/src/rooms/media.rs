@@ -86,7 +86,7 @@ impl Rooms {
         }
     }
 
-    fn tell_peer(&self, peer: sfu::PeerId, what: &Outgoing) {
+    pub(super) fn tell_peer(&self, peer: sfu::PeerId, what: &Outgoing) {
         let state = self.0.state();
         if let Some((call, user)) = state.peers.get(&peer)
             && let Some(room) = state.rooms.get(call)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
 use shared::clock::Timestamp;
 use shared::id::{CallId, RecordingId, UserId};
@@ -326,11 +327,17 @@ impl Room {
     }
 
     pub(super) fn tell_others(&self, user: &UserId, what: &Outgoing) {
-        self.members.iter().filter(|(other, _)| *other != user).for_each(|(_, member)| member.tell(what));
+        self.pass(what, self.members.iter().filter(|(other, _)| *other != user));
     }
 
     pub(super) fn tell_all(&self, what: &Outgoing) {
-        self.members.values().for_each(|member| member.tell(what));
+        self.pass(what, self.members.iter());
+    }
+
+    /// The frame is written out once for all.
+    fn pass<'a>(&self, what: &Outgoing, to: impl Iterator<Item = (&'a UserId, &'a Member)>) {
+        let text = Utf8Bytes::from(what.text(Some(&self.call), None));
+        to.filter_map(|(_, member)| member.outbox()).for_each(|outbox| outbox.pass(text.clone()));
     }
 
     pub(super) fn present(&self) -> usize {
@@ -363,8 +370,15 @@ impl Room {
 
 impl Member {
     fn tell(&self, what: &Outgoing) {
-        if let Presence::Here(outbox) = &self.presence {
+        if let Some(outbox) = self.outbox() {
             outbox.tell(what);
+        }
+    }
+
+    fn outbox(&self) -> Option<&Outbox> {
+        match &self.presence {
+            Presence::Here(outbox) => Some(outbox),
+            Presence::Away { .. } | Presence::Publishing(_) => None,
         }
     }
 }

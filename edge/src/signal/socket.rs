@@ -86,7 +86,7 @@ pub(crate) async fn serve(mut socket: WebSocket, rooms: Rooms, caller: Caller, s
             }
             Turn::Came(Some(Err(error))) => Some(broken(&error)),
             Turn::Came(None) => Some(End(close::NORMAL, "")),
-            Turn::Mail(Mail::Frame(text)) => write(&mut socket, Message::Text(text.into())).await,
+            Turn::Mail(Mail::Frame(text)) => write(&mut socket, Message::Text(text)).await,
             Turn::Mail(Mail::Close(why)) => Some(goodbye(why)),
             Turn::Silence => Some(End(close::SILENT, "nothing came")),
             Turn::Ping => write(&mut socket, Message::Ping(Vec::new().into())).await,

@@ -92,6 +92,12 @@ async fn figures_and_the_speaker_are_told_while_people_talk() {
     let told = Instant::now();
     let next = ann.frame("quality").await["data"]["participants"].take();
     assert!(flows(&next), "{next}");
+    let with_received = next.as_array().unwrap().iter().filter(|one| !one["received"].is_null());
+    assert_eq!(
+        with_received.map(|one| &one["userId"]).collect::<Vec<_>>(),
+        ["ann"],
+        "of the others, what they publish"
+    );
     assert!(told.elapsed().as_millis() < 2_000, "every 500 ms: {:?}", told.elapsed());
 }
 
