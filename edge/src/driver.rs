@@ -42,7 +42,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use anyhow::Context;
-use sfu::{Command, Config, Event, Sfu};
+use sfu::{Arrival, Command, Config, Event, Sfu};
 use shared::clock::SharedClock;
 use shared::lifecycle::Tasks;
 use tokio::sync::mpsc;
@@ -130,7 +130,7 @@ impl Media {
         let local = turn.as_ref().map(|_| relay::LOCAL);
         let mut shards = Vec::new();
         for number in 0..settings.threads {
-            let bound = bind(settings, local, number)?;
+            let bound = bind(settings, local, number, clock)?;
             let (commands, asked) = sync_channel(COMMANDS_MAX);
             let (waker, people) = (Arc::new(Waker::new()?), Arc::new(AtomicUsize::new(0)));
             let (connected, serving) =
@@ -246,7 +246,12 @@ struct Bound {
     locals: Vec<SocketAddr>,
 }
 
-fn bind(settings: &MediaSettings, relay: Option<SocketAddr>, number: usize) -> anyhow::Result<Bound> {
+fn bind(
+    settings: &MediaSettings,
+    relay: Option<SocketAddr>,
+    number: usize,
+    clock: &SharedClock,
+) -> anyhow::Result<Bound> {
     let wanted = match settings.udp_port {
         0 => 0,
         first => u16::try_from(usize::from(first) + number).context("WEBRTC_UDP_PORT is too high")?,
@@ -258,7 +263,8 @@ fn bind(settings: &MediaSettings, relay: Option<SocketAddr>, number: usize) -> a
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
     let config =
         Config { candidates, relay, limits: settings.limits, max_sessions: settings.thread_sessions_max() };
-    let sfu = Sfu::new(config)?;
+    let wall = Arrival { unix_us: clock.now().timestamp_micros() };
+    let sfu = Sfu::new(config, Instant::now(), wall)?;
     info!("media thread {number} is reached at {}", offered.join(", "));
     Ok(Bound { sfu, port, tcp, locals })
 }

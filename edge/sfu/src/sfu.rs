@@ -51,19 +51,20 @@ pub struct Sfu {
     events: VecDeque<Event>,
     next_track: u64,
     max_sessions: usize,
-    /// The wall clock as of the last arrival and the instant that belongs to it: commands carry no arrival of their own.
-    clock: Option<(Instant, Arrival)>,
+    /// The wall clock as of the last arrival, or of the beginning, and the instant that belongs to it: commands carry no arrival of
+    /// their own.
+    clock: (Instant, Arrival),
     /// Scratch space of the forwarding.
     outs: Vec<Out>,
     wire: BytesMut,
 }
 
 impl Sfu {
-    /// A shard without anybody.
+    /// A shard without anybody. `wall` is what the clock of the wall says at `now`.
     ///
     /// # Errors
     /// Fails when nobody could reach it, or no certificate can be made.
-    pub fn new(config: Config) -> Result<Self, ConfigError> {
+    pub fn new(config: Config, now: Instant, wall: Arrival) -> Result<Self, ConfigError> {
         if config.candidates.is_empty() {
             return Err(ConfigError::NoCandidate);
         }
@@ -87,7 +88,7 @@ impl Sfu {
             farewells: Vec::new(),
             events: VecDeque::new(),
             next_track: 0,
-            clock: None,
+            clock: (now, wall),
             outs: Vec::new(),
             wire: BytesMut::new(),
         })
@@ -109,7 +110,7 @@ impl Sfu {
 
     /// Takes a datagram, if it belongs to somebody.
     pub fn receive(&mut self, now: Instant, arrival: Arrival, path: Path, datagram: &[u8]) -> Fate {
-        self.clock = Some((now, arrival));
+        self.clock = (now, arrival);
         let Some(id) = self.demux.find(path, datagram) else { return Fate::Refused };
         let Some(session) = self.sessions.get_mut(&id) else { return Fate::Refused };
         let fate = session.peer.receive(now, path, datagram);
@@ -225,12 +226,11 @@ impl Sfu {
         }
     }
 
-    /// Unix microseconds of an instant, by the last arrival; 0 before the first, when there is nothing to record either.
+    /// Unix microseconds of an instant, by the last arrival.
     fn unix_us(&self, now: Instant) -> i64 {
-        self.clock.map_or(0, |(then, arrival)| {
-            let since = i64::try_from(now.saturating_duration_since(then).as_micros()).unwrap_or(i64::MAX);
-            arrival.unix_us.saturating_add(since)
-        })
+        let (then, wall) = self.clock;
+        let since = i64::try_from(now.saturating_duration_since(then).as_micros()).unwrap_or(i64::MAX);
+        wall.unix_us.saturating_add(since)
     }
 
     fn mark_timeline(&mut self, now: Instant, id: PeerId, medium: Option<crate::ids::Medium>, mark: TapMark) {

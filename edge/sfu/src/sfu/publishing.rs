@@ -195,7 +195,7 @@ mod tests {
     use crate::config::{Candidate, CandidateKind, Config, Limits};
     use crate::format::{Codec, Extensions};
     use crate::ids::{Mid, User};
-    use crate::path::Transport;
+    use crate::path::{Arrival, Transport};
 
     const ANN: PeerId = PeerId(1);
 
@@ -204,7 +204,7 @@ mod tests {
         let (transport, kind) = (Transport::Udp, CandidateKind::Host);
         let candidates = vec![Candidate { address, local: address, transport, kind }];
         let config = Config { candidates, relay: None, limits: Limits::default(), max_sessions: 10 };
-        let mut sfu = Sfu::new(config).unwrap();
+        let mut sfu = Sfu::new(config, now, Arrival { unix_us: 0 }).unwrap();
         let (room, user) = (RoomId::new("room"), User::new("ann"));
         let role = Role::Member(Reception::Everything);
         sfu.command(now, Command::Join { room, peer: ANN, user, role });

@@ -4,7 +4,7 @@ use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::codec::Size;
 use sfu::{Command, Event, Layer, Medium, Muting, PeerId, Reception, Role, SignalError, TapMark, User, Wish};
 
-use crate::world::{World, room};
+use crate::world::{World, room, unix_us};
 use crate::{SECOND, both_hear, layer_of, tap};
 
 fn recorded(world: &mut World) -> tap::Recorder {
@@ -30,6 +30,20 @@ fn somebody_is_gone_with_their_last_session() {
     assert_eq!(marks_of(&recorder, "ann"), [came, came].concat());
     world.command(Command::Leave { peer: PeerId(2) });
     assert_eq!(marks_of(&recorder, "ann").last(), Some(&TapMark::Left));
+}
+
+#[test]
+fn what_is_told_before_any_datagram_came_has_its_time() {
+    let mut world = World::new();
+    let recorder = recorded(&mut world);
+    world.join(1, "ann");
+    let notes = recorder.0.lock().unwrap();
+    assert!(!notes.marked_us.is_empty());
+    assert!(
+        notes.marked_us.iter().all(|at| *at >= unix_us(world.start, world.start)),
+        "{:?}",
+        notes.marked_us
+    );
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(crate) struct Notes {
     /// The SSRC of the last packet, by user and medium.
     pub(crate) last: BTreeMap<(String, Medium), u32>,
     pub(crate) arrivals: Vec<i64>,
+    /// When each mark was.
+    pub(crate) marked_us: Vec<i64>,
     pub(crate) reports: Vec<(String, Medium, u32)>,
     pub(crate) marks: Vec<(String, Option<Medium>, TapMark)>,
 }
@@ -42,8 +44,10 @@ impl Tap for Recorder {
         self.0.lock().unwrap().reports.push((user.to_string(), medium, ssrc));
     }
 
-    fn mark(&mut self, user: &User, medium: Option<Medium>, _: i64, mark: TapMark) {
-        self.0.lock().unwrap().marks.push((user.to_string(), medium, mark));
+    fn mark(&mut self, user: &User, medium: Option<Medium>, arrival_us: i64, mark: TapMark) {
+        let mut notes = self.0.lock().unwrap();
+        notes.marks.push((user.to_string(), medium, mark));
+        notes.marked_us.push(arrival_us);
     }
 }
 

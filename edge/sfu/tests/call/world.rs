@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_millis(1);
 
 pub(crate) struct World {
     pub(crate) now: Instant,
-    start: Instant,
+    pub(crate) start: Instant,
     pub(crate) sfu: Sfu,
     pub(crate) clients: BTreeMap<u64, Client>,
     pub(crate) events: Vec<Event>,
@@ -101,7 +101,7 @@ impl World {
             Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
         ];
         let config = Config { candidates, relay, limits: Limits::default(), max_sessions: MAX_SESSIONS };
-        let sfu = Sfu::new(config).unwrap();
+        let sfu = Sfu::new(config, now, Arrival { unix_us: unix_us(now, now) }).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self {
             now,
