@@ -151,7 +151,7 @@ part_web() {
   # One after another: each has a browser with a camera, and wants its frames in time.
   node --test --test-concurrency=1 unit/*.test.mjs
   # The page itself, in Chromium and Firefox, against the whole product.
-  CALLREEL_BIN_DIR=$PWD/../../target/debug ./record.sh "$(make_folder page)"
+  CALLREEL_BIN_DIR=$PWD/../../target/debug ./record.sh "$WORK/page"
 }
 
 # Signaling by frames, hostile and vanishing peers, then browsers with a page of the tests' own and clients that are no browsers.
@@ -161,14 +161,8 @@ part_call() {
   cd tests/web
   npm ci --no-audit --no-fund
   export CALLREEL_PYTHON=$PWD/../../.tools/python/bin/python CALLREEL_BIN_DIR=$PWD/../../target/debug
-  ./call.sh "$(make_folder call)"
-  ./relay.sh "$(make_folder relay)"
-}
-
-# make_folder NAME: a new folder of this run that the database's user can pass through, too.
-make_folder() {
-  mkdir -m 711 -- "$WORK/$1"
-  echo "$WORK/$1"
+  ./call.sh "$WORK/call"
+  ./relay.sh "$WORK/relay"
 }
 
 part_scripts() {

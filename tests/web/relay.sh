@@ -10,6 +10,8 @@ HERE=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 # shellcheck source=../../deploy/lib/common.sh
 . "$HERE/../../deploy/lib/common.sh"
 FOLDER=$1
+# The database is another user, who passes through it.
+[[ -d $FOLDER ]] || mkdir -m 711 -- "$FOLDER"
 SPACE=callreel-$$
 # Addresses of the range that RFC 2544 keeps for tests of networks, and local ones of IPv6 (RFC 4193). Of two cables the last byte tells
 # the ends apart; one of them leads to the product, which has an address of its own.

@@ -19,11 +19,17 @@ export function flashes(file, stream = 0) {
 
 /** Its pictures, or the first after a jump to a time: when each is shown, in milliseconds, and its fingerprint. @param {string} file @param {number} [from] */
 export async function pictures(file, from) {
-  const input = from === undefined ? ["-i", file] : ["-ss", `${from}ms`, "-i", file, "-frames:v", "1"];
+  const input = from === undefined ? ["-i", file] : ["-ss", `${from - (await beginning(file))}ms`, "-i", file, "-frames:v", "1"];
   const args = ["-nostdin", "-v", "error", "-copyts", ...input, "-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "1/1000", "-f", "framemd5", "-"];
   const { stdout } = await run("ffmpeg", args, { maxBuffer: OUTPUT_MAX_BYTES });
   const rows = stdout.split("\n").filter((line) => line !== "" && !line.startsWith("#")).map((line) => line.split(/,\s*/));
   return rows.map(([, , at, , , fingerprint]) => /** @type {[number, string]} */ ([Number(at), fingerprint]));
+}
+
+/** When a file's first medium begins, in milliseconds: jumps are counted from there. @param {string} file */
+async function beginning(file) {
+  const { stdout } = await run("ffprobe", ["-v", "error", "-show_entries", "format=start_time", "-of", "csv=p=0", file]);
+  return Math.round(Number(stdout) * 1_000);
 }
 
 /** @param {string} file @param {number} [stream] which of its sounds */
