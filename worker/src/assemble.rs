@@ -10,6 +10,7 @@
 
 mod clock;
 mod codec;
+mod cut;
 mod ebml;
 mod matroska;
 mod mp4;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 
 use self::clock::Stamp;
 pub use self::codec::{Codec, Kind};
+use self::cut::Cut;
 use self::matroska::Tail;
 use self::session::{Found, Reader, mend_head, recognise, recognise_headless};
 use self::timeline::Timeline;
@@ -71,10 +73,12 @@ pub struct Chunk {
 }
 
 /// What is known of a track besides its chunks.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The last sequence as the client declared it: what is missing at the end is a gap too.
     pub last_sequence: Option<u64>,
+    /// When the recording was paused, microseconds since the epoch by the client's clock: cut out of the file.
+    pub pauses: Vec<(i64, i64)>,
 }
 
 /// Why a span of the track is not in the output.
@@ -212,6 +216,9 @@ pub enum AssembleError {
         /// Its size.
         bytes: usize,
     },
+    /// All that there is lies in pauses.
+    #[error("all of it lies in pauses")]
+    AllPaused,
     /// There are chunks, but nothing in them is media that a file can hold.
     #[error("no media in {chunks} chunks: {detail}")]
     NoMedia {
@@ -232,7 +239,7 @@ pub fn assemble<W: Write + Seek>(
     plan: &Plan,
     out: W,
 ) -> Result<Assembled, AssembleError> {
-    let mut assembly = Assembly::new(out);
+    let mut assembly = Assembly::new(out, &plan.pauses);
     let mut last = None;
     while let Some(chunk) =
         source.next_chunk().map_err(|source| AssembleError::Read { after: last, source })?
@@ -253,7 +260,9 @@ pub fn assemble<W: Write + Seek>(
 }
 
 /// A track being assembled.
-struct Assembly<W> {
+struct Assembly<'a, W> {
+    /// Pauses that are not cut out yet.
+    pauses: &'a [(i64, i64)],
     /// Taken when the first media is recognised, because that tells the file's time scale.
     out: Option<W>,
     timeline: Option<Timeline<W>>,
@@ -269,9 +278,10 @@ struct Assembly<W> {
     bytes_in: u64,
 }
 
-impl<W: Write + Seek> Assembly<W> {
-    fn new(out: W) -> Self {
+impl<'a, W: Write + Seek> Assembly<'a, W> {
+    fn new(out: W, pauses: &'a [(i64, i64)]) -> Self {
         Self {
+            pauses,
             out: Some(out),
             timeline: None,
             reader: None,
@@ -320,6 +330,7 @@ impl<W: Write + Seek> Assembly<W> {
             reader.push(stamp, bytes, timeline)?;
             self.origin = self.origin.or_else(|| reader.clock().first());
         }
+        self.cut_pauses();
         Ok(())
     }
 
@@ -344,9 +355,24 @@ impl<W: Write + Seek> Assembly<W> {
         if self.sessions == 0 && found.has_head() {
             self.origin = Some((stamp, 0));
         }
+        self.cut_pauses();
         self.sessions += 1;
         self.reader = Some(found.reader());
         Ok(())
+    }
+
+    /// As soon as it is known where the timeline's zero lies. When the first blob is lost, that is after what the first one that is
+    /// there holds.
+    fn cut_pauses(&mut self) {
+        let (Some((stamp, time_us)), Some(timeline)) = (self.origin, &mut self.timeline) else { return };
+        let pauses = std::mem::take(&mut self.pauses);
+        if pauses.is_empty() {
+            return;
+        }
+        let zero_us = stamp.timestamp_us.unwrap_or(stamp.arrival_us).saturating_sub(time_us);
+        let from_zero = |us: i64| if us == i64::MAX { us } else { us.saturating_sub(zero_us) };
+        let pauses: Vec<_> = pauses.iter().map(|(from, to)| (from_zero(*from), from_zero(*to))).collect();
+        timeline.cut_out(Cut::new(0, &pauses));
     }
 
     fn finish(mut self, plan: &Plan, last: Option<u64>) -> Result<Assembled, AssembleError> {
@@ -355,6 +381,9 @@ impl<W: Write + Seek> Assembly<W> {
             return Err(no_media("neither matroska nor mp4"));
         };
         let tail = reader.finish(&mut timeline)?;
+        if timeline.is_empty() && timeline.end_us() > 0 {
+            return Err(AssembleError::AllPaused);
+        }
         if timeline.is_empty() {
             return Err(no_media(reader.why_empty()));
         }

@@ -1,7 +1,8 @@
 //! The one timeline of a track: places every session's frames on it, keeps the streams, and accounts for what is missing.
 //!
 //! Readers hand frames over with times of their own session; this adds the session's offset, so that nothing overlaps
-//! what is already written. It knows no container's syntax on the way in, and leaves the way out to the writer.
+//! what is already written. Its own times hold the recording's pauses; those of the file, and all that it tells at the end, do not.
+//! It knows no container's syntax on the way in, and leaves the way out to the writer.
 
 mod hole;
 mod stream;
@@ -12,6 +13,7 @@ use self::hole::{Closing, Edge, Open};
 use self::stream::{Stream, repack};
 
 use super::codec::{Codec, Kind, Marked, h264};
+use super::cut::Cut;
 use super::writer::{Block, BlockKind, MAX_TRACKS, TrackHeader, Writer};
 use super::{Estimate, Gap, GapReason, StreamInfo};
 
@@ -86,6 +88,8 @@ pub(super) struct Timeline<W> {
     streams: Vec<Stream>,
     routes: Vec<Route>,
     offset_us: i64,
+    /// Pauses of the recording.
+    cut: Cut,
     /// A hole that no frame has ended yet: since when, and why.
     open: Option<Open>,
     /// A hole that a frame has ended, while the other streams have still to come back.
@@ -106,6 +110,7 @@ impl<W: Write + Seek> Timeline<W> {
             streams: Vec::new(),
             routes: Vec::new(),
             offset_us: 0,
+            cut: Cut::default(),
             open: None,
             closing: None,
             at_chunk_start: false,
@@ -113,6 +118,11 @@ impl<W: Write + Seek> Timeline<W> {
             estimates: Vec::new(),
             scratch: Vec::new(),
         })
+    }
+
+    /// Leaves out what lies in pauses from here on.
+    pub(super) fn cut_out(&mut self, cut: Cut) {
+        self.cut = cut;
     }
 
     /// Starts a session whose zero lies at `offset_us`, or after everything written, whichever is later.
@@ -200,9 +210,18 @@ impl<W: Write + Seek> Timeline<W> {
         } else {
             (frame.data, stream.header.codec.is_keyframe(frame.data, frame.marked))
         };
-        stream.note(time_us, frame.duration_us, data, key);
-        let kind = if key { BlockKind::Key } else { BlockKind::Delta };
-        self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
+        stream.advance(time_us, frame.duration_us, data);
+        let paused = self.cut.pause_at(time_us);
+        let waited_since = stream.waits(paused, key);
+        if paused.is_none() && stream.resumed_us.is_none() {
+            let time_us = self.cut.place(time_us);
+            stream.count(time_us, data, key);
+            let kind = if key { BlockKind::Key } else { BlockKind::Delta };
+            self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
+        }
+        if let Some(resumed_us) = waited_since {
+            self.push_gap(resumed_us, time_us, GapReason::Paused);
+        }
         self.end_hole(index, time_us);
         Ok(())
     }
@@ -348,15 +367,30 @@ impl<W: Write + Seek> Timeline<W> {
         }
     }
 
+    /// Brings what is told to the file's times, and tells of the pauses.
+    fn cut_told(&mut self, duration_us: i64) {
+        let cut = &self.cut;
+        for gap in &mut self.gaps {
+            (gap.from_us, gap.to_us) = (cut.place(gap.from_us), cut.place(gap.to_us));
+        }
+        self.gaps.retain(|gap| gap.reason == GapReason::Paused || gap.to_us - gap.from_us >= ROUNDING_US);
+        let seams = cut.seams().filter(|at_us| (0..=duration_us).contains(at_us));
+        self.gaps.extend(seams.map(|at_us| Gap { from_us: at_us, to_us: at_us, reason: GapReason::Paused }));
+        self.gaps.sort_by_key(|gap| (gap.from_us, gap.to_us));
+        for span in &mut self.estimates {
+            (span.from_us, span.to_us) = (cut.place(span.from_us), cut.place(span.to_us));
+        }
+    }
+
     /// Finishes the file; returns what is in it and its size in bytes.
     pub(super) fn finish(mut self) -> io::Result<Finished> {
         self.close();
         self.close_routes();
-        self.gaps.sort_by_key(|gap| gap.from_us);
-        let duration_us = self.end_us();
+        let duration_us = self.cut.place(self.end_us());
+        self.cut_told(duration_us);
         let headers: Vec<TrackHeader> = self.streams.iter().map(|stream| stream.header.clone()).collect();
         let bytes = self.writer.finish(&headers, duration_us)?;
-        let streams = self.streams.into_iter().map(Stream::into_info).collect();
+        let streams = self.streams.into_iter().map(|stream| stream.into_info(&self.cut)).collect();
         Ok(Finished { streams, gaps: self.gaps, estimates: self.estimates, duration_us, bytes })
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
+use shared::clock::Timestamp;
 use shared::db::artifacts;
 use shared::db::recordings::{self, Step};
 use shared::db::tracks;
@@ -55,11 +56,13 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     let progress = Progress::report(ctx, &recording.id, step);
     let scratch = ctx.scratch.attempt()?;
     let report = |done: f64| progress.set(PROGRESS_ASSEMBLED * done);
-    let mut assembled = assemble(ctx, recording, first, scratch.path(), attempt, &report).await?;
+    let paused = paused(ctx, recording).await?;
+    let mut assembled = assemble(ctx, recording, first, &paused, scratch.path(), attempt, &report).await?;
     let spare = sources::still_needed(spare, &assembled);
-    let spare = assemble(ctx, recording, spare, scratch.path(), attempt, &|_| ()).await?;
+    let spare = assemble(ctx, recording, spare, &paused, scratch.path(), attempt, &|_| ()).await?;
     sources::add_spare(&mut assembled, spare);
     sources::bound_by_the_edge(&mut assembled);
+    sources::cut_pauses(&mut assembled, &paused);
     let participants = by_participant(&assembled);
     if participants.is_empty() {
         return Err(nothing_usable(&assembled));
@@ -78,6 +81,13 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     Ok(publish(ctx, recording, step, &assembled, files).await?)
 }
 
+/// When it was paused, microseconds since the epoch.
+async fn paused(ctx: &Ctx, recording: &Recording) -> sqlx::Result<Vec<(i64, i64)>> {
+    let pauses = recordings::pauses(&ctx.db, &recording.id).await?;
+    let us = |at: Timestamp| at.timestamp_micros();
+    Ok(pauses.into_iter().map(|(from, to)| (us(from), to.map_or(i64::MAX, us))).collect())
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a handful of tracks")]
 fn part(n: usize, of: usize) -> f64 {
     n as f64 / of.max(1) as f64
@@ -88,6 +98,7 @@ async fn assemble(
     ctx: &Ctx,
     recording: &Recording,
     tracks: Vec<Track>,
+    paused: &[(i64, i64)],
     folder: &Path,
     attempt: &Attempt,
     report: &(dyn Fn(f64) + Send + Sync),
@@ -98,10 +109,10 @@ async fn assemble(
     let mut assembled = Vec::new();
     for track in &client {
         anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
-        assembled.push(track::assemble(ctx, recording, track, folder, &attempt.cancel).await?);
+        assembled.push(track::assemble(ctx, recording, track, paused, folder, &attempt.cancel).await?);
         report(part(assembled.len(), all));
     }
-    let server = server::survey(ctx, recording, server, &attempt.cancel).await?;
+    let server = server::survey(ctx, recording, server, paused, &attempt.cancel).await?;
     for track in server {
         anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
         assembled.push(server::assemble(ctx, track, folder, &attempt.cancel).await?);

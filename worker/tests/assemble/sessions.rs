@@ -99,7 +99,7 @@ fn a_declared_end_that_never_came_is_a_gap() {
     let mut cut = chunks("chrome-webm-vp8");
     let whole = run(cut.clone(), &Plan::default()).unwrap().0;
     cut.truncate(18);
-    let (assembled, _) = run(cut, &Plan { last_sequence: Some(21) }).unwrap();
+    let (assembled, _) = run(cut, &Plan { last_sequence: Some(21), ..Plan::default() }).unwrap();
     let gap = *assembled.gaps.last().unwrap();
     assert_eq!(gap.reason, GapReason::MissingChunk);
     assert!((gap.to_us - whole.duration_us).abs() < 500_000, "{gap:?}");

@@ -12,7 +12,7 @@ use shared::id::UserId;
 use shared::recording::Source;
 use shared::track::{Track, TrackKind, TrackSource};
 
-use super::track::AssembledTrack;
+use super::track::{AssembledTrack, CLOCK_RIGHT_MS};
 use crate::assemble::Kind;
 
 /// The tracks to assemble, and those to assemble when the first hold no media.
@@ -65,9 +65,6 @@ pub(super) fn add_spare(assembled: &mut Vec<AssembledTrack>, mut spare: Vec<Asse
     assembled.append(&mut spare);
 }
 
-/// A browser's clock is right to this much: what else chunks are late by, they take to come.
-const CLOCK_RIGHT_MS: i64 = 3_000;
-
 /// Puts a browser's track beside the edge's by the edge's clock: one that the browser's is off from is corrected by as much as
 /// the chunk tells that came quickest. In any case the track began after the recording did, and before its first chunk came.
 pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
@@ -84,6 +81,15 @@ pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
             let off_ms = if off_ms.abs() > CLOCK_RIGHT_MS { off_ms } else { 0 };
             track.began_ms = track.began_ms.saturating_add(off_ms).min(track.arrived_ms).max(zero_ms);
         }
+    }
+}
+
+/// Moves tracks that began after pauses up by those: the edge's lie at the recording's start, which has none before it.
+pub(super) fn cut_pauses(assembled: &mut [AssembledTrack], paused: &[(i64, i64)]) {
+    for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
+        let began_us = track.began_ms.saturating_mul(1_000);
+        let before = paused.iter().map(|(from, to)| (began_us.min(*to) - from).max(0)).sum::<i64>();
+        track.began_ms -= before / 1_000;
     }
 }
 
