@@ -195,11 +195,18 @@ impl MediaTap {
         }
         let bytes = packet.header.marshal_size() + packet.payload.len();
         let found = shared.streams.find(read(packet));
-        if let Found::Media(stream, packet, _) | Found::Padding(stream, packet) = &found
+        if let Found::Media(stream, _, Came::First) = &found {
+            self.receiving.bind(stream);
+        }
+        if let Found::Media(stream, ..) | Found::Padding(stream, _) = &found
             && shared.verdict(now, stream, bytes) == limit::Verdict::Over
         {
             shared.tell(Inbound::OverLimit { ssrc: stream.ssrc });
-            return self.receiving.withheld(now, packet);
+            return match &found {
+                Found::Media(_, packet, _) => self.receiving.withheld(now, packet),
+                // Its number is of the stream of retransmissions, which nobody asks for.
+                Found::Padding(..) | Found::Nothing => Ok(()),
+            };
         }
         match found {
             Found::Media(stream, packet, came) => {
@@ -384,3 +391,6 @@ impl Interceptor for MediaTap {
 
     fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }
+
+#[cfg(test)]
+mod tests;
