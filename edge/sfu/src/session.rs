@@ -11,6 +11,7 @@ use crate::layers::trial::Trials;
 use crate::leg::Leg;
 use crate::negotiation::{Negotiation, Standing};
 use crate::peer::{Kind, Peer};
+use crate::tap::TapMark;
 use crate::track::TrackId;
 
 /// Wishes kept per session: one per user of a large room and medium. More are refused silently, oldest wishes stay.
@@ -107,6 +108,19 @@ impl Session {
     /// Whether a track of its own is muted.
     pub(crate) fn muting(&self, medium: Medium) -> Muting {
         self.muted.get(&Some(medium)).or_else(|| self.muted.get(&None)).copied().unwrap_or(Muting::Unmuted)
+    }
+
+    /// What a recording that knows of no mute of a medium but one about all media has to be told of a track.
+    pub(crate) fn muted_mark(&self, medium: Medium) -> Option<TapMark> {
+        match self.muting(medium) {
+            Muting::Muted => Some(TapMark::Muted),
+            Muting::Unmuted => self.is_muted_whole().then_some(TapMark::Unmuted),
+        }
+    }
+
+    /// Whether all its tracks are muted, those to come included, unless one of them was unmuted since.
+    pub(crate) fn is_muted_whole(&self) -> bool {
+        self.muted.get(&None) == Some(&Muting::Muted)
     }
 
     /// Notes a mute. One about all media replaces those about single ones.

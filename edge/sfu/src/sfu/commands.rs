@@ -12,6 +12,7 @@ use crate::peer::{Peer, Publishing};
 use crate::session::Session;
 use crate::sfu::Sfu;
 use crate::tap::{Tap, TapMark};
+use crate::track::Track;
 
 /// Share of the sessions that only rooms that run can have: those who are late, and those who reload.
 const KEPT_PERCENT: usize = 10;
@@ -72,7 +73,11 @@ impl Sfu {
         if let Some(older) = self.leave(now, older) {
             session.take_over(older);
         }
+        let muted = session.is_muted_whole();
         self.enter(now, id, session);
+        if muted {
+            self.mark_timeline(now, id, None, TapMark::Muted);
+        }
     }
 
     fn session(&self, now: Instant, room: RoomId, user: User, role: Role) -> Result<Session, SignalError> {
@@ -215,15 +220,19 @@ impl Sfu {
         let Some(there) = self.rooms.get_mut(room) else { return };
         for session in members.iter().filter_map(|id| self.sessions.get(id)) {
             there.mark(&session.user, None, at, TapMark::Joined);
+            if session.is_muted_whole() {
+                there.mark(&session.user, None, at, TapMark::Muted);
+            }
         }
-        let muted: Vec<(User, Medium)> = there
-            .tracks
-            .values()
-            .filter(|track| track.muting == Muting::Muted)
-            .map(|track| (track.user.clone(), track.medium))
-            .collect();
-        for (user, medium) in muted {
-            there.mark(&user, Some(medium), at, TapMark::Muted);
+        // A screen's sound stands in its pictures' log, and they tell.
+        let telling = there.tracks.values().filter(|track| track.medium != Medium::ScreenAudio);
+        let of = |track: &Track| {
+            let mark = self.sessions.get(&track.owner)?.muted_mark(track.medium)?;
+            Some((track.user.clone(), track.medium, mark))
+        };
+        let muted: Vec<(User, Medium, TapMark)> = telling.filter_map(of).collect();
+        for (user, medium, mark) in muted {
+            there.mark(&user, Some(medium), at, mark);
         }
     }
 

@@ -75,6 +75,55 @@ fn a_renewed_session_keeps_what_was_wished_and_muted() {
     assert_eq!(marks_of(&recorder, "ben"), [&[TapMark::Joined, TapMark::Unmuted], &again[..]].concat());
 }
 
+/// What the timeline says of whether a track is muted, whoever is meant by it.
+fn muted(recorder: &tap::Recorder, of: Medium) -> Vec<TapMark> {
+    let about = |(_, medium, mark): &(String, Option<Medium>, TapMark)| {
+        let tells = matches!(mark, TapMark::Muted | TapMark::Unmuted);
+        (tells && medium.is_none_or(|medium| medium == of)).then_some(*mark)
+    };
+    recorder.0.lock().unwrap().marks.iter().filter_map(about).collect()
+}
+
+#[test]
+fn who_is_muted_before_they_are_recorded_or_send_anything_is_so_in_the_recording() {
+    for medium in [Some(Medium::Audio), None] {
+        let mut world = World::new();
+        world.join(1, "ann");
+        world.command(Command::Mute { peer: PeerId(1), medium, muting: Muting::Muted });
+        let recorder = recorded(&mut world);
+        world.attend(1);
+        let published = |world: &World| {
+            world.events.iter().filter(|event| matches!(event, Event::Published { .. })).count()
+        };
+        world.until("sound and pictures come", |world| published(world) == 2);
+        assert_eq!(muted(&recorder, Medium::Audio).last(), Some(&TapMark::Muted), "{medium:?}");
+        let pictures = if medium.is_none() { Some(&TapMark::Muted) } else { None };
+        assert_eq!(muted(&recorder, Medium::Video).last(), pictures, "{medium:?}");
+        assert!(recorder.0.lock().unwrap().numbers.keys().all(|(_, of)| medium.is_some_and(|it| it != *of)));
+    }
+}
+
+#[test]
+fn a_renewed_session_that_is_muted_as_a_whole_stays_so_but_for_what_was_unmuted() {
+    let mut world = World::new();
+    let recorder = recorded(&mut world);
+    world.join_speaking(1, "ann");
+    let published =
+        |world: &World| world.events.iter().filter(|event| matches!(event, Event::Published { .. })).count();
+    world.until("sound and pictures come", |world| published(world) == 2);
+    for (medium, muting) in [(None, Muting::Muted), (Some(Medium::Audio), Muting::Unmuted)] {
+        world.command(Command::Mute { peer: PeerId(1), medium, muting });
+    }
+    world.clients.remove(&1);
+    recorder.0.lock().unwrap().marks.clear();
+    world.command(Command::Renew { peer: PeerId(1), fresh: PeerId(2) });
+    assert_eq!(marks_of(&recorder, "ann"), [TapMark::Left, TapMark::Joined, TapMark::Muted]);
+    world.attend(2);
+    world.until("they come again", |world| published(world) == 4);
+    assert_eq!(muted(&recorder, Medium::Video).last(), Some(&TapMark::Muted));
+    assert_eq!(muted(&recorder, Medium::Audio).last(), Some(&TapMark::Unmuted));
+}
+
 #[test]
 fn who_may_not_publish_is_told_and_neither_heard_nor_recorded() {
     let mut world = World::new();
