@@ -54,6 +54,8 @@ pub(crate) enum Inbound {
     /// A packet came that was more than its sender may send. It counts as lost on the way.
     OverLimit {
         ssrc: u32,
+        /// Its number in the stream; padding beside the stream has none.
+        sequence: Option<u16>,
     },
     SenderReport {
         ssrc: u32,
@@ -201,12 +203,14 @@ impl MediaTap {
         if let Found::Media(stream, ..) | Found::Padding(stream, _) = &found
             && shared.verdict(now, stream, bytes) == limit::Verdict::Over
         {
-            shared.tell(Inbound::OverLimit { ssrc: stream.ssrc });
-            return match &found {
-                Found::Media(_, packet, _) => self.receiving.withheld(now, packet),
+            let ssrc = stream.ssrc;
+            let Found::Media(_, packet, _) = &found else {
                 // Its number is of the stream of retransmissions, which nobody asks for.
-                Found::Padding(..) | Found::Nothing => Ok(()),
+                shared.tell(Inbound::OverLimit { ssrc, sequence: None });
+                return Ok(());
             };
+            shared.tell(Inbound::OverLimit { ssrc, sequence: Some(packet.sequence) });
+            return self.receiving.withheld(now, packet);
         }
         match found {
             Found::Media(stream, packet, came) => {

@@ -185,7 +185,9 @@ impl Sfu {
         let at = self.unix_us(now);
         let there = self.rooms.entry(room.clone()).or_default();
         (there.tap, there.pausing) = (tap, Pausing::Running);
-        if there.tap.is_some() {
+        if there.tap.is_none() {
+            there.tracks.values_mut().for_each(Track::end_tap);
+        } else {
             there.tracks.values_mut().for_each(|track| track.begin_tap(now));
             let members = there.members.clone();
             for id in &members {
@@ -201,7 +203,10 @@ impl Sfu {
         let Some(there) = self.rooms.get_mut(room) else { return };
         let Some(tap) = &mut there.tap else { return };
         match (there.pausing, pausing) {
-            (Pausing::Running, Pausing::Paused { since_us }) => tap.pause(since_us.min(at_us)),
+            (Pausing::Running, Pausing::Paused { since_us }) => {
+                tap.pause(since_us.min(at_us));
+                there.tracks.values_mut().for_each(Track::end_tap);
+            }
             (Pausing::Paused { .. }, Pausing::Running) => {
                 tap.resume(at_us);
                 there.tracks.values_mut().for_each(|track| track.begin_tap(now));

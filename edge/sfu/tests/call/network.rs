@@ -396,6 +396,9 @@ fn who_sends_more_than_allowed_is_cut_to_it_and_takes_nothing_from_others() {
     assert!(rate(kept) > 2_800_000, "no less than it may: {kept}");
     assert!(over.contains(&(sfu::Medium::Audio, 0)) && over.iter().any(|(_, packets)| *packets > 5_000));
     assert!(sound >= 495, "its sound is within its limit: {sound}");
+    let told =
+        world.events.iter().filter(|event| matches!(event, Event::OverLimit { .. })).collect::<Vec<_>>();
+    assert_eq!(told, [&Event::OverLimit { peer: PeerId(1), medium: sfu::Medium::Video }]);
     let loss = ann.published.iter().find(|track| track.medium == sfu::Medium::Video).unwrap().loss;
     assert!(loss > 0.5, "what is thrown away counts as lost: {loss}");
 }
