@@ -15,6 +15,7 @@ use rtc::interceptor::{
     Packet as Library, StreamInfo, TaggedPacket,
 };
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use rtc::rtp;
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
@@ -35,7 +36,7 @@ use super::receiving::{Receiving, pass};
 use super::repairs::Repairs;
 use super::sdp::Section;
 use super::streams::{Found, Stream, Streams};
-use super::translate::{asked_again, nack, read, read_feedback, read_report};
+use super::translate::{asked_again, each_once, nack, read, read_feedback, read_report};
 use super::window::Came;
 
 /// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
@@ -46,6 +47,9 @@ const MAX_INBOX: usize = 256;
 const SENT_PACKETS: u16 = 512;
 /// The same of sound: 1.3 s of the usual 20 ms, in 7 KB.
 const SENT_SOUNDS: u16 = 64;
+
+/// Packets that one datagram may ask for: as many as are kept of a stream. Any more are asked for again if need be.
+const ASKED_MAX: usize = 512;
 
 /// What a connection has received.
 #[derive(Debug)]
@@ -157,6 +161,11 @@ impl Shared {
         }
     }
 
+    /// Whether so much may be sent again.
+    fn may_repeat(&mut self, now: Instant, bytes: usize) -> Verdict {
+        self.allowance.take(now, self.estimator.bps(), bytes)
+    }
+
     /// Whether so much more may come on a stream's section.
     fn verdict(&mut self, now: Instant, stream: &Stream, bytes: usize) -> limit::Verdict {
         let is_sound = stream.codec.mime.starts_with("audio/");
@@ -225,18 +234,21 @@ impl MediaTap {
         }
     }
 
-    fn on_rtcp(&mut self, message: TaggedPacket) -> Result<(), Error> {
-        if let Library::Rtcp(packets) = &message.message.packet {
+    fn on_rtcp(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        let (now, mut left) = (message.now, ASKED_MAX);
+        if let Library::Rtcp(packets) = &mut message.message.packet {
             for packet in packets {
                 let mut shared = self.exchange.lock();
-                read_feedback(message.now, packet.as_any(), &mut shared.estimator);
+                read_feedback(now, packet.as_any(), &mut shared.estimator);
                 shared.asked_again += asked_again(packet.as_any());
                 let room = MAX_INBOX.saturating_sub(shared.inbox.len());
                 shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
                 drop(shared);
-                if let Some(request) = packet.as_any().downcast_ref() {
-                    self.repair(message.now, request);
-                }
+                let Some(request) = packet.as_any().downcast_ref() else { continue };
+                let request = each_once(request, left);
+                left -= request.nacks.iter().flat_map(|pair| pair.into_iter()).count();
+                self.repair(now, &request);
+                *packet = Box::new(request);
             }
         }
         let message = self.receiving.rtcp(message)?;
@@ -269,51 +281,47 @@ impl MediaTap {
         }
     }
 
-    /// Sends again what the responders repeat.
+    /// Sends again what the responders repeat, unless it is too much.
     fn repeat(&mut self) {
         while let Some(message) = self.responder.poll_write().or_else(|| self.sound_responder.poll_write()) {
-            self.send_again(message);
+            let Library::Rtp(packet) = &message.message.packet else { continue };
+            if self.exchange.lock().may_repeat(message.now, packet.payload.len()) == Verdict::Send {
+                self.send_again(message);
+            }
         }
     }
 
-    /// Sends again what has a stream for it.
+    /// Sends again what has a stream for it, unless it is too much.
     fn repair(&mut self, now: Instant, request: &TransportLayerNack) {
-        let packets = self.exchange.lock().repairs.asked(request);
+        let packets = {
+            let shared = &mut *self.exchange.lock();
+            let (allowance, bps) = (&mut shared.allowance, shared.estimator.bps());
+            shared.repairs.asked(request, &mut |bytes| allowance.take(now, bps, bytes))
+        };
+        self.send_all(now, packets);
+    }
+
+    fn send_all(&mut self, now: Instant, packets: Vec<rtp::Packet>) {
         for packet in packets {
             let message = AttributedPacket::new(Library::Rtp(packet)).with(Attribute::Retransmission);
             self.send_again(TaggedPacket { now, transport: TransportContext::default(), message });
         }
     }
 
-    /// Sends what was asked for again, unless it is too much.
     fn send_again(&mut self, mut message: TaggedPacket) {
-        let Library::Rtp(packet) = &message.message.packet else { return };
-        if self.allows(message.now, packet.payload.len()) == Verdict::Send {
-            self.number(&mut message);
-            self.out.push_back(message);
-        }
+        self.number(&mut message);
+        self.out.push_back(message);
     }
 
-    /// Whether so much may be sent again. What a probe repeats has its own limit.
-    fn allows(&self, now: Instant, bytes: usize) -> Verdict {
-        let shared = &mut *self.exchange.lock();
-        if shared.padding.is_some() {
-            return Verdict::Send;
-        }
-        shared.allowance.take(now, shared.estimator.bps(), bytes)
-    }
-
-    /// Repeats recent packets as their receiver could have asked for them.
+    /// Repeats recent packets as their receiver could have asked for them: as many as the probe says.
     fn pad(&mut self, now: Instant) {
-        let due = {
+        let packets = {
             let shared = &mut *self.exchange.lock();
             let due = shared.padding.as_mut().and_then(|padding| padding.due(now));
             shared.padding.take_if(|padding| padding.is_over(now));
-            due
+            due.map(|request| shared.repairs.asked(&request, &mut |_| Verdict::Send))
         };
-        if let Some(request) = due {
-            self.repair(now, &request);
-        }
+        self.send_all(now, packets.unwrap_or_default());
     }
 }
 
