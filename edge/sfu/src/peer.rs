@@ -348,6 +348,9 @@ impl Peer {
 
     /// One of the client's addresses.
     pub(crate) fn candidate(&mut self, candidate: &str) -> Result<(), Refusal> {
+        if candidate.len() > sdp::MAX_CANDIDATE_LENGTH {
+            return Err(Refusal("address too long".to_owned()));
+        }
         let candidate = candidate.strip_prefix("a=").unwrap_or(candidate);
         if !sdp::usable(candidate, Families::of(&self.factory.config.candidates)) {
             return Ok(());

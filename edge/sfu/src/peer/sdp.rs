@@ -17,6 +17,8 @@ use crate::path::Transport;
 const MAX_SECTIONS: usize = 512;
 /// Largest description taken: a frame of the signaling is not larger.
 pub(crate) const MAX_LENGTH: usize = 256 * 1024;
+/// Longest candidate taken by itself: browsers' have some 200 bytes, with all their extensions.
+pub(crate) const MAX_CANDIDATE_LENGTH: usize = 1024;
 
 /// One `m=` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
