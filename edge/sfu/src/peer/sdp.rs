@@ -35,6 +35,8 @@ pub(crate) struct Section {
     pub(crate) repairs: Vec<(u8, u8)>,
     /// Payload types whose lost packets may be asked for again (RFC 4585, section 4.2).
     pub(crate) nacks: Vec<u8>,
+    /// Whether those are all of the section's, as `*` says; [`sections`] then writes them out.
+    pub(crate) nacks_of_all: bool,
     pub(crate) extensions: Extensions,
     pub(crate) ssrcs: Vec<u32>,
     /// SSRCs and what repairs them (RFC 5576, section 4.2).
@@ -77,6 +79,9 @@ pub(crate) fn sections(sdp: &str) -> Vec<Section> {
         if section.port == Port::Closed {
             (section.sends, section.receives) = (false, false);
         }
+        if section.nacks_of_all {
+            section.nacks = section.codecs.iter().map(|codec| codec.payload_type).collect();
+        }
         let repaired: Vec<u32> = section.groups.iter().map(|(_, repair)| *repair).collect();
         section.ssrcs.retain(|ssrc| !repaired.contains(ssrc));
     }
@@ -100,6 +105,7 @@ fn begin(media: &str) -> Section {
         codecs: Vec::new(),
         repairs: Vec::new(),
         nacks: Vec::new(),
+        nacks_of_all: false,
         extensions: Extensions::default(),
         ssrcs: Vec::new(),
         groups: Vec::new(),
@@ -147,8 +153,10 @@ fn read_rtpmap(section: &mut Section, value: &str) -> Option<()> {
 
 fn read_feedback(section: &mut Section, value: &str) -> Option<()> {
     let (payload_type, wish) = value.split_once(' ')?;
-    if wish == "nack" {
-        section.nacks.push(payload_type.parse().ok()?);
+    match payload_type {
+        _ if wish != "nack" => {}
+        "*" => section.nacks_of_all = true,
+        payload_type => section.nacks.push(payload_type.parse().ok()?),
     }
     Some(())
 }
@@ -441,6 +449,16 @@ mod tests {
         assert_eq!((&video.ssrcs[..], &video.groups[..]), (&[8][..], &[(8, 9)][..]));
         assert_eq!(video.repairs, [(97, 96)]);
         assert_eq!(video.rids.iter().map(|rid| &**rid).collect::<Vec<_>>(), ["q", "f"]);
+    }
+
+    #[test]
+    fn lost_packets_may_be_asked_for_of_one_codec_or_of_all() {
+        let nacks = |lines: &str| {
+            let codecs = "a=rtpmap:96 VP8/90000\r\na=rtpmap:98 VP9/90000\r\n";
+            sections(&format!("m=video 9 X 96 98\r\na=mid:1\r\n{lines}{codecs}")).remove(0).nacks
+        };
+        assert_eq!(nacks("a=rtcp-fb:98 nack\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:* ccm fir\r\n"), [98]);
+        assert_eq!(nacks("a=rtcp-fb:* nack\r\n"), [96, 98]);
     }
 
     #[test]
