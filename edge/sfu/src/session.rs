@@ -14,7 +14,7 @@ use crate::peer::{Kind, Peer};
 use crate::tap::TapMark;
 use crate::track::TrackId;
 
-/// Wishes kept per session: one per user of a large room and medium. More are refused silently, oldest wishes stay.
+/// Wishes kept per session: one per user of a large room and medium. More are refused silently, oldest wishes stay and may change.
 const MAX_WISHES: usize = 1024;
 
 /// How much of a track is wanted.
@@ -100,9 +100,15 @@ impl Session {
         if medium.is_none() {
             self.wishes.retain(|(user, _), _| *user != of);
         }
-        if self.wishes.len() < MAX_WISHES {
-            self.wishes.insert((of, medium), wish);
+        let key = (of, medium);
+        if self.wishes.len() < MAX_WISHES || self.wishes.contains_key(&key) {
+            self.wishes.insert(key, wish);
         }
+    }
+
+    /// Somebody has left: what was wanted of them is over.
+    pub(crate) fn forget(&mut self, user: &User) {
+        self.wishes.retain(|(of, _), _| of != user);
     }
 
     /// Whether a track of its own is muted.

@@ -22,7 +22,7 @@ impl Sfu {
         match command {
             Command::Join { room, peer, user, role } => self.join(now, room, peer, user, role),
             Command::Renew { peer, fresh } => self.renew(now, peer, fresh),
-            Command::Leave { peer } => drop(self.leave(now, peer)),
+            Command::Leave { peer } => self.depart(now, peer),
             Command::CloseRoom { room } => self.close_room(now, &room),
             Command::Offer { peer, sdp, screens } => self.on_offer(now, peer, sdp, screens),
             Command::Answer { peer, sdp } => self.on_answer(now, peer, &sdp),
@@ -60,19 +60,20 @@ impl Sfu {
         }
     }
 
+    /// Whether or not the fresh session can be made, the older one ends: its connection is over.
     fn renew(&mut self, now: Instant, older: PeerId, id: PeerId) {
-        let Some(session) = self.sessions.get(&older) else { return };
         if self.sessions.contains_key(&id) {
             return self.refuse(id, SignalError::AlreadyJoined);
         }
-        let (room, user, role) = (session.room.clone(), session.user.clone(), session.role.clone());
+        let Some(older) = self.leave(now, older) else {
+            return self.refuse(id, SignalError::NotMade("nobody is there to take the place of".to_owned()));
+        };
+        let (room, user, role) = (older.room.clone(), older.user.clone(), older.role.clone());
         let mut session = match self.session(now, room, user, role) {
             Ok(session) => session,
             Err(error) => return self.refuse(id, error),
         };
-        if let Some(older) = self.leave(now, older) {
-            session.take_over(older);
-        }
+        session.take_over(older);
         let muted = session.is_muted_whole();
         self.enter(now, id, session);
         if muted {
@@ -108,6 +109,21 @@ impl Sfu {
     fn is_full_for(&self, room: &RoomId) -> bool {
         let kept = if self.rooms.contains_key(room) { 0 } else { self.max_sessions * KEPT_PERCENT / 100 };
         self.sessions.len() + kept >= self.max_sessions
+    }
+
+    /// Ends a session. With somebody's last one goes what the others wanted of them.
+    fn depart(&mut self, now: Instant, id: PeerId) {
+        let Some(Session { room, user, .. }) = self.leave(now, id) else { return };
+        let members = self.rooms.get(&room).map(|there| there.members.clone()).unwrap_or_default();
+        let is_theirs = |other: &PeerId| self.sessions.get(other).is_some_and(|other| other.user == user);
+        if members.iter().any(is_theirs) {
+            return;
+        }
+        for member in members {
+            if let Some(session) = self.sessions.get_mut(&member) {
+                session.forget(&user);
+            }
+        }
     }
 
     /// Ends a session and gives what is left of it.

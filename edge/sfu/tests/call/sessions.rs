@@ -104,6 +104,38 @@ fn who_is_muted_before_they_are_recorded_or_send_anything_is_so_in_the_recording
 }
 
 #[test]
+fn a_session_that_takes_nobodys_place_is_refused() {
+    let mut world = World::new();
+    world.command(Command::Renew { peer: PeerId(1), fresh: PeerId(2) });
+    let [Event::Refused { peer: PeerId(2), error: SignalError::NotMade(_) }] = &world.events[..] else {
+        panic!("{:?}", world.events)
+    };
+    assert_eq!(world.sfu.occupancy(), 0);
+}
+
+#[test]
+fn what_is_wanted_of_somebody_may_change_and_ends_with_them() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let wishes = |world: &mut World, of: User, wish| {
+        world.command(Command::Subscribe { peer: PeerId(1), of, medium: None, wish });
+    };
+    wishes(&mut world, User::new("ben"), Wish::UpTo(Layer::Full));
+    (0..2_000).for_each(|at| wishes(&mut world, User::new(format!("nobody{at}")), Wish::No));
+    wishes(&mut world, User::new("ben"), Wish::No);
+    world.run(SECOND);
+    let before = world.heard(1, "ben");
+    world.run(SECOND);
+    assert_eq!(world.heard(1, "ben"), before, "it may change though there are as many as are kept");
+    world.clients.remove(&2);
+    world.command(Command::Leave { peer: PeerId(2) });
+    world.join_speaking(3, "ben");
+    world.until("ann hears who came anew", |world| world.heard(1, "ben").0 > before.0 + 50);
+}
+
+#[test]
 fn a_renewed_session_that_is_muted_as_a_whole_stays_so_but_for_what_was_unmuted() {
     let mut world = World::new();
     let recorder = recorded(&mut world);
