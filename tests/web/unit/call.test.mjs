@@ -8,6 +8,10 @@ import { beforeEach, test } from "node:test";
 import { BROKEN_MAX_MS, CallClient } from "../../../edge/web/call.js";
 import { deferred } from "../../../edge/web/gate.js";
 import { labels, Negotiation, withDtx, withNack } from "../../../edge/web/negotiation.js";
+import { PING_EVERY_MS } from "../../../edge/web/signaling.js";
+
+/** How long the server keeps a place after its client's last word (API, section 6). */
+const KEPT_MS = 15_000;
 
 const OFFER = [
   "v=0", "a=group:BUNDLE 0 1 2 3",
@@ -243,6 +247,30 @@ test("a lost socket takes its session up again: same connection, new paths, mute
   assert.equal((await second.frame("offer")).type, "offer");
   assert.equal(connections.length, 1);
   assert.equal(connections[0].restarts, 1);
+  client.leave();
+});
+
+test("a socket that dies without a sign is noticed while the server still keeps the place", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+  const client = call();
+  const first = await join(client);
+  for (let beat = 0; beat < 20; beat += 1) {
+    t.mock.timers.tick(PING_EVERY_MS);
+    await first.frame("ping");
+    first.say("pong");
+  }
+  assert.equal(client.state, "joined", "a server that answers is not given up");
+  const step = 100;
+  let silence = 0;
+  for (; sockets.length < 2; silence += step) {
+    assert.ok(silence < KEPT_MS, "the place is given away");
+    t.mock.timers.tick(step);
+    await Promise.resolve(); // the token of the next socket
+  }
+  // The server hears the last ping, or none since the one before.
+  assert.ok(silence + PING_EVERY_MS <= KEPT_MS, `${silence} ms`);
+  sockets[1].open();
+  assert.equal((await sockets[1].frame("join")).data.sessionId, "s1");
   client.leave();
 });
 
