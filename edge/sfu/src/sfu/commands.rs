@@ -48,7 +48,8 @@ impl Sfu {
         if self.is_full_for(&room) {
             return self.refuse(id, SignalError::Full);
         }
-        let session = match self.session(now, room, user, role) {
+        let negotiation = Negotiation::new(manners(&role), now);
+        let session = match self.session(now, room, user, role, negotiation) {
             Ok(session) => session,
             Err(error) => return self.refuse(id, error),
         };
@@ -69,7 +70,8 @@ impl Sfu {
             return self.refuse(id, SignalError::NotMade("nobody is there to take the place of".to_owned()));
         };
         let (room, user, role) = (older.room.clone(), older.user.clone(), older.role.clone());
-        let mut session = match self.session(now, room, user, role) {
+        let negotiation = Negotiation::renewed(manners(&role));
+        let mut session = match self.session(now, room, user, role, negotiation) {
             Ok(session) => session,
             Err(error) => return self.refuse(id, error),
         };
@@ -81,18 +83,21 @@ impl Sfu {
         }
     }
 
-    fn session(&self, now: Instant, room: RoomId, user: User, role: Role) -> Result<Session, SignalError> {
-        let manners = match role {
-            Role::Member(_) | Role::Listener(_) => Manners::BothOffer,
-            Role::Publisher | Role::Player { .. } => Manners::ClientOffers,
-        };
+    fn session(
+        &self,
+        now: Instant,
+        room: RoomId,
+        user: User,
+        role: Role,
+        negotiation: Negotiation,
+    ) -> Result<Session, SignalError> {
         let publishing = match role {
             Role::Member(_) | Role::Publisher => Publishing::Allowed,
             Role::Listener(_) | Role::Player { .. } => Publishing::Refused,
         };
         let peer = Peer::new(&self.factory, publishing, now)
             .map_err(|error| SignalError::NotMade(error.to_string()))?;
-        Ok(Session::new(room, user, role, peer, Negotiation::new(manners, now)))
+        Ok(Session::new(room, user, role, peer, negotiation))
     }
 
     fn enter(&mut self, now: Instant, id: PeerId, session: Session) {
@@ -259,5 +264,12 @@ impl Sfu {
 
     pub(super) fn refuse(&mut self, peer: PeerId, error: SignalError) {
         self.events.push_back(Event::Refused { peer, error });
+    }
+}
+
+fn manners(role: &Role) -> Manners {
+    match role {
+        Role::Member(_) | Role::Listener(_) => Manners::BothOffer,
+        Role::Publisher | Role::Player { .. } => Manners::ClientOffers,
     }
 }
