@@ -1,13 +1,12 @@
 //! The last hop of packets inside a connection: everything received leaves the library here, and everything sent passes.
 //!
 //! It is an interceptor, the only place where `rtc` shows decrypted packets with their reports before it routes them by rules
-//! that do not fit a forwarder (compound reports go by their first destination; unbound SSRCs are dropped). It drives the
-//! library's own parts for negative acknowledgements, receiver reports and transport-wide feedback, and binds streams to them
-//! by [`Streams`]; pictures that others ask for again come from [`Repairs`]. There is no sender report generator: the publisher's reports are forwarded, since made-up ones would tear
-//! its sound and its picture apart.
+//! that do not fit a forwarder (compound reports go by their first destination; unbound SSRCs are dropped). What comes is found
+//! by `streams` and watched by [`Receiving`], which drives the library's parts for negative acknowledgements, receiver reports and
+//! transport-wide feedback; pictures that others ask for again come from `repairs`, and sound from the library's own part. There is no
+//! sender report generator: the publisher's reports are forwarded, since made-up ones would tear its sound and its picture apart.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rtc::interceptor::{
@@ -21,157 +20,24 @@ use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 use rtc::shared::marshal::MarshalSize;
 
-use crate::config::Limits;
-use crate::estimate::Estimator;
-use crate::leg::picture::Patch;
-use crate::packet::Packet;
-use crate::quality::ReportBlock;
-
-use super::allowance::{Allowance, Verdict};
-use super::estimating::ESTIMATE;
-use super::limit::{self, Buckets};
+use super::allowance::Verdict;
+use super::exchange::{Exchange, Inbound};
+use super::limit;
 use super::numbering::Numbering;
 use super::padding::{Padding, Sent};
 use super::receiving::{Receiving, pass};
-use super::repairs::Repairs;
-use super::sdp::Section;
-use super::streams::{Found, Stream, Streams};
+use super::streams::Found;
 use super::translate::{asked_again, each_once, nack, read, read_feedback, read_report};
 use super::window::Came;
 
-/// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
-/// more than one.
-const MAX_INBOX: usize = 256;
 /// Sent packets kept of a picture that has no stream for retransmissions. Each place is 112 bytes of a subscriber's memory, used
-/// or not, beside what [`Repairs`] share.
+/// or not, beside what `repairs` share.
 const SENT_PACKETS: u16 = 512;
 /// The same of sound: 1.3 s of the usual 20 ms, in 7 KB.
 const SENT_SOUNDS: u16 = 64;
 
 /// Packets that one datagram may ask for: as many as are kept of a stream. Any more are asked for again if need be.
 const ASKED_MAX: usize = 512;
-
-/// What a connection has received.
-#[derive(Debug)]
-pub(crate) enum Inbound {
-    Media(Arc<Stream>, Packet),
-    /// A packet came that was more than its sender may send. It counts as lost on the way.
-    OverLimit {
-        ssrc: u32,
-        /// Its number in the stream; padding beside the stream has none.
-        sequence: Option<u16>,
-    },
-    SenderReport {
-        ssrc: u32,
-        ntp: u64,
-        rtp: u32,
-    },
-    /// How one of our streams arrives there.
-    Receipt {
-        ssrc: u32,
-        block: ReportBlock,
-    },
-    /// A keyframe of one of our streams is needed.
-    KeyframeWanted {
-        ssrc: u32,
-    },
-}
-
-/// What the connection and its interceptor share. Both are driven by one thread: the lock is never waited for.
-#[derive(Debug, Clone)]
-pub(super) struct Exchange(Arc<Mutex<Shared>>);
-
-#[derive(Debug)]
-struct Shared {
-    streams: Streams,
-    inbox: VecDeque<Inbound>,
-    /// What may still come.
-    buckets: Buckets,
-    /// How much may be sent: it sees every packet that leaves, retransmissions included.
-    estimator: Estimator,
-    /// The last packet of a picture, and what is sent beyond media at the moment.
-    newest: Option<Sent>,
-    padding: Option<Padding>,
-    allowance: Allowance,
-    /// Packets that the client has asked for again.
-    asked_again: u64,
-    repairs: Repairs,
-}
-
-impl Exchange {
-    pub(super) fn new(now: Instant, limits: Limits) -> Self {
-        Self(Arc::new(Mutex::new(Shared {
-            streams: Streams::default(),
-            inbox: VecDeque::new(),
-            buckets: Buckets::new(now, limits),
-            estimator: Estimator::new(now, ESTIMATE),
-            newest: None,
-            padding: None,
-            allowance: Allowance::new(now),
-            asked_again: 0,
-            repairs: Repairs::default(),
-        })))
-    }
-
-    /// Uses the estimate of what may be sent.
-    pub(super) fn estimate<T>(&self, uses: impl FnOnce(&mut Estimator) -> T) -> T {
-        uses(&mut self.lock().estimator)
-    }
-
-    /// Sends more than media for a moment if that could find room for `wanted_bps`.
-    pub(super) fn probe(&self, now: Instant, wanted_bps: u64) {
-        let shared = &mut *self.lock();
-        let Some(newest) = shared.newest else { return };
-        if let Some(probe) = shared.estimator.probe(now, wanted_bps) {
-            shared.padding = Some(Padding::new(now, probe, newest));
-        }
-    }
-
-    /// Packets that the client has asked for again so far.
-    pub(super) fn asked_again(&self) -> u64 {
-        self.lock().asked_again
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Both sides have agreed.
-    pub(super) fn agree(&self, sections: Vec<Section>) {
-        let mut shared = self.lock();
-        shared.buckets.retain(|mid| sections.iter().any(|section| section.mid == *mid));
-        shared.streams.agree(sections);
-    }
-
-    /// Keeps a packet that leaves, for receivers that ask for it again.
-    pub(super) fn keep(&self, packet: &Packet, patch: Patch) {
-        self.lock().repairs.keep(packet, patch);
-    }
-
-    /// The next thing received.
-    pub(super) fn poll(&self) -> Option<Inbound> {
-        self.lock().inbox.pop_front()
-    }
-}
-
-impl Shared {
-    fn tell(&mut self, inbound: Inbound) {
-        if self.inbox.len() < MAX_INBOX {
-            self.inbox.push_back(inbound);
-        }
-    }
-
-    /// Whether so much may be sent again.
-    fn may_repeat(&mut self, now: Instant, bytes: usize) -> Verdict {
-        self.allowance.take(now, self.estimator.bps(), bytes)
-    }
-
-    /// Whether so much more may come on a stream's section.
-    fn verdict(&mut self, now: Instant, stream: &Stream, bytes: usize) -> limit::Verdict {
-        let is_sound = stream.codec.mime.starts_with("audio/");
-        self.buckets.take(now, &stream.mid, is_sound, bytes)
-    }
-}
 
 /// The interceptor itself.
 pub(super) struct MediaTap {
@@ -241,8 +107,7 @@ impl MediaTap {
                 let mut shared = self.exchange.lock();
                 read_feedback(now, packet.as_any(), &mut shared.estimator);
                 shared.asked_again += asked_again(packet.as_any());
-                let room = MAX_INBOX.saturating_sub(shared.inbox.len());
-                shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
+                read_report(packet.as_any()).into_iter().for_each(|inbound| shared.tell(inbound));
                 drop(shared);
                 let Some(request) = packet.as_any().downcast_ref() else { continue };
                 let request = each_once(request, left);

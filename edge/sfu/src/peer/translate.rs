@@ -21,7 +21,7 @@ use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
-use super::media::Inbound;
+use super::exchange::Inbound;
 use super::streams::Stream;
 
 /// Ours from the library's.

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::NackPair;
 use rtc::rtp;
 
 use super::*;
+use crate::config::Limits;
 use crate::peer::sdp::sections;
 
 /// Pictures on SSRC 5, repaired by 6.
@@ -65,7 +67,7 @@ impl Line {
         while let Some(written) = self.tap.poll_write() {
             let Library::Rtcp(packets) = &written.message.packet else { continue };
             let requests = packets.iter().filter_map(|it| it.as_any().downcast_ref::<TransportLayerNack>());
-            let numbers = requests.flat_map(|request| &request.nacks).flat_map(|pair| pair.packet_list());
+            let numbers = requests.flat_map(|request| &request.nacks).flat_map(NackPair::packet_list);
             asked.extend(numbers);
         }
         asked
