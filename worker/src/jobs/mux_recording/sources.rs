@@ -84,15 +84,6 @@ pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
     }
 }
 
-/// Moves tracks that began after pauses up by those: the edge's lie at the recording's start, which has none before it.
-pub(super) fn cut_pauses(assembled: &mut [AssembledTrack], paused: &[(i64, i64)]) {
-    for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
-        let began_us = track.began_ms.saturating_mul(1_000);
-        let before = paused.iter().map(|(from, to)| (began_us.min(*to) - from).max(0)).sum::<i64>();
-        track.began_ms -= before / 1_000;
-    }
-}
-
 /// How far each track's clock is off: that of a participant's tracks whose chunks came quickest, as long as it may be the same
 /// browser's, so that its tracks stay together.
 fn clocks_off(assembled: &[AssembledTrack]) -> Vec<i64> {
