@@ -26,7 +26,10 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
-use crate::asked::Asked;
+// By its path: this file is part of other tests too.
+#[path = "asked.rs"]
+mod asked;
+use asked::Asked;
 
 /// RFC 6464.
 const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
