@@ -58,7 +58,7 @@ use pictures::Pictures;
 pub(crate) use receiving::ASKED_FOR;
 use route::Route;
 use script::{Next, Script};
-pub(crate) use sdp::Kind;
+pub(crate) use sdp::{Identity, Kind, identity};
 use senders::Sender;
 pub(crate) use senders::SenderId;
 use sockets::{Socket, gather, sockets};
@@ -167,6 +167,8 @@ pub(crate) struct Peer {
     pictures: Pictures,
     ufrag: String,
     password: String,
+    /// The client's connection, as of the last description that both agreed on.
+    agreed_with: Option<Identity>,
     events: VecDeque<PeerEvent>,
 }
 
@@ -202,6 +204,7 @@ impl Peer {
             pictures: Pictures::default(),
             ufrag: String::new(),
             password: String::new(),
+            agreed_with: None,
             events: VecDeque::new(),
         })
     }
@@ -214,6 +217,11 @@ impl Peer {
     /// The user name fragment that the client's checks carry; empty before the first description.
     pub(crate) fn ufrag(&self) -> &str {
         &self.ufrag
+    }
+
+    /// Which of the client's connections this one has spoken with, if it has.
+    pub(crate) fn agreed_with(&self) -> Option<&Identity> {
+        self.agreed_with.as_ref()
     }
 
     /// Sections on which the client sends, as last agreed, in their order.

@@ -10,7 +10,7 @@ use crate::ids::{Medium, Mid, RoomId, User};
 use crate::layers::trial::Trials;
 use crate::leg::Leg;
 use crate::negotiation::{Negotiation, Standing};
-use crate::peer::{Kind, Peer};
+use crate::peer::{Identity, Kind, Peer, identity};
 use crate::tap::TapMark;
 use crate::track::TrackId;
 
@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) screens: Vec<Mid>,
     /// Whether it waits for a flush.
     pub(crate) dirty: bool,
+    /// The client's connection that has failed, if this session is in another's place.
+    former: Option<Identity>,
     media: HashMap<Mid, Medium>,
     wishes: HashMap<(User, Option<Medium>), Wish>,
     muted: HashMap<Option<Medium>, Muting>,
@@ -63,6 +65,7 @@ impl Session {
             resting: HashMap::new(),
             screens: Vec::new(),
             dirty: false,
+            former: None,
             media: HashMap::new(),
             wishes: HashMap::new(),
             muted: HashMap::new(),
@@ -71,7 +74,14 @@ impl Session {
 
     /// Takes over what was asked for an older session.
     pub(crate) fn take_over(&mut self, older: Self) {
+        self.former = older.peer.agreed_with().cloned().or(older.former);
         (self.wishes, self.muted) = (older.wishes, older.muted);
+    }
+
+    /// Whether a description is of the connection that has failed. It would go on with the keys of a handshake that this session has
+    /// never seen: nothing that it sends could be read, and its client would not know.
+    pub(crate) fn is_of_former(&self, sdp: &str) -> bool {
+        self.former.is_some() && identity(sdp) == self.former
     }
 
     /// What it wants of a track; `None` is nothing.

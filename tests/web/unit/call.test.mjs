@@ -345,6 +345,27 @@ test("a path that breaks for a while is looked for anew by the same connection",
   client.leave();
 });
 
+test("a connection that the server has given up is not mended for long: the call is joined anew", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const client = call();
+  const socket = await join(client);
+  socket.say("error", { code: "invalid-description", detail: "one address too many" });
+  socket.say("active-speaker", { userId: "bob" });
+  await until(client, () => client.speaker === "bob");
+  connections[0].connectionState = "disconnected";
+  connections[0].dispatchEvent(new Event("connectionstatechange"));
+  t.mock.timers.tick(BROKEN_MAX_MS);
+  await socket.frame("offer");
+  assert.equal(client.state, "joined");
+  socket.say("error", { code: "invalid-description", detail: "this connection has failed" });
+  await until(client, () => client.state === "reconnecting");
+  t.mock.timers.tick(2);
+  const second = await socketNumber(1);
+  second.open();
+  assert.equal((await second.frame("join")).data.sessionId, undefined);
+  client.leave();
+});
+
 test("frames are worked on one after the other", async () => {
   const client = call();
   const socket = await join(client);

@@ -94,6 +94,7 @@ impl Peer {
 
     /// Both sides have agreed: what the client sends is numbered as our description says, what we send as the client's.
     fn agree(&mut self, theirs: &str, ours: &str) {
+        self.agreed_with = sdp::identity(theirs);
         let (theirs, ours) = (sdp::sections(theirs), sdp::sections(ours));
         let inbound = theirs.iter().filter_map(|section| {
             let mine = ours.iter().find(|mine| mine.mid == section.mid)?;

@@ -207,6 +207,21 @@ fn read_rid(section: &mut Section, value: &str) -> Option<()> {
     Some(())
 }
 
+/// Which of a client's connections a description is of: who it says it is from (RFC 8866, section 5.2), and its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    origin: String,
+    fingerprint: String,
+}
+
+/// Whose description it is; `None` if it does not say.
+pub(crate) fn identity(sdp: &str) -> Option<Identity> {
+    let line = |start| sdp.lines().find_map(|line| line.trim_end().strip_prefix(start));
+    // User name and number stay, a version follows that counts on.
+    let origin: Vec<&str> = line("o=")?.split(' ').take(2).collect();
+    Some(Identity { origin: origin.join(" "), fingerprint: line("a=fingerprint:")?.to_owned() })
+}
+
 /// The user name fragment of a description; all sections of a bundle have the same.
 pub(crate) fn ufrag(sdp: &str) -> Option<&str> {
     sdp.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:"))
@@ -257,6 +272,18 @@ mod tests {
         };
         assert_eq!(nacks("a=rtcp-fb:98 nack\r\na=rtcp-fb:96 nack pli\r\na=rtcp-fb:* ccm fir\r\n"), [98]);
         assert_eq!(nacks("a=rtcp-fb:* nack\r\n"), [96, 98]);
+    }
+
+    #[test]
+    fn a_connection_is_told_by_its_origin_and_certificate_whatever_it_describes() {
+        let of = |origin: &str, certificate: &str| {
+            identity(&format!(
+                "v=0\r\no=- {origin} IN IP4 0.0.0.0\r\na=fingerprint:sha-256 {certificate}\r\n"
+            ))
+        };
+        assert_eq!(of("7 1", "AA"), of("7 2", "AA"));
+        assert!(of("7 1", "AA") != of("8 1", "AA") && of("7 1", "AA") != of("7 1", "BB"));
+        assert_eq!(identity("v=0\r\no=- 7 1 IN IP4 0.0.0.0\r\n"), None);
     }
 
     #[test]

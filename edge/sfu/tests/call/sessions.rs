@@ -104,6 +104,35 @@ fn who_is_muted_before_they_are_recorded_or_send_anything_is_so_in_the_recording
 }
 
 #[test]
+fn a_renewed_session_takes_no_offer_of_the_connection_that_has_failed() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let mut ben = world.clients.remove(&2).unwrap();
+    world.command(Command::Renew { peer: PeerId(2), fresh: PeerId(4) });
+    world.run(5 * SECOND);
+    let offered = |world: &World| {
+        world.events.iter().any(|event| matches!(event, Event::Offer { peer: PeerId(4), .. }))
+    };
+    assert!(!offered(&world), "only the client knows when it has a connection that could answer");
+    ben.connection.restart_ice();
+    world.clients.insert(4, ben);
+    world.offer(4);
+    let refused = |world: &World| match world.refused()[..] {
+        [Event::Refused { peer: PeerId(4), error: SignalError::BadDescription(_) }] => true,
+        _ => false,
+    };
+    world.until("it is refused", refused);
+    world.clients.remove(&4);
+    world.attend(4);
+    let before = world.heard(1, "ben");
+    world.until("a new one is taken", |world| {
+        world.heard(1, "ben").1 > before.1 + 50 && world.heard(4, "ann").1 > 50
+    });
+}
+
+#[test]
 fn a_session_that_takes_nobodys_place_is_refused() {
     let mut world = World::new();
     world.command(Command::Renew { peer: PeerId(1), fresh: PeerId(2) });
