@@ -119,9 +119,9 @@ fn a_renewed_session_takes_no_offer_of_the_connection_that_has_failed() {
     ben.connection.restart_ice();
     world.clients.insert(4, ben);
     world.offer(4);
-    let refused = |world: &World| match world.refused()[..] {
-        [Event::Refused { peer: PeerId(4), error: SignalError::BadDescription(_) }] => true,
-        _ => false,
+    let refused = |world: &World| {
+        let told = &world.refused()[..];
+        matches!(told, [Event::Refused { peer: PeerId(4), error: SignalError::BadDescription(_) }])
     };
     world.until("it is refused", refused);
     world.clients.remove(&4);
