@@ -50,11 +50,8 @@ impl Worker {
             clock: Arc::new(SystemClock),
             spool: Spool::open(&settings.shared.spool_dir)
                 .map_err(|error| unusable_folder("SPOOL_URL", error))?,
-            storage: settings
-                .shared
-                .storage
-                .open()
-                .map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error))?,
+            storage: settings.shared.storage.open().await?,
+            keys: settings.shared.keys,
             scratch: Arc::new(
                 Scratch::open(&settings.scratch_dir)
                     .map_err(|error| unusable_folder("SCRATCH_DIR", error))?,

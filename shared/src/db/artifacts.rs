@@ -20,6 +20,18 @@ pub enum ArtifactKind {
     Thumbnail,
 }
 
+impl ArtifactKind {
+    /// As rows, the API and storage name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recording => "recording",
+            Self::Participant => "participant",
+            Self::Thumbnail => "thumbnail",
+        }
+    }
+}
+
 /// A file made from a recording.
 #[derive(Debug, Clone)]
 pub struct Artifact {
