@@ -10,7 +10,8 @@
 //! | [`StorageError`] | what went wrong, whether to try again, and what an operator can do |
 //! | [`PutFile`], [`UploadWatch`], [`Resumption`] | a file on its way: progress, and going on where a crash stopped it |
 //! | [`Attributes`], [`ObjectHead`], [`Checksum`] | what an object is |
-//! | [`LocalStorage`] | the providers |
+//! | [`LocalStorage`], [`S3Storage`] | the providers |
+//! | [`StorageMetrics`] | what Prometheus is told of any of them |
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -24,7 +25,10 @@ use futures::stream::BoxStream;
 mod error;
 mod key;
 mod local;
+mod measured;
 mod object;
+mod pages;
+mod s3;
 mod settings;
 mod upload;
 mod verify;
@@ -32,7 +36,9 @@ mod verify;
 pub use error::StorageError;
 pub use key::{KeyTemplate, StoredFile};
 pub use local::LocalStorage;
+pub use measured::StorageMetrics;
 pub use object::{Attributes, Checksum, ChecksumKind, Fingerprint, Listed, Metadata, ObjectHead};
+pub use s3::S3Storage;
 pub use settings::{GcsCredentials, GcsSettings, LocalSettings, StorageSettings};
 pub use settings::{S3Encryption, S3Keys, S3Settings, VercelBlobSettings};
 pub use upload::{Kept, PutFile, Resumption, Unfinished, UploadWatch};

@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{LocalStorage, SharedStorage};
-use crate::env::{Env, EnvError, unusable_folder};
+use super::{LocalStorage, S3Storage, SharedStorage};
+use crate::env::{Env, EnvError, Secret, unusable_folder};
 
 mod gcs;
 mod names;
@@ -72,17 +72,36 @@ impl StorageSettings {
         }
     }
 
+    /// The password-like values, for a test that none of them is ever printed.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::Local(_) => Vec::new(),
+            Self::S3(s3) => {
+                let keys = s3.keys.iter();
+                keys.flat_map(|keys| [Some(&keys.secret_access_key), keys.session_token.as_ref()])
+                    .flatten()
+                    .collect()
+            }
+            Self::Gcs(GcsSettings { credentials: GcsCredentials::Json(key), .. }) => vec![key],
+            Self::Gcs(_) => Vec::new(),
+            Self::VercelBlob(vercel) => vec![&vercel.token],
+        }
+    }
+
     /// Opens the storage. It may still be out of reach.
     ///
     /// # Errors
     /// An [`EnvError`] when a setting is to blame; else something that may pass.
     pub async fn open(&self) -> anyhow::Result<SharedStorage> {
-        let not_built_in = || EnvError::wants("RECORDING_STORAGE_PROVIDER", "local: no other is built in");
+        let not_built_in =
+            || EnvError::wants("RECORDING_STORAGE_PROVIDER", "local or s3: no other is built in");
         match self {
             Self::Local(local) => LocalStorage::open(&local.dir)
                 .map(|storage| Arc::new(storage) as SharedStorage)
                 .map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error)),
-            Self::S3(_) | Self::Gcs(_) | Self::VercelBlob(_) => Err(not_built_in().into()),
+            Self::S3(s3) => Ok(Arc::new(S3Storage::open(s3).await?)),
+            Self::Gcs(_) | Self::VercelBlob(_) => Err(not_built_in().into()),
         }
     }
 }
