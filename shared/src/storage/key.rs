@@ -87,6 +87,12 @@ impl KeyTemplate {
         self.expand(&recording.id, &recording.call, recording.started_at, &revised(recording.revision, file))
     }
 
+    /// A key that lies where recordings do and is none of theirs, for a probe.
+    #[must_use]
+    pub fn probe(&self, recording: &RecordingId) -> String {
+        self.expand(recording, &CallId::generate(), Timestamp::UNIX_EPOCH, "doctor-probe")
+    }
+
     /// What the keys of a recording, and of no other, begin with, when its id alone tells. Only to find what no row knows: the
     /// template may have been another one when a key was made.
     #[must_use]

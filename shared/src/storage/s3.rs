@@ -119,7 +119,7 @@ impl Storage for S3Storage {
         let found = match head.send().await {
             Ok(found) => found,
             Err(error) if is_absent(&error) => return self.bucket_must_be_there().await.map(|()| None),
-            Err(error) => return Err(failure(error, self.bucket(), key)),
+            Err(error) => return Err(failure(&error, self.bucket(), key)),
         };
         let pairs = found.metadata().into_iter().flatten();
         Ok(Some(ObjectHead {
@@ -143,7 +143,7 @@ impl Storage for S3Storage {
             Ok(found) => Ok(blocks(found.body)),
             // Not satisfiable: the object ends before, as an empty one always does.
             Err(error) if status(&error) == Some(416) => Ok(stream::empty().boxed()),
-            Err(error) => Err(failure(error, self.bucket(), key)),
+            Err(error) => Err(failure(&error, self.bucket(), key)),
         }
     }
 
@@ -153,7 +153,7 @@ impl Storage for S3Storage {
             let list = self.client.list_objects_v2().bucket(self.bucket()).prefix(&prefix);
             let list = list.set_continuation_token(token).send();
             async move {
-                let page = list.await.map_err(|error| failure(error, self.bucket(), ""))?;
+                let page = list.await.map_err(|error| failure(&error, self.bucket(), ""))?;
                 let objects = page.contents().iter().filter_map(listed).collect();
                 Ok((objects, page.next_continuation_token.map(Some)))
             }
@@ -164,7 +164,7 @@ impl Storage for S3Storage {
         match self.client.delete_object().bucket(self.bucket()).key(key).send().await {
             Ok(_) => Ok(()),
             Err(error) if is_absent(&error) => Ok(()),
-            Err(error) => Err(failure(error, self.bucket(), key)),
+            Err(error) => Err(failure(&error, self.bucket(), key)),
         }
     }
 
@@ -175,7 +175,7 @@ impl Storage for S3Storage {
             .map_err(|error| refused(error.to_string()))?;
         let get = self.client.get_object().bucket(self.bucket()).key(key);
         let get = get.set_response_content_disposition(link.disposition.clone());
-        let url = get.presigned(valid).await.map_err(|error| failure(error, self.bucket(), key))?;
+        let url = get.presigned(valid).await.map_err(|error| failure(&error, self.bucket(), key))?;
         Ok(Some(url.uri().to_owned()))
     }
 
@@ -185,7 +185,7 @@ impl Storage for S3Storage {
             let list = self.client.list_multipart_uploads().bucket(self.bucket()).prefix(&prefix);
             let list = list.set_key_marker(key).set_upload_id_marker(id).send();
             async move {
-                let page = list.await.map_err(|error| failure(error, self.bucket(), ""))?;
+                let page = list.await.map_err(|error| failure(&error, self.bucket(), ""))?;
                 let uploads = page.uploads().iter().filter_map(|upload| self.unfinished_of(upload)).collect();
                 let more = page.is_truncated().unwrap_or(false) && page.next_key_marker().is_some();
                 Ok((uploads, more.then_some((page.next_key_marker, page.next_upload_id_marker))))
@@ -199,7 +199,7 @@ impl Storage for S3Storage {
         match abort.send().await {
             Ok(_) => Ok(()),
             Err(error) if is_absent(&error) => Ok(()),
-            Err(error) => Err(failure(error, self.bucket(), key)),
+            Err(error) => Err(failure(&error, self.bucket(), key)),
         }
     }
 }

@@ -89,6 +89,22 @@ impl StorageSettings {
         }
     }
 
+    /// Where the provider's server answers, so that a person learns whether it can be reached; `None` for a folder.
+    #[must_use]
+    pub fn server_url(&self) -> Option<String> {
+        match self {
+            Self::Local(_) => None,
+            Self::S3(s3) => Some(s3.endpoint.clone().unwrap_or_else(|| match &s3.region {
+                Some(region) => format!("https://s3.{region}.amazonaws.com"),
+                None => "https://s3.amazonaws.com".to_owned(),
+            })),
+            Self::Gcs(gcs) => {
+                Some(gcs.endpoint.clone().unwrap_or_else(|| "https://storage.googleapis.com".to_owned()))
+            }
+            Self::VercelBlob(vercel) => Some(vercel.api_url.clone()),
+        }
+    }
+
     /// Opens the storage. It may still be out of reach.
     ///
     /// # Errors

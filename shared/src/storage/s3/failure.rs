@@ -18,11 +18,11 @@ pub(super) fn is_absent<E: ProvideErrorMetadata>(error: &SdkError<E, HttpRespons
 }
 
 /// What an error means for whoever asked.
-pub(super) fn failure<E>(error: SdkError<E, HttpResponse>, bucket: &str, key: &str) -> StorageError
+pub(super) fn failure<E>(error: &SdkError<E, HttpResponse>, bucket: &str, key: &str) -> StorageError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let status = status(&error);
+    let status = status(error);
     let code = error.code().unwrap_or_default().to_owned();
     let message = error.message().map(|message| format!("{code}: {message}")).unwrap_or_default();
     let retry_after = error.raw_response().and_then(|response| response.headers().get("retry-after"));
@@ -30,7 +30,7 @@ where
     let reason = match (message.is_empty(), status) {
         (false, _) => message,
         (true, Some(status)) => format!("HTTP {status} {code}"),
-        (true, None) => chain(&error),
+        (true, None) => chain(error),
     };
     match (code.as_str(), status) {
         ("NoSuchBucket", _) => StorageError::NoBucket(bucket.to_owned()),
@@ -46,7 +46,7 @@ where
         | (_, Some(401 | 403)) => StorageError::Credentials(reason),
         (_, Some(404)) => StorageError::NotFound(key.to_owned()),
         (_, Some(_)) => StorageError::Refused(reason),
-        (_, None) if has_no_credentials(&error) => StorageError::Credentials(reason),
+        (_, None) if has_no_credentials(error) => StorageError::Credentials(reason),
         (_, None) => StorageError::Unavailable { reason, retry_after },
     }
 }

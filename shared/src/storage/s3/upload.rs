@@ -94,7 +94,7 @@ impl S3Storage {
         let put = self.client.put_object().bucket(self.bucket()).key(key).body(body);
         let put = options::for_object(put, attributes, &self.settings);
         let put = put.customize().config_override(client::patient(PART)).send().await;
-        put.map(drop).map_err(|error| failure(error, self.bucket(), key))
+        put.map(drop).map_err(|error| failure(&error, self.bucket(), key))
     }
 
     async fn begin<'a>(&self, put: &'a PutFile<'a>, size: u64) -> Result<Upload<'a>, StorageError> {
@@ -102,7 +102,7 @@ impl S3Storage {
         let create = options::for_upload(create, put.attributes, &self.settings);
         let whole = self.settings.checksums.then_some(ChecksumType::FullObject);
         let created = create.set_checksum_type(whole).send().await;
-        let created = created.map_err(|error| failure(error, self.bucket(), put.key))?;
+        let created = created.map_err(|error| failure(&error, self.bucket(), put.key))?;
         let id = created
             .upload_id
             .ok_or_else(|| StorageError::unavailable("an upload was begun without an id"))?;
@@ -128,7 +128,7 @@ impl S3Storage {
                 Ok(page) => found
                     .extend(page.parts().iter().filter_map(|part| Some((part.part_number()?, part.clone())))),
                 Err(error) if is_absent(&error) => return Ok(None),
-                Err(error) => return Err(failure(error, self.bucket(), key)),
+                Err(error) => return Err(failure(&error, self.bucket(), key)),
             }
         }
         let whole = upload.parts().filter_map(|(number, _, length)| {
@@ -178,7 +178,7 @@ impl S3Storage {
         let part =
             part.set_checksum_algorithm(self.settings.checksums.then_some(ChecksumAlgorithm::Crc64Nvme));
         let sent = part.customize().config_override(client::patient(length)).send().await;
-        let sent = sent.map_err(|error| failure(error, self.bucket(), upload.put.key))?;
+        let sent = sent.map_err(|error| failure(&error, self.bucket(), upload.put.key))?;
         Ok((number, length, completed(number, sent.e_tag, sent.checksum_crc64_nvme)))
     }
 
@@ -206,7 +206,7 @@ impl S3Storage {
                     "the upload of {key} is gone; it has to begin anew"
                 ))),
             },
-            Err(error) => Err(failure(error, self.bucket(), key)),
+            Err(error) => Err(failure(&error, self.bucket(), key)),
         }
     }
 }
