@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use shared::db::artifacts::{Artifact, ArtifactKind};
-use shared::id::{ArtifactId, RecordingId, UserId};
+use shared::id::{ArtifactId, UserId};
 use shared::recording::{Format, Recording};
 use shared::storage::{Fingerprint, KeyTemplate, StoredFile};
 
