@@ -9,6 +9,7 @@
 //! | [`postgres`] | a fresh database for each test, and clusters that a test may stop |
 //! | [`changes`] | rows that tell when they change |
 //! | [`program`] | a process with its log, ended whatever happens |
+//! | [`seaweed`] | an S3 server |
 //! | [`system`] | edge and workers over one database and one set of folders |
 //! | [`client`] | the API as a client uses it |
 //! | [`socket`] | signaling as a client speaks it |
@@ -37,5 +38,6 @@ pub mod output;
 pub mod postgres;
 pub mod probe;
 pub mod program;
+pub mod seaweed;
 pub mod socket;
 pub mod system;
