@@ -139,7 +139,7 @@ pub(crate) async fn missing(provider: &Provider) {
 pub(crate) async fn list(provider: &Provider) {
     let storage = provider.storage.as_ref();
     let keys: BTreeSet<String> = (0..MANY).map(|n| format!("many/{}/{n:04}", n % 7)).collect();
-    let puts = keys.iter().chain([&"other".to_owned()]).map(|key| key.to_owned()).collect::<Vec<_>>();
+    let puts: Vec<String> = keys.iter().cloned().chain(["other".to_owned()]).collect();
     stream::iter(puts)
         .map(async |key| storage.put_bytes(&key, Bytes::from_static(b"12345"), &attributes()).await)
         .buffer_unordered(AT_ONCE)
