@@ -20,8 +20,8 @@ usage: tests/run.sh [NAME…]
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
   storage  every provider of storage, each on a real server
-  call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; through a
-           TURN server too, in a network namespace, for which root or sudo is needed
+  call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; over
+           TCP, IPv6, changing networks and a TURN server too, in a network namespace, for which root or sudo is needed
   fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
 
 Without a NAME: all of them. Ends with one line per part and `N passed, M failed`; fails when a part failed.
@@ -51,6 +51,8 @@ main() {
   cd -- "$ROOT"
   install_tools
   WORK=$(mktemp -d)
+  # The database's user, which root cannot be, passes through it.
+  chmod 711 "$WORK"
   trap clean_up EXIT
   trap 'exit 130' INT TERM HUP
   start_database
@@ -160,7 +162,7 @@ part_web() {
   # One after another: each has a browser with a camera, and wants its frames in time.
   node --test --test-concurrency=1 unit/*.test.mjs
   # The page itself, in Chromium and Firefox, against the whole product.
-  CALLREEL_BIN_DIR=$PWD/../../target/debug ./record.sh "$(mktemp -d "$WORK/page-XXXXXX")"
+  CALLREEL_BIN_DIR=$PWD/../../target/debug ./record.sh "$WORK/page"
 }
 
 # Signaling by frames, hostile and vanishing peers, then browsers with a page of the tests' own and clients that are no browsers.
@@ -170,8 +172,8 @@ part_call() {
   cd tests/web
   npm ci --no-audit --no-fund
   export CALLREEL_PYTHON=$PWD/../../.tools/python/bin/python CALLREEL_BIN_DIR=$PWD/../../target/debug
-  ./call.sh "$(mktemp -d "$WORK/call-XXXXXX")"
-  ./relay.sh "$(mktemp -d "$WORK/relay-XXXXXX")"
+  ./call.sh "$WORK/call"
+  ./relay.sh "$WORK/relay"
 }
 
 part_scripts() {

@@ -5,10 +5,13 @@
 
 # Packages to install, each with what it is for; install_missing acts on all of them at once.
 declare -A MISSING=()
+# Of these, Debian starts a server as soon as they are installed, which nobody asked for.
+WITH_SERVICE=(coturn janus)
 
 # need COMMAND PACKAGE WHY: notes the package when the command is absent.
 need() {
-  command -v "$1" >/dev/null || MISSING[$2]=${MISSING[$2]:-$3}
+  # A user's PATH has no sbin on Debian, where some of root's commands are.
+  PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || MISSING[$2]=${MISSING[$2]:-$3}
 }
 
 # PostgreSQL's servers are not on PATH on Debian, so looking for a command would not find them.
@@ -26,6 +29,9 @@ install_missing() {
   [[ -z ${MISSING[postgresql]:-} ]] || keep=$(forbid_main_cluster)
   apt_install "${packages[@]}" || die "apt-get could not install: ${packages[*]}"
   [[ -z $keep ]] || as_root rm -f -- "$keep"
+  for package in "${WITH_SERVICE[@]}"; do
+    [[ -z ${MISSING[$package]:-} || ! -d /run/systemd/system ]] || as_root systemctl disable --now --quiet "$package"
+  done
   MISSING=()
   hash -r
 }

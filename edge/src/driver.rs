@@ -8,6 +8,7 @@
 //! | `settings` | `WEBRTC_*` |
 //! | `candidates` | at which addresses people reach us |
 //! | `shard` | a thread's loop |
+//! | `pace` | when a busy thread sends |
 //! | `relay` | the way through a TURN server, where no UDP reaches us |
 //! | `tcp` | connections of clients that have no UDP |
 //! | `datagrams`, `sys` | batched datagrams, and the system calls under them |
@@ -18,25 +19,30 @@
 //!   people are.
 //! - One thread per core and plain `ppoll`, not the async runtime: a packet's way is receive, decrypt, encrypt, send, and a
 //!   task per socket costs more than all of that (11.3 µs a packet against 5 with batches, two cores, Janus 22.5).
+//! - A thread that ends before it is asked to takes the process along: its rooms are lost in any case, everybody who joins them again
+//!   would wait for it, and a process that is started anew has them back in a second. What was captured stays.
 
 mod candidates;
 mod datagrams;
 mod metrics;
+mod pace;
 mod relay;
 mod settings;
 mod shard;
 mod sys;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use anyhow::Context;
-use sfu::{Command, Config, Event, MAX_SESSIONS, Sfu};
+use sfu::{Arrival, Command, Config, Event, Sfu};
 use shared::clock::SharedClock;
 use shared::lifecycle::Tasks;
 use tokio::sync::mpsc;
@@ -124,7 +130,7 @@ impl Media {
         let local = turn.as_ref().map(|_| relay::LOCAL);
         let mut shards = Vec::new();
         for number in 0..settings.threads {
-            let bound = bind(settings, local, number)?;
+            let bound = bind(settings, local, number, clock)?;
             let (commands, asked) = sync_channel(COMMANDS_MAX);
             let (waker, people) = (Arc::new(Waker::new()?), Arc::new(AtomicUsize::new(0)));
             let (connected, serving) =
@@ -146,9 +152,16 @@ impl Media {
                 clock: Arc::clone(clock),
                 stopped: Arc::clone(&stopped),
                 metrics: metrics.clone(),
+                pace: pace::Pace::new(Instant::now()),
             };
             let thread = std::thread::Builder::new().name(format!("media-{number}"));
-            thread.spawn(move || shard.run()).context("cannot start a media thread")?;
+            let (tasks, stopped) = (tasks.clone(), Arc::clone(&stopped));
+            let noticed = Noticed { number, tasks, stopped, people: Arc::clone(&people) };
+            let run = move || {
+                let _noticed = noticed;
+                shard.run();
+            };
+            thread.spawn(run).context("cannot start a media thread")?;
             shards.push(Shard { commands, waker, people });
         }
         let media = Self(Arc::new(Inner { shards, sessions_max: settings.max_sessions, metrics }));
@@ -163,7 +176,7 @@ impl Media {
         let waker = Arc::new(Waker::new().expect("there are descriptors"));
         let metrics = Metrics::register(&prometheus::Registry::new()).expect("nothing else is registered");
         let shards = vec![Shard { commands, waker, people: Arc::default() }];
-        (Self(Arc::new(Inner { shards, sessions_max: 1, metrics })), asked)
+        (Self(Arc::new(Inner { shards, sessions_max: usize::MAX, metrics })), asked)
     }
 
     /// The shard with the fewest people.
@@ -192,13 +205,8 @@ impl Media {
         let shard = &self.0.shards[shard.0];
         let sent = shard.commands.try_send(command);
         shard.waker.wake();
-        sent.map_err(|error| match error {
-            TrySendError::Full(_) => Overloaded,
-            TrySendError::Disconnected(_) => {
-                error!("a media thread has ended");
-                Overloaded
-            }
-        })
+        // One that has ended takes nothing either, and the process ends with it.
+        sent.map_err(|_| Overloaded)
     }
 
     fn stop_with(&self, tasks: &Tasks, stopped: Arc<AtomicBool>) {
@@ -211,6 +219,25 @@ impl Media {
     }
 }
 
+/// Notices the end of a media thread, in whatever way it ends.
+struct Noticed {
+    number: usize,
+    tasks: Tasks,
+    stopped: Arc<AtomicBool>,
+    people: Arc<AtomicUsize>,
+}
+
+impl Drop for Noticed {
+    fn drop(&mut self) {
+        // No room is placed there any more.
+        self.people.store(usize::MAX, Ordering::Relaxed);
+        if !self.stopped.load(Ordering::Relaxed) {
+            error!("media thread {} has ended: the process ends, to be started anew", self.number);
+            self.tasks.fail();
+        }
+    }
+}
+
 /// A shard whose port is bound.
 struct Bound {
     sfu: Sfu,
@@ -219,7 +246,12 @@ struct Bound {
     locals: Vec<SocketAddr>,
 }
 
-fn bind(settings: &MediaSettings, relay: Option<SocketAddr>, number: usize) -> anyhow::Result<Bound> {
+fn bind(
+    settings: &MediaSettings,
+    relay: Option<SocketAddr>,
+    number: usize,
+    clock: &SharedClock,
+) -> anyhow::Result<Bound> {
     let wanted = match settings.udp_port {
         0 => 0,
         first => u16::try_from(usize::from(first) + number).context("WEBRTC_UDP_PORT is too high")?,
@@ -229,8 +261,10 @@ fn bind(settings: &MediaSettings, relay: Option<SocketAddr>, number: usize) -> a
     let candidates = candidates::of_port(settings, address.port()).map_err(io::Error::from)?;
     let locals = candidates.iter().map(|candidate| candidate.local).collect();
     let offered: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
-    let config = Config { candidates, relay, limits: settings.limits, max_sessions: MAX_SESSIONS };
-    let sfu = Sfu::new(config, Instant::now())?;
+    let config =
+        Config { candidates, relay, limits: settings.limits, max_sessions: settings.thread_sessions_max() };
+    let wall = Arrival { unix_us: clock.now().timestamp_micros() };
+    let sfu = Sfu::new(config, Instant::now(), wall)?;
     info!("media thread {number} is reached at {}", offered.join(", "));
     Ok(Bound { sfu, port, tcp, locals })
 }

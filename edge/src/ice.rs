@@ -1,6 +1,7 @@
-//! The ICE servers that clients are told: STUN and TURN servers that help them to reach us through firewalls.
+//! The ICE servers that clients are told: STUN and TURN servers that help them to reach us through firewalls; and how the edge itself
+//! gets in at its own TURN server.
 //!
-//! This module must not know calls, rooms or HTTP. It gives the list for one person at one time.
+//! This module must not know calls, rooms or HTTP. It gives the list for one person at one time, and credentials for whoever asks.
 //!
 //! | file | holds |
 //! |---|---|

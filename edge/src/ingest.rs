@@ -197,6 +197,25 @@ impl Ingest {
         tasks: Tasks,
         registry: &prometheus::Registry,
     ) -> anyhow::Result<Self> {
+        let opened = Self::unwatched(settings, db, clock, tasks, registry).await?;
+        let inner = &opened.inner;
+        inner.sample_disk();
+        let (first, read) = oneshot::channel();
+        inner.tasks.spawn(watch::run(Arc::clone(inner), first));
+        if tokio::time::timeout(OPEN_PATIENCE, read).await.is_err() {
+            warn!("the database is away: live recordings are taken up as soon as it is back");
+        }
+        Ok(opened)
+    }
+
+    /// One that knows only the recordings it is told of.
+    pub(crate) async fn unwatched(
+        settings: IngestSettings,
+        db: PgPool,
+        clock: SharedClock,
+        tasks: Tasks,
+        registry: &prometheus::Registry,
+    ) -> anyhow::Result<Self> {
         let metrics = metrics::Metrics::register(registry)?;
         let log = log::Log::open(&settings, clock.clone(), &tasks, registry).await?;
         let edge_id = edge_id::load_or_make(&settings.capture_dir)?;
@@ -205,12 +224,6 @@ impl Ingest {
         let (changed, _) = changes::channel(());
         let inner =
             Arc::new(Inner { settings, db, clock, tasks, edge_id, registry, log, rows, metrics, changed });
-        inner.sample_disk();
-        let (first, read) = oneshot::channel();
-        inner.tasks.spawn(watch::run(Arc::clone(&inner), first));
-        if tokio::time::timeout(OPEN_PATIENCE, read).await.is_err() {
-            warn!("the database is away: live recordings are taken up as soon as it is back");
-        }
         Ok(Self { inner })
     }
 

@@ -11,14 +11,14 @@
 //! | `admit` | who may come in, and where a call lives |
 //! | `facts` | joins and leaves on their way to rows |
 //! | `media` | what the media threads tell |
-//! | `stats` | figures of quality, and how much is carried |
+//! | `stats`, `metrics` | figures of quality, for people and for operators, and how much is carried |
 //! | `capture` | a room's tap follows its recording |
 //! | `closing` | rooms that are over and whose threads could not be told |
 //! | `sweep` | the end of what has waited long enough |
 //!
 //! Decisions:
 //! - A person who lost their socket keeps their place for 15 s (`AWAY_MAX`): media goes on as long as ICE lives, nobody is told, and
-//!   the recording's timeline shows no leave for a reload.
+//!   the recording's timeline shows no leave for a reload. Who has been silent for as long on a socket that stands is gone at once.
 //! - A room that is empty ends its call after `CALL_EMPTY_TIMEOUT`, measured by this process; a call that was active when the
 //!   process died is taken for empty from the start on.
 
@@ -46,16 +46,20 @@ mod capture;
 mod closing;
 mod facts;
 mod media;
+mod metrics;
 mod outbox;
 mod players;
 mod resources;
 mod room;
 mod stats;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use admit::Admitted;
+pub(crate) use admit::{Admitted, Publishing};
 use closing::Closing;
 use facts::Facts;
+use metrics::Metrics;
 pub(crate) use outbox::{Goodbye, Mail, Mailbox, Outbox};
 use resources::Resource;
 pub(crate) use resources::{About, Condition, Opened, Patched};
@@ -145,13 +149,18 @@ pub(crate) type Denied = (Code, String);
 
 impl Rooms {
     /// Begins to hold rooms, and to listen to the media threads.
+    ///
+    /// # Errors
+    /// When the name of a metric is taken.
     pub(crate) fn start(
         settings: RoomSettings,
         starter: Starter,
         media: Media,
         happened: mpsc::Receiver<sfu::Event>,
+        registry: &prometheus::Registry,
         tasks: &Tasks,
-    ) -> Self {
+    ) -> prometheus::Result<Self> {
+        let metrics = Metrics::register(registry)?;
         let (facts, told) = facts::channel();
         let rooms = Self(Arc::new(Inner {
             settings,
@@ -162,15 +171,15 @@ impl Rooms {
             facts,
             state: Mutex::default(),
             behind: Notify::new(),
-            starter: starter.clone(),
+            starter,
         }));
-        rooms.background(facts::write_all(starter, told));
+        rooms.background(facts::write_all(rooms.clone(), told));
         rooms.background(media::listen(rooms.clone(), happened));
         rooms.background(capture::follow(rooms.clone()));
         rooms.background(capture::tell_outcomes(rooms.clone()));
-        rooms.background(stats::tell_quality(rooms.clone()));
+        rooms.background(stats::tell_quality(rooms.clone(), metrics));
         rooms.background(sweep::run(rooms.clone()));
-        rooms
+        Ok(rooms)
     }
 
     /// Takes a seat, in a room that is made when there is none.
@@ -180,18 +189,20 @@ impl Rooms {
         join: Join,
         outbox: Outbox,
     ) -> Result<(Seat, Outgoing), Denied> {
-        let Admitted { call, user, host, max } = admitted;
+        let Admitted { call, user, host, max, publishing } = admitted;
         let inner = &*self.0;
         let mut state = inner.state();
         let fresh = state.next_peer();
         inner.may_begin(&state, &call)?;
-        let room = state
-            .rooms
-            .entry(call.clone())
-            .or_insert_with(|| Room::new(call.clone(), host, max, inner.media.place()));
+        // A room begins with its first seat: one that nobody got into would be empty, and end its call.
+        let mut begun = None;
+        let room = match state.rooms.get_mut(&call) {
+            Some(room) => room,
+            None => begun.insert(Room::new(call.clone(), host, max, inner.media.place())),
+        };
         room.max = max;
         room.has_space_for(&user)?;
-        let taken_up = room.take_up(&user, join.session_id.as_deref(), &outbox);
+        let taken_up = room.take_up(&user, join.session_id.as_deref(), publishing, &outbox);
         let (peer, session) = match taken_up {
             Some(seat) => seat,
             None => {
@@ -200,16 +211,23 @@ impl Rooms {
                     Some(false) => sfu::Reception::Nothing,
                     Some(true) | None => sfu::Reception::Everything,
                 };
-                inner.media.command(room.shard, room.enter(&user, fresh, reception)).map_err(overloaded)?;
+                let role = match publishing {
+                    Publishing::Granted => sfu::Role::Member(reception),
+                    Publishing::Withheld => sfu::Role::Listener(reception),
+                };
+                inner.media.command(room.shard, room.enter(&user, fresh, role)).map_err(overloaded)?;
                 let presence = Presence::Here(outbox);
                 let at = inner.clock.now();
-                let member = Member::new(fresh, reception, session.clone(), presence, join.metadata, at);
+                let member = Member::new(fresh, publishing, session.clone(), presence, join.metadata, at);
                 room.seat(&user, member, &inner.media, &inner.facts);
                 (fresh, session)
             }
         };
         let joined =
             room.joined(&user, &session, &inner.settings.ice.servers_for(&user, inner.clock.now()).servers);
+        if let Some(room) = begun {
+            state.rooms.insert(call.clone(), room);
+        }
         state.peers.insert(peer, (call.clone(), user.clone()));
         drop(state);
         capture::reconcile(self, &call);
@@ -246,9 +264,7 @@ impl Rooms {
             },
             (Ask::Mute(kind), _) => room.mute(seat, peer, kind, sfu::Muting::Muted),
             (Ask::Unmute(kind), _) => room.mute(seat, peer, kind, sfu::Muting::Unmuted),
-            (Ask::Subscribe(wanted), _) => {
-                subscribe(peer, &wanted, sfu::Wish::UpTo(room::layer(wanted.layer)))
-            }
+            (Ask::Subscribe(wanted), _) => subscribe(peer, &wanted, room::wish(&wanted)),
             (Ask::Unsubscribe(unwanted), _) => subscribe(peer, &unwanted, sfu::Wish::No),
             (Ask::Ping, _) => return Ok(Some(Outgoing::Pong)),
             (Ask::Join(_) | Ask::Leave, _) => return Ok(None),
@@ -269,10 +285,15 @@ impl Rooms {
         }
     }
 
-    /// The socket is gone; the seat is kept for a while.
-    pub(crate) fn lost(&self, seat: &Seat) {
-        if let Some(room) = self.0.state().rooms.get_mut(&seat.call) {
-            room.away(seat, Instant::now());
+    /// The socket is gone; the seat is kept until nothing has been heard for [`AWAY_MAX`].
+    pub(crate) fn lost(&self, seat: &Seat, heard: Instant) {
+        let mut state = self.0.state();
+        let Some(room) = state.rooms.get_mut(&seat.call) else { return };
+        room.away(seat, heard);
+        if room.gone(Instant::now()).contains(&seat.user) {
+            let peer = room.member(&seat.user).map(|member| member.peer);
+            room.remove(&seat.user, LeaveReason::Disconnected, &self.0);
+            state.peers.retain(|other, _| Some(*other) != peer);
         }
     }
 
@@ -285,7 +306,7 @@ impl Rooms {
     }
 
     /// Tells a call's people something.
-    pub(crate) fn tell(&self, call: &CallId, what: &Outgoing) {
+    fn tell(&self, call: &CallId, what: &Outgoing) {
         if let Some(room) = self.0.state().rooms.get(call) {
             room.tell_all(what);
         }

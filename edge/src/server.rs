@@ -103,7 +103,7 @@ async fn open(
         ingest: ingest.clone(),
         max_duration: settings.ingest.max_duration,
     };
-    let rooms = Rooms::start(settings.rooms.clone(), starter, media, happened, &tasks);
+    let rooms = Rooms::start(settings.rooms.clone(), starter, media, happened, &registry, &tasks)?;
     Ok(App {
         rooms,
         db,

@@ -7,7 +7,7 @@
  * A lost socket is opened again and the session taken up; media flows meanwhile, if the network lets it. Where the server
  * has given the place away, the call is joined anew, with what was published before.
  */
-import { labels, Negotiation } from "./negotiation.js";
+import { labels, MEDIA, Negotiation } from "./negotiation.js";
 import { Signaling } from "./signaling.js";
 
 /** @import { Medium } from "./negotiation.js" */
@@ -39,6 +39,7 @@ const SCREEN = [{ maxBitrate: 2_500_000 }];
  * @typedef {"idle" | "joining" | "joined" | "reconnecting" | "ended"} CallState
  * @typedef {"audio" | "video"} Mutable
  * @typedef {Partial<Record<Medium, MediaStreamTrack>>} Tracks
+ * @typedef {{ width: number, height: number }} Size In pixels of the device.
  * @typedef {{ userId: string, name: string, muted: Set<Mutable>, tracks: Tracks }} Person
  * @typedef {{ kind: "came" | "went" | "recording-started" | "recording-paused" | "recording-resumed" | "recording-stopped", name: string }} Notice
  * @typedef {Place & { name: string, connect?: (configuration: RTCConfiguration) => RTCPeerConnection }} Options
@@ -64,6 +65,7 @@ export class CallClient extends EventTarget {
   /** Keeps what is published together. @type {MediaStream | undefined} */ #stream;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #broken;
   /** Of the server's latest offer, by m-line. @type {ReturnType<typeof labels>} */ #labels = new Map();
+  /** How large pictures are shown here, by user and medium. @type {Map<string, { userId: string, kind: Medium, size: Size }>} */ #sizes = new Map();
 
   /** @param {Options} options */
   constructor(options) {
@@ -117,6 +119,18 @@ export class CallClient extends EventTarget {
     this.#changed();
   }
 
+  /**
+   * Tells how large somebody's picture is shown, so that the server sends no larger one than is seen.
+   * @param {string} userId
+   * @param {Exclude<Medium, "audio">} kind
+   * @param {Size} size
+   */
+  show(userId, kind, size) {
+    const wish = { userId, kind, size };
+    this.#sizes.set(`${userId}/${kind}`, wish);
+    if (this.state === "joined") this.#signaling.send("subscribe", wish);
+  }
+
   /** What this client publishes. @returns {Readonly<Tracks>} */
   get published() {
     return this.#published;
@@ -168,6 +182,7 @@ export class CallClient extends EventTarget {
     this.#sessionId = sessionId;
     this.#set({ state: "joined" });
     for (const kind of this.muted) this.#signaling.send("mute", { kind });
+    for (const wish of this.#sizes.values()) this.#signaling.send("subscribe", wish);
     if (!resumed) return this.#connect({ iceServers, bundlePolicy: "max-bundle" });
     for (const kind of /** @type {Mutable[]} */ (["audio", "video"])) if (!this.muted.has(kind)) this.#signaling.send("unmute", { kind });
     return this.#negotiation?.resume();
@@ -193,6 +208,7 @@ export class CallClient extends EventTarget {
   /** @param {Person} person */
   #went(person) {
     this.people.delete(person.userId);
+    for (const kind of MEDIA) this.#sizes.delete(`${person.userId}/${kind}`);
     if (this.speaker === person.userId) this.speaker = undefined;
     this.#notice({ kind: "went", name: person.name });
   }
@@ -246,7 +262,7 @@ export class CallClient extends EventTarget {
   #add(connection, medium, track) {
     const streams = this.#stream === undefined ? [] : [this.#stream];
     const init = /** @type {RTCRtpTransceiverInit} */ ({ direction: "sendonly", streams });
-    const sendEncodings = { audio: undefined, video: CAMERA, screen: SCREEN }[medium];
+    const sendEncodings = { audio: undefined, video: CAMERA, screen: SCREEN, "screen-audio": undefined }[medium];
     if (sendEncodings === undefined) return connection.addTransceiver(track, init);
     try {
       return connection.addTransceiver(track, { ...init, sendEncodings });

@@ -8,12 +8,12 @@
 /** @import { Frame } from "./signaling.js" */
 
 /**
- * @typedef {"audio" | "video" | "screen"} Medium
+ * @typedef {"audio" | "video" | "screen" | "screen-audio"} Medium
  * @typedef {{ userId: string, medium: Medium }} Label Whose track it is, and what it shows.
  */
 
 /** @type {readonly Medium[]} */
-export const MEDIA = ["audio", "video", "screen"];
+export const MEDIA = ["audio", "video", "screen", "screen-audio"];
 
 export class Negotiation {
   /** @type {RTCPeerConnection} */ #connection;
@@ -49,7 +49,7 @@ export class Negotiation {
     // An offer of ours that is on its way is rolled back by the browser, which then asks for a new one.
     await connection.setRemoteDescription({ type: "offer", sdp });
     await connection.setLocalDescription();
-    this.#send("answer", { sdp: connection.localDescription });
+    this.#send("answer", { sdp: askingForSound(connection.localDescription) });
   }
 
   /**
@@ -73,7 +73,7 @@ export class Negotiation {
       await this.#connection.setLocalDescription();
       const sdp = this.#connection.localDescription;
       // The server's offer may have come between: then this one is void, and asked for again.
-      if (sdp?.type === "offer") this.#send("offer", { sdp, screens: this.#screens() });
+      if (sdp?.type === "offer") this.#send("offer", { sdp: askingForSound(sdp), screens: this.#screens() });
     } catch (cause) {
       if (this.#connection.signalingState !== "closed") console.warn("no offer could be made", cause);
     }
@@ -81,7 +81,7 @@ export class Negotiation {
 }
 
 /**
- * Whose track each m-line carries: stream id = user, and the track's id begins with what it shows. Read from the text
+ * Whose track each m-line carries: stream id = user, and the track's id is what it shows and a number. Read from the text
  * because a browser tells neither a changed label of an m-line used again, nor the new id of its track.
  * @param {string} sdp A description of the server.
  * @returns {Map<string, Label>} By m-line (mid); those that carry nothing are left out.
@@ -92,11 +92,33 @@ export function labels(sdp) {
   for (const section of sdp.split(/\r?\n(?=m=)/).slice(1)) {
     const mid = /^a=mid:(\S+)/m.exec(section)?.[1];
     const [, userId, trackId] = /^a=msid:(\S+) (\S+)/m.exec(section) ?? [];
-    const medium = MEDIA.find((one) => trackId?.startsWith(one));
+    const shows = /^(.+)-\d+$/.exec(trackId ?? "")?.[1];
+    const medium = MEDIA.find((one) => one === shows);
     const sends = /^a=(sendonly|sendrecv)\s*$/m.test(section) && !/^m=\S+ 0 /.test(section);
     if (mid !== undefined && userId !== undefined && medium !== undefined && sends) found.set(mid, { userId, medium });
   }
   return found;
+}
+
+/**
+ * A description of ours as the server shall see it: lost packets of sound may be asked for again, both ways (RFC 4585,
+ * section 4.2). Browsers say it only of pictures. Once the server's description says it of sound too, Chromium does both for
+ * it, and Firefox sends again what it is asked for.
+ * @param {RTCSessionDescription | null} description
+ */
+function askingForSound(description) {
+  return description && { type: description.type, sdp: withNack(description.sdp) };
+}
+
+/**
+ * Says of Opus that lost packets may be asked for again.
+ * @param {string} sdp
+ */
+export function withNack(sdp) {
+  return sdp.replace(/^a=rtpmap:(\d+) opus\/.*$/gim, (line, payload, at) => {
+    const [section] = sdp.slice(at).split(/^m=/m);
+    return new RegExp(`^a=rtcp-fb:${payload} nack$`, "m").test(section) ? line : `${line}\r\na=rtcp-fb:${payload} nack`;
+  });
 }
 
 /**

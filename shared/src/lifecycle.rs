@@ -1,6 +1,8 @@
 //! How a process ends: a first signal asks its tasks to finish, a second or the deadline ends it anyway.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,6 +42,7 @@ pub struct Tasks {
     pub tracker: TaskTracker,
     /// Cancelled when the process is asked to end.
     pub stop: CancellationToken,
+    failed: Arc<AtomicBool>,
 }
 
 impl Tasks {
@@ -51,6 +54,13 @@ impl Tasks {
         self.tracker.spawn(task);
     }
 
+    /// Asks the process to end, in good order and as failed: something that it cannot work without is no more, and whoever looks
+    /// after it shall start it anew.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+    }
+
     /// Waits for a signal (or for [`Tasks::stop`] being cancelled from inside), then gives the tasks `grace` to finish.
     pub async fn run_until(&self, mut signals: Signals, grace: Duration) -> ExitCode {
         tokio::select! {
@@ -60,7 +70,10 @@ impl Tasks {
         self.stop.cancel();
         self.tracker.close();
         tokio::select! {
-            () = self.tracker.wait() => ExitCode::SUCCESS,
+            () = self.tracker.wait() => match self.failed.load(Ordering::Relaxed) {
+                true => ExitCode::FAILURE,
+                false => ExitCode::SUCCESS,
+            },
             () = tokio::time::sleep(grace) => {
                 warn!("{} tasks did not finish within {} s", self.tracker.len(), grace.as_secs());
                 ExitCode::FAILURE

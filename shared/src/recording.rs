@@ -14,8 +14,8 @@ mod options;
 
 pub(crate) use options::{AUDIO_BITRATE, VIDEO_BITRATE};
 pub use options::{
-    AudioCodec, Format, InvalidOptions, Layout, RecordingOptions, Resolution, Source, THUMBNAILS_DEFAULT,
-    THUMBNAILS_MAX, VideoCodec,
+    AfterLoss, AudioCodec, Format, InvalidOptions, Layout, RecordingOptions, Resolution, Source,
+    THUMBNAILS_DEFAULT, THUMBNAILS_MAX, VideoCodec,
 };
 
 /// Where a recording stands.

@@ -1,5 +1,9 @@
-//! A fresh, empty database for each test, in the cluster that `tests/run.sh` starts. Compiled for tests only.
+//! A fresh, empty database for each test, in the cluster that `tests/run.sh` starts, and its changes as signals. Compiled for
+//! tests only.
 
+mod changes;
+
+pub use changes::Changes;
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, postgres::PgConnectOptions};
 
 /// Names the cluster: a connection URL with the right to create databases.

@@ -67,21 +67,14 @@ main() {
 
 install_tools() {
   need_postgres
-  need curl curl
-  need ffmpeg ffmpeg
-  need ffprobe ffmpeg
-  need python3 python3
-  need column bsdextrautils
+  need curl curl "asks the edge"
+  need ffmpeg ffmpeg "the product makes files with it, and it is what assembly is compared to"
+  need ffprobe ffmpeg "the product looks at files with it"
+  need python3 python3 "makes what is measured with"
+  need column bsdextrautils "prints the table"
   need_cargo
   [[ " ${PARTS[*]} " != *" calls "* ]] || need janus janus "what calls are compared to"
-  local janus=${MISSING[janus]:-}
   install_missing
-  [[ -z $janus ]] || stop_janus
-}
-
-# Debian's package starts a server of its own, which nobody asked for.
-stop_janus() {
-  [[ ! -d /run/systemd/system ]] || as_root systemctl disable --now --quiet janus
 }
 
 check_disk() {

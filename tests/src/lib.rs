@@ -7,7 +7,6 @@
 //! | module | holds |
 //! |---|---|
 //! | [`postgres`] | a fresh database for each test, and clusters that a test may stop |
-//! | [`changes`] | rows that tell when they change |
 //! | [`program`] | a process with its log, ended whatever happens |
 //! | [`seaweed`] | an S3 server |
 //! | [`system`] | edge and workers over one database and one set of folders |
@@ -30,7 +29,6 @@
 //! # }
 //! ```
 
-pub mod changes;
 pub mod client;
 pub mod compare;
 pub mod fixtures;

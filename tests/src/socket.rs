@@ -16,7 +16,7 @@ use crate::client::Client;
 
 /// The longest that a frame is waited for: more than somebody who lost their socket keeps their place (15 s), on a busy machine.
 pub const FRAME_WITHIN: Duration = Duration::from_secs(45);
-/// What everybody is told now and then, and no test waits for.
+/// What everybody is told now and then, beside what a test waits for.
 const CHATTER: [&str; 2] = ["quality", "active-speaker"];
 
 /// What came.
@@ -119,14 +119,25 @@ impl Socket {
     /// When nothing comes, or no JSON.
     pub async fn next(&mut self) -> Came {
         loop {
+            match self.any().await {
+                Came::Frame(frame) if CHATTER.iter().any(|kind| frame["type"] == *kind) => {}
+                came => return came,
+            }
+        }
+    }
+
+    /// The next that comes, chatter as well.
+    ///
+    /// # Panics
+    /// When nothing comes, or no JSON.
+    pub async fn any(&mut self) -> Came {
+        loop {
             let next = timeout(FRAME_WITHIN, self.stream.next()).await;
             let next = next.unwrap_or_else(|_| panic!("nothing comes for {}", self.user));
             match next {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
-                    if !CHATTER.iter().any(|kind| frame["type"] == *kind) {
-                        return Came::Frame(frame);
-                    }
+                    return Came::Frame(frame);
                 }
                 Some(Ok(Message::Close(frame))) => {
                     return Came::Closed(frame.map_or(CloseCode::Status.into(), |frame| frame.code.into()));
@@ -143,7 +154,7 @@ impl Socket {
     /// When the socket closes before it.
     pub async fn frame(&mut self, kind: &str) -> Value {
         loop {
-            match self.next().await {
+            match self.any().await {
                 Came::Frame(frame) if frame["type"] == kind => return frame,
                 Came::Frame(_) => {}
                 Came::Closed(code) => panic!("{} waits for {kind}; closed with {code}", self.user),

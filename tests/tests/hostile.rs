@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use e2e::changes::Changes;
 use e2e::client::{Client, Recording, TrackKind};
 use e2e::fixtures::Fixture;
 use e2e::output::Output;
 use e2e::probe;
 use e2e::system::{Folders, System};
 use serde_json::{Value, json};
+use shared::testing::Changes;
 
 /// How long any of them may take: all are processed together, by a debug build.
 const PATIENCE: Duration = Duration::from_secs(150);

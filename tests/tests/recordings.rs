@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use e2e::changes::Changes;
 use e2e::client::{Client, Recording, TrackKind};
 use e2e::compare::compare;
 use e2e::fixtures::Fixture;
@@ -10,6 +9,7 @@ use e2e::output::Output;
 use e2e::probe::{self, Reference};
 use e2e::system::{Folders, System};
 use serde_json::{Value, json};
+use shared::testing::Changes;
 use tokio::time::timeout;
 
 /// How long jobs may take to clean up.

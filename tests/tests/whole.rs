@@ -91,9 +91,17 @@ async fn comes_out_whole(name: &str, route: Route) {
     it_plays(&reference, output.only());
     there_are_pictures(&fixture, &output);
     the_recording_is_told(&fixture, &reference, &recording, &done);
+    the_call_tells_it(&ann, &recording, &done).await;
     the_events_are_told(&system, &recording).await;
     parts_are_served(&ann, &done, output.only()).await;
     nothing_is_left_over(&system);
+}
+
+async fn the_call_tells_it(client: &Client, recording: &Recording, done: &Value) {
+    let call = client.get(&format!("/video-calls/{}", recording.call)).await.expect(200).data();
+    assert_eq!(call["recordingStatus"], "completed");
+    assert!(done["outputUrl"].is_string(), "{done}");
+    assert_eq!(call["recordingUrl"], done["outputUrl"]);
 }
 
 async fn upload_as_json(client: &Client, recording: &Recording, kind: TrackKind, fixture: &Fixture) {

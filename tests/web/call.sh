@@ -5,6 +5,8 @@ set -euo pipefail
 
 HERE=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 FOLDER=$1
+# The database is another user, who passes through it.
+[[ -d $FOLDER ]] || mkdir -m 711 -- "$FOLDER"
 shift
 
 main() {

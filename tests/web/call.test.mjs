@@ -1,6 +1,6 @@
 /**
- * Two people in one call through the page: they see and hear of each other, the host records, both are told, the recording
- * appears in the list; a lost socket is taken up again; who leaves is gone.
+ * Two people in one call through the page: they see and hear of each other, and a screen; the host records, both are told, the
+ * recording appears in the list; a lost socket is taken up again; who leaves is gone.
  *
  * CALLREEL_URL: where the edge answers (with DEV_LOGIN=1).
  */
@@ -32,6 +32,7 @@ test("two people see each other, and what the host records", { timeout: 300_000 
     await Promise.all([sees(host, "guest"), sees(guest, "host")]);
     await mutes(guest, host);
     await comesBack(guest, host);
+    await shares(guest, host);
     await records(host, guest);
     await guest.locator(byId("leave")).click();
     await guest.waitForSelector(byId("join"));
@@ -121,6 +122,36 @@ async function comesBack(guest, host) {
   await guest.waitForSelector(`${byId("call-state")}[data-state="joined"]`);
   await sees(guest, "host");
   assert.ok(await host.$(`${tileOf("guest")}[data-same="yes"]`), "the guest has never been gone");
+}
+
+/**
+ * A screen is shown beside its owner, is gone when it is shared no more, and comes again.
+ * @param {import("puppeteer-core").Page} guest
+ * @param {import("puppeteer-core").Page} host
+ */
+async function shares(guest, host) {
+  const screen = `${tileOf("guest")}[data-kind="screen"]`;
+  for (let time = 0; time < 2; time += 1) {
+    await guest.locator(byId("toggle-screen")).click();
+    await moves(host, screen);
+    await moves(host, `${tileOf("guest")}[data-kind="person"]`);
+    await guest.locator(`${byId("toggle-screen")}[data-state="on"]`).click();
+    await host.waitForFunction((tile) => document.querySelector(tile) === null, {}, screen);
+  }
+  await sees(host, "guest");
+}
+
+/**
+ * The picture of a tile moves.
+ * @param {import("puppeteer-core").Page} page
+ * @param {string} tile
+ */
+function moves(page, tile) {
+  const shown = (/** @type {string} */ tile, /** @type {number} */ frames) => {
+    const video = /** @type {HTMLVideoElement | null} */ (document.querySelector(`${tile} video`));
+    return video !== null && video.videoWidth > 0 && video.getVideoPlaybackQuality().totalVideoFrames >= frames;
+  };
+  return page.waitForFunction(shown, {}, tile, FRAMES);
 }
 
 /**

@@ -6,6 +6,8 @@ set -euo pipefail
 
 HERE=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 FOLDER=$1
+# The database is another user, who passes through it.
+[[ -d $FOLDER ]] || mkdir -m 711 -- "$FOLDER"
 # How far a file may be from what the recorder says it recorded, in milliseconds.
 TOLERANCE_MS=200
 # What is left of 30 on a loaded machine whose browser encodes on the CPU.

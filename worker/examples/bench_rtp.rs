@@ -70,8 +70,8 @@ impl LogSource for Log {
 fn child(folder: &Path) -> io::Result<()> {
     let names = ["video", "audio"];
     let open = |name: &str| Records::in_folder(&folder.join(name)).map(Log).map_err(io::Error::other);
-    let surveys = names.map(|name| survey(&mut open(name)?)).into_iter().collect::<io::Result<Vec<_>>>()?;
-    let clocks = Clocks::learn(&surveys);
+    let mut surveys = names.map(|name| survey(|| open(name))).into_iter().collect::<io::Result<Vec<_>>>()?;
+    let clocks = Clocks::learn(&mut surveys);
     let plan = RtpPlan { start_us: START_US, ..RtpPlan::default() };
     for ((name, survey), clocks) in names.iter().zip(&surveys).zip(&clocks) {
         let out = BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("{name}.mkv")))?);

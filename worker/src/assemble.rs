@@ -150,6 +150,15 @@ pub struct StreamInfo {
     pub sizes: Vec<PictureSize>,
 }
 
+/// A chunk, and where on the track's timeline its media begin: what ties the timeline to the chunk's clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The chunk.
+    pub sequence: u64,
+    /// Microseconds on the track's timeline.
+    pub time_us: i64,
+}
+
 /// What was assembled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assembled {
@@ -159,6 +168,8 @@ pub struct Assembled {
     pub gaps: Vec<Gap>,
     /// Spans whose times are estimates.
     pub estimates: Vec<Estimate>,
+    /// The first chunk with a time; a timeline made of RTP has none.
+    pub origin: Option<Origin>,
     /// End of the last packet, microseconds.
     pub duration_us: i64,
     /// Recorder sessions that were put one after the other.
@@ -305,10 +316,11 @@ impl<W: Write + Seek> Assembly<W> {
                 None => self.early_hole = Some(GapReason::Corrupt),
             }
         }
-        match (&mut self.reader, &mut self.timeline) {
-            (Some(reader), Some(timeline)) => reader.push(stamp, bytes, timeline),
-            _ => Ok(()),
+        if let (Some(reader), Some(timeline)) = (&mut self.reader, &mut self.timeline) {
+            reader.push(stamp, bytes, timeline)?;
+            self.origin = self.origin.or_else(|| reader.clock().first());
         }
+        Ok(())
     }
 
     fn begin_session(&mut self, found: Found, stamp: Stamp) -> io::Result<()> {
@@ -346,6 +358,7 @@ impl<W: Write + Seek> Assembly<W> {
         if timeline.is_empty() {
             return Err(no_media(reader.why_empty()));
         }
+        let origin = self.origin.or_else(|| reader.clock().first());
         let chunk_us = reader.clock().mean_chunk_us();
         let missing = plan.last_sequence.unwrap_or(0).saturating_sub(last.unwrap_or(0));
         let missing_us = chunk_us.saturating_mul(i64::try_from(missing).unwrap_or(i64::MAX));
@@ -361,6 +374,8 @@ impl<W: Write + Seek> Assembly<W> {
             streams: done.streams,
             gaps: done.gaps,
             estimates: done.estimates,
+            origin: origin
+                .map(|(stamp, time_us)| Origin { sequence: stamp.sequence.unsigned_abs(), time_us }),
             duration_us: done.duration_us,
             sessions: self.sessions,
             chunks: self.chunks,

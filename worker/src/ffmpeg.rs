@@ -18,7 +18,7 @@ use std::process::Command;
 
 use ffmpeg_sidecar::command::FfmpegCommand;
 
-use crate::media::{AudioPlan, Demuxer, MuxPlan, VideoPlan};
+use crate::media::{AudioPlan, Demuxer, MuxPlan, Turn, VideoPlan};
 use shared::recording::Format;
 
 /// The program; found on the fixed `PATH` that [`crate::process`] gives.
@@ -45,6 +45,8 @@ pub struct MuxInput {
     pub duration_ms: u64,
     /// For each of its streams, how much of its beginning a decoder throws away, in milliseconds (`CodecDelay`).
     pub delays_ms: Vec<u64>,
+    /// How its pictures must be turned.
+    pub turn: Turn,
 }
 
 impl MuxInput {
@@ -69,7 +71,7 @@ pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) ->
     for (input, stream) in &plan.streams {
         ffmpeg.map(format!("{input}:{stream}"));
     }
-    video(&mut ffmpeg, &plan.video, threads);
+    video(&mut ffmpeg, inputs, plan, threads);
     audio(&mut ffmpeg, &plan.audio);
     restore_delays(&mut ffmpeg, inputs, plan);
     let exact = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"];
@@ -104,8 +106,8 @@ fn restore_delays(ffmpeg: &mut FfmpegCommand, inputs: &[MuxInput], plan: &MuxPla
     }
 }
 
-fn video(ffmpeg: &mut FfmpegCommand, plan: &VideoPlan, threads: usize) {
-    let VideoPlan::Encode { encoder, bitrate, framerate, resolution } = plan else {
+fn video(ffmpeg: &mut FfmpegCommand, inputs: &[MuxInput], plan: &MuxPlan, threads: usize) {
+    let VideoPlan::Encode { encoder, bitrate, framerate, resolution } = &plan.video else {
         ffmpeg.codec_video("copy");
         return;
     };
@@ -131,7 +133,33 @@ fn video(ffmpeg: &mut FfmpegCommand, plan: &VideoPlan, threads: usize) {
         None => "scale=trunc(iw/2)*2:trunc(ih/2)*2".to_owned(),
     });
     filters.push("format=yuv420p".to_owned());
-    ffmpeg.args(["-filter:v", &filters.join(",")]);
+    let filters = filters.join(",");
+    ffmpeg.args(["-filter:v", &filters]);
+    // Pictures come first among the streams; one without pictures never gets that far.
+    for (n, (input, _)) in plan.streams.iter().enumerate() {
+        if let Some(turned) = inputs.get(*input).and_then(turned) {
+            ffmpeg.args([format!("-filter:{n}"), format!("{turned},{filters}")]);
+        }
+    }
+}
+
+/// What turns an input's pictures upright. In a square, a turn by quarters is exact and cuts nothing off.
+fn turned(input: &MuxInput) -> Option<String> {
+    Some(match &input.turn {
+        Turn::All(1) => "transpose=clock".to_owned(),
+        Turn::All(2) => "hflip,vflip".to_owned(),
+        Turn::All(3) => "transpose=cclock".to_owned(),
+        Turn::None | Turn::All(_) => return None,
+        Turn::Changing { side, turns } => {
+            let (mut before, mut quarters) = (0, "0".to_owned());
+            for (from_ms, by) in turns {
+                let from = seconds(from_ms.saturating_add(input.offset_ms));
+                quarters.push_str(&format!("+gte(t,{from})*({})", i32::from(*by) - before));
+                before = i32::from(*by);
+            }
+            format!("pad={side}:{side}:-1:-1,rotate='PI/2*({quarters})':ow={side}:oh={side}")
+        }
+    })
 }
 
 fn audio(ffmpeg: &mut FfmpegCommand, plan: &AudioPlan) {
@@ -257,7 +285,13 @@ mod tests {
     use super::*;
 
     fn room(offset_ms: u64, duration_ms: u64) -> String {
-        let input = MuxInput { file: "a.mkv".into(), offset_ms, duration_ms, delays_ms: Vec::new() };
+        let input = MuxInput {
+            file: "a.mkv".into(),
+            offset_ms,
+            duration_ms,
+            delays_ms: Vec::new(),
+            turn: Turn::None,
+        };
         let (video, audio) = (VideoPlan::Copy, AudioPlan::Copy);
         let plan = MuxPlan { format: Format::Webm, streams: vec![(0, 0)], video, audio };
         let command = mux(&[input], &plan, 1, "out.webm");

@@ -1,7 +1,8 @@
 //! What becomes of a participant's tracks: which container, which streams are copied, which must be encoded. Pure rules.
 //!
 //! A stream is copied whenever the container holds it, because remuxing an hour costs a second and encoding it costs half an
-//! hour. Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no
+//! hour. Pictures that a phone sent turned are encoded: most players do not heed what would turn those of a copied file.
+//! Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no
 //! container, the one that holds what was captured wins over the environment's default.
 
 use shared::recording::{AudioCodec, Format, RecordingOptions, Resolution, VideoCodec};
@@ -120,6 +121,24 @@ impl AudioEncoder {
     }
 }
 
+/// How a track's pictures must be turned to stand upright: a phone's camera sends them as it is held, and says so beside them,
+/// where copied files do not have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// Not at all.
+    #[default]
+    None,
+    /// All alike: by so many quarters clockwise.
+    All(u16),
+    /// Each for a while.
+    Changing {
+        /// Pixels of the square that all fit into, whichever way they are turned; even.
+        side: u32,
+        /// From when on, milliseconds on the track's timeline, by how many quarters clockwise.
+        turns: Vec<(u64, u16)>,
+    },
+}
+
 /// What becomes of video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VideoPlan {
@@ -194,11 +213,13 @@ pub enum NoPlan {
 }
 
 /// Plans the file of one participant from its inputs' streams that hold anything: which of the input's it is, and its codec.
+/// Where pictures must be turned they are encoded, unless copying was asked for.
 ///
 /// # Errors
 /// When nothing is left to put into it, or copying was asked for where it cannot be.
 pub fn plan(
     inputs: &[Vec<(usize, Codec)>],
+    turns: &[&Turn],
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<MuxPlan, NoPlan> {
@@ -216,7 +237,7 @@ pub fn plan(
     Ok(MuxPlan {
         format,
         streams: found.into_iter().map(|(input, stream, _)| (input, stream)).collect(),
-        video: video(format, &codecs, options, defaults)?,
+        video: video(format, &codecs, turns, options, defaults)?,
         audio: audio(format, &codecs, options, defaults)?,
     })
 }
@@ -255,6 +276,7 @@ fn wants_audio(format: Format, options: &RecordingOptions, defaults: &MediaDefau
 fn video(
     format: Format,
     codecs: &[Codec],
+    turns: &[&Turn],
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<VideoPlan, NoPlan> {
@@ -263,17 +285,32 @@ fn video(
         return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
     }
     let is = |codec: Codec| codecs.iter().filter(|found| is_video(found)).all(|found| *found == codec);
+    let turned = turns.iter().any(|turn| **turn != Turn::None);
     let encoder = match wants_video(format, options, defaults) {
         _ if !codecs.iter().any(is_video) => return Ok(VideoPlan::Copy),
+        Some(VideoCodec::Vp8) if turned => VideoEncoder::Libvpx,
+        Some(VideoCodec::Vp9) if turned => VideoEncoder::LibvpxVp9,
+        Some(VideoCodec::H264) if turned => VideoEncoder::Libx264,
         Some(VideoCodec::Vp8) if !is(Codec::Vp8) => VideoEncoder::Libvpx,
         Some(VideoCodec::Vp9) if !is(Codec::Vp9) => VideoEncoder::LibvpxVp9,
         Some(VideoCodec::H264) if !is(Codec::H264) => VideoEncoder::Libx264,
         None if misfit.is_some() && format == Format::Webm => VideoEncoder::Libvpx,
         None if misfit.is_some() => VideoEncoder::Libx264,
+        None if turned && options.video_codec != Some(VideoCodec::Copy) => as_it_came(codecs, format),
         _ => return Ok(VideoPlan::Copy),
     };
     let bitrate = options.video_bitrate.unwrap_or(defaults.video_bitrate);
     Ok(VideoPlan::Encode { encoder, bitrate, framerate: options.framerate, resolution: options.resolution })
+}
+
+/// What encodes pictures as they came, or as the nearest that there is a fast encoder for.
+fn as_it_came(codecs: &[Codec], format: Format) -> VideoEncoder {
+    match codecs.iter().find(|codec| is_video(codec)) {
+        Some(Codec::Vp8) => VideoEncoder::Libvpx,
+        Some(Codec::H264) => VideoEncoder::Libx264,
+        _ if format == Format::Mp4 => VideoEncoder::Libx264,
+        _ => VideoEncoder::LibvpxVp9,
+    }
 }
 
 fn audio(
@@ -311,7 +348,7 @@ mod tests {
 
     fn planned(codecs: &[Codec], options: &str) -> Result<MuxPlan, NoPlan> {
         let streams = codecs.iter().copied().enumerate().collect();
-        plan(&[streams], &serde_json::from_str(options).unwrap(), &DEFAULTS)
+        plan(&[streams], &[], &serde_json::from_str(options).unwrap(), &DEFAULTS)
     }
 
     #[test]
@@ -351,7 +388,7 @@ mod tests {
             MediaDefaults { video_codec: VideoCodec::H264, audio_codec: AudioCodec::Aac, ..DEFAULTS };
         let streams = [vec![(0, Codec::Vp8), (1, Codec::Opus)]];
         let made =
-            |options: &str| plan(&streams, &serde_json::from_str(options).unwrap(), &defaults).unwrap();
+            |options: &str| plan(&streams, &[], &serde_json::from_str(options).unwrap(), &defaults).unwrap();
         let unasked = made("{}");
         assert_eq!(unasked.format, Format::Mp4);
         assert!(matches!(unasked.video, VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }));
@@ -362,8 +399,30 @@ mod tests {
     }
 
     #[test]
+    fn pictures_that_must_be_turned_are_encoded_as_they_came_unless_a_copy_is_asked_for() {
+        let made = |codec: Codec, options: &str| {
+            let options = serde_json::from_str(options).unwrap();
+            plan(&[vec![(0, codec)]], &[&Turn::None, &Turn::All(1)], &options, &DEFAULTS).unwrap().video
+        };
+        for (codec, options, wanted) in [
+            (Codec::Vp8, "{}", VideoEncoder::Libvpx),
+            (Codec::Vp9, "{}", VideoEncoder::LibvpxVp9),
+            (Codec::H264, "{}", VideoEncoder::Libx264),
+            (Codec::Av1, r#"{"format":"mp4"}"#, VideoEncoder::Libx264),
+            (Codec::Vp8, r#"{"videoCodec":"vp8"}"#, VideoEncoder::Libvpx),
+        ] {
+            let video = made(codec, options);
+            assert!(
+                matches!(video, VideoPlan::Encode { encoder, .. } if encoder == wanted),
+                "{codec}: {video:?}"
+            );
+        }
+        assert_eq!(made(Codec::Vp8, r#"{"videoCodec":"copy"}"#), VideoPlan::Copy);
+    }
+
+    #[test]
     fn a_stream_that_never_came_is_left_out() {
-        let plan = plan(&[vec![(1, Codec::Opus)]], &RecordingOptions::default(), &DEFAULTS).unwrap();
+        let plan = plan(&[vec![(1, Codec::Opus)]], &[], &RecordingOptions::default(), &DEFAULTS).unwrap();
         assert_eq!(plan.streams, [(0, 1)]);
     }
 

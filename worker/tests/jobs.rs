@@ -16,13 +16,14 @@ use std::process::Command;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
+use shared::capture::Mark;
 use shared::capture::rtp::Logged;
 use shared::db::recordings::finished_captures;
 use shared::recording::RecordingState;
 use shared::track::{Gap, GapReason, TrackKind, TrackSource};
 
 use rtp_sender::{Sender, Shot};
-use support::House;
+use support::{House, Upload};
 use worker::assemble::{Chunk, Codec, Plan, assemble};
 
 #[tokio::test]
@@ -75,11 +76,17 @@ async fn what_the_asked_container_does_not_hold_is_encoded() {
     assert_eq!(house.artifacts(&recording).await[0].content_type, "video/mp4");
 }
 
+/// One blob, whatever it holds.
+fn bytes(blob: Vec<u8>) -> Upload<'static> {
+    let (kind, blobs) = (TrackKind::Video, vec![blob]);
+    Upload { user: "ann", kind, blobs, lost: Vec::new(), clock_ahead_ms: None }
+}
+
 #[tokio::test]
 async fn text_that_names_other_files_is_no_media_and_reads_none_of_them() {
     let house = House::new().await;
-    let text = format!("ffconcat version 1.0\nfile {}\n", house.fixture("chrome-webm-vp8", 0).display());
-    let recording = house.record_bytes("ann", &[text.into_bytes()], "{}").await;
+    let text = format!("ffconcat version 1.0\nfile {}\n", support::fixture("chrome-webm-vp8", 0).display());
+    let recording = house.record_tracks(vec![bytes(text.into_bytes())], Vec::new(), "{}").await;
     let done = house.process(&recording).await;
     assert_eq!(done.state, RecordingState::Failed);
     assert_eq!(done.error.unwrap().code, "unusable-media");
@@ -89,6 +96,36 @@ async fn text_that_names_other_files_is_no_media_and_reads_none_of_them() {
     let to = u64::try_from(ms).unwrap().max(1);
     let gap = Gap { from: 0, to, reason: GapReason::Corrupt };
     assert_eq!((track.codec, track.gaps), (None, Some(vec![gap])));
+}
+
+#[tokio::test]
+async fn what_cannot_be_played_is_missing_between_the_recordings_start_and_its_arrival_whatever_the_browser_says()
+ {
+    let house = House::new().await;
+    for clock_ahead_ms in [-3_600_000, 3_600_000] {
+        let upload = bytes(b"this is no media".to_vec()).by_a_clock(clock_ahead_ms);
+        let recording = house.record_tracks(vec![upload], Vec::new(), "{}").await;
+        let done = house.process(&recording).await;
+        let track = house.tracks(&recording).await.remove(0);
+        let ms = track.started_at.timestamp_millis() - done.started_at.timestamp_millis();
+        let gap = Gap { from: 0, to: u64::try_from(ms).unwrap().max(1), reason: GapReason::Corrupt };
+        assert_eq!(track.gaps, Some(vec![gap]), "{clock_ahead_ms}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_no_longer_holds_its_step_writes_nothing_about_tracks() {
+    let house = House::new().await;
+    let recording = house.record_tracks(vec![bytes(b"no media".to_vec())], Vec::new(), "{}").await;
+    // As where another revision has begun: this attempt's step is not the recording's.
+    let elsewhere =
+        "create function elsewhere() returns trigger language plpgsql as $$ begin return null; end $$;
+        create trigger elsewhere before update on recording for each row when (new.state = 'failed')
+            execute function elsewhere();";
+    sqlx::raw_sql(elsewhere).execute(&house.db).await.unwrap();
+    house.process_in_vain().await;
+    let track = house.tracks(&recording).await.remove(0);
+    assert_eq!((track.duration_ms, track.gaps), (None, None));
 }
 
 #[tokio::test]
@@ -132,6 +169,23 @@ async fn with_a_blob_lost_every_other_packet_is_there_at_its_time_and_the_gap_is
 }
 
 #[tokio::test]
+async fn a_track_without_its_first_blobs_stays_in_step_with_the_others() {
+    let house = House::new().await;
+    let mut leads = Vec::new();
+    for lost in [0, 5] {
+        let camera = Upload::of("ann", TrackKind::Video, "chrome-webm-vp8").by_a_clock(0);
+        let screen = Upload::of("ann", TrackKind::Screen, "chrome-webm-vp9").by_a_clock(0).without(0..lost);
+        let options = r#"{"format":"webm","thumbnails":0}"#;
+        let recording = house.record_tracks(vec![camera, screen], Vec::new(), options).await;
+        let done = house.process(&recording).await;
+        assert_eq!(done.state, RecordingState::Completed, "{lost}: {:?}", done.error);
+        let file = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
+        leads.push(packets::last_ms(&file, "v:1") - packets::last_ms(&file, "v:0"));
+    }
+    assert!((leads[0] - leads[1]).abs() < 100.0, "{leads:?}");
+}
+
+#[tokio::test]
 async fn a_chunk_that_rots_in_the_spool_costs_only_its_own_media() {
     let house = House::new().await;
     let recording = house.record(&[("ann", TrackKind::Video, "chrome-webm-vp8")], "{}").await;
@@ -156,8 +210,8 @@ async fn a_capture_that_holds_what_its_file_does_not_is_kept() {
 }
 
 /// The frames of one codec that Chromium encoded.
-fn frames(house: &House, codec: Codec) -> Vec<Shot> {
-    let blobs = (0..).map_while(|n| std::fs::read(house.fixture("chrome-webm-vp8", n)).ok());
+fn frames(codec: Codec) -> Vec<Shot> {
+    let blobs = (0..).map_while(|n| std::fs::read(support::fixture("chrome-webm-vp8", n)).ok());
     let chunks = blobs.enumerate().map(|(n, blob)| {
         let (sequence, bytes) = (n as u64, Bytes::from(blob));
         Ok(Chunk { sequence, timestamp_ms: None, arrival_ms: 0, bytes })
@@ -171,7 +225,7 @@ fn frames(house: &House, codec: Codec) -> Vec<Shot> {
 #[tokio::test]
 async fn what_the_edge_captured_becomes_files_that_lie_side_by_side() {
     let house = House::new().await;
-    let (pictures, sounds) = (frames(&house, Codec::Vp8), frames(&house, Codec::Opus));
+    let (pictures, sounds) = (frames(Codec::Vp8), frames(Codec::Opus));
     let mut logs = Vec::new();
     for (user, late_us) in [("ann", 0), ("bob", 3_000_000)] {
         let (mut video, mut audio) = (Sender::new(8, Codec::Vp8), Sender::new(7, Codec::Opus));
@@ -216,7 +270,7 @@ async fn what_the_browser_alone_has_stays_beside_what_the_edge_has_better() {
     let house = House::new().await;
     let log = |ssrc, codec| {
         let mut sender = Sender::new(ssrc, codec);
-        sender.send_all(&frames(&house, codec), 0);
+        sender.send_all(&frames(codec), 0);
         rtp_sender::merged(vec![sender.log])
     };
     let (camera, screen) = ((TrackKind::Video, "chrome-webm-vp9"), (TrackKind::Screen, "chrome-webm-av1"));
@@ -238,6 +292,12 @@ async fn what_the_browser_alone_has_stays_beside_what_the_edge_has_better() {
         assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
         let file = &house.artifacts(&recording).await[0];
         assert_eq!(codecs(&house.stored_path(&file.storage_key)).join(" "), wanted, "{what}");
+        if what == "a camera" {
+            let heard = packets::hashes(&house.stored_path(&file.storage_key), "a:0");
+            let captured = packets::hashes(&house.whole("chrome-webm-vp8"), "a:0");
+            let found = heard.iter().filter(|hash| captured.contains(hash)).count();
+            assert!(found * 10 > heard.len() * 9, "the edge's sound comes first: {found} of {}", heard.len());
+        }
         let tracks = house.tracks(&recording).await;
         let told = tracks.iter().filter(|track| track.source == TrackSource::Client && track.gaps.is_some());
         let told: Vec<_> = told.map(|track| (track.kind, track.gaps.clone().unwrap()[0].reason)).collect();
@@ -246,10 +306,88 @@ async fn what_the_browser_alone_has_stays_beside_what_the_edge_has_better() {
 }
 
 #[tokio::test]
+async fn a_pause_that_one_log_does_not_see_the_end_of_ends_where_the_others_do() {
+    let house = House::new().await;
+    let sounds = frames(Codec::Opus);
+    let (paused_us, resumed_us) = (3_000_000, 5_000_000);
+    let mut logs = Vec::new();
+    for (user, ssrc) in [("ann", 7), ("bob", 8)] {
+        let mut sender = Sender::new(ssrc, Codec::Opus);
+        let stays = |shot: &&Shot| shot.us < paused_us || (user == "bob" && shot.us >= resumed_us);
+        sender.send_all(&sounds.iter().filter(stays).cloned().collect::<Vec<_>>(), 0);
+        sender.mark(paused_us + 30_000, Mark::Paused);
+        if user == "bob" {
+            sender.mark(resumed_us, Mark::Resumed);
+        }
+        logs.push((user, TrackKind::Audio, rtp_sender::merged(vec![sender.log])));
+    }
+    let recording = house.record_logs(logs, r#"{"format":"webm","thumbnails":0}"#).await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let files = house.artifacts(&recording).await;
+    let wanted_ms = u64::try_from(sounds.last().unwrap().us - (resumed_us - paused_us)).unwrap() / 1_000;
+    let lasts_ms = files[1].duration_ms.unwrap();
+    assert!(lasts_ms.abs_diff(wanted_ms) < 200, "{lasts_ms} ms of {wanted_ms}");
+}
+
+#[tokio::test]
+async fn pictures_after_a_loss_are_frozen_or_kept_as_the_owner_says() {
+    let house = House::new().await;
+    let shots = frames(Codec::Vp8);
+    let mut counts = Vec::new();
+    for after_loss in ["", r#""afterLoss":"freeze","#, r#""afterLoss":"keep","#] {
+        let mut sender = Sender::new(8, Codec::Vp8);
+        sender.send_all(&shots, 0);
+        let delta = shots.iter().position(|shot| shot.us > 2_000_000 && !shot.key).unwrap();
+        let lost_us = rtp_sender::START_US + rtp_sender::DELAY_US + shots[delta].us;
+        sender.log.retain(|logged| rtp_sender::arrival(logged) != lost_us);
+        let options = format!(r#"{{{after_loss}"format":"webm","thumbnails":0}}"#);
+        let logs = vec![("ann", TrackKind::Video, rtp_sender::merged(vec![sender.log]))];
+        let recording = house.record_logs(logs, &options).await;
+        let done = house.process(&recording).await;
+        assert_eq!(done.state, RecordingState::Completed, "{after_loss}: {:?}", done.error);
+        let file = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
+        counts.push(packets::hashes(&file, "v:0").len());
+    }
+    assert_eq!((counts[0], counts[2]), (counts[1], shots.len() - 1), "{counts:?}");
+    assert!(counts[1] < counts[2], "{counts:?}");
+}
+
+/// The size of Chromium's VP8.
+const SIZE: (u32, u32) = (320, 240);
+
+#[tokio::test]
+async fn a_phone_that_is_turned_is_upright_in_the_file() {
+    let house = House::new().await;
+    let shots = frames(Codec::Vp8);
+    // Rotation as in the header extension: quarters clockwise (3GPP TS 26.114, section 7.4.5).
+    for (what, before, after) in [("held upright", 1, 1), ("turned", 0, 3), ("upside down", 2, 2)] {
+        let mut sender = Sender::new(8, Codec::Vp8);
+        for shot in &shots {
+            sender.rotation = Some(if shot.us < 4_000_000 { before } else { after });
+            sender.send(shot.us, &shot.data);
+        }
+        let logs = vec![("ann", TrackKind::Video, rtp_sender::merged(vec![sender.log]))];
+        let recording = house.record_logs(logs, r#"{"format":"webm","thumbnails":0}"#).await;
+        let done = house.process(&recording).await;
+        assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
+        let stored = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
+        let captured = house.whole("chrome-webm-vp8");
+        for (at, quarters) in [(2, before), (8, after)] {
+            let turned =
+                ["null", "transpose=clock", "hflip,vflip", "transpose=cclock"][usize::from(quarters)];
+            let size = if quarters % 2 == 0 { SIZE } else { (SIZE.1, SIZE.0) };
+            let likeness = packets::likeness(&captured, turned, size, &stored, at);
+            assert!(likeness > 20.0, "{what}, at {at} s: {likeness} dB");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_lost_edge_had_captured_itself_becomes_the_recording() {
     let house = House::new().await;
     let mut video = Sender::new(8, Codec::Vp8);
-    video.send_all(&frames(&house, Codec::Vp8), 0);
+    video.send_all(&frames(Codec::Vp8), 0);
     let packets = video.log.iter().filter(|logged| matches!(logged, Logged::Packet { .. })).count();
     let log = rtp_sender::merged(vec![video.log]);
     let recording =

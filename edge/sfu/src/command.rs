@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::codec::Size;
 use crate::ids::{Medium, Mid, PeerId, RoomId, User};
 use crate::tap::Tap;
 
@@ -17,6 +18,14 @@ pub enum Command {
         user: User,
         /// What for.
         role: Role,
+    },
+    /// Another session takes a session's place with everything that was asked for it: what it wants and what is muted. Its
+    /// connection begins anew.
+    Renew {
+        /// Whose connection is over.
+        peer: PeerId,
+        /// Who takes its place.
+        fresh: PeerId,
     },
     /// A session leaves; its connection is closed.
     Leave {
@@ -92,6 +101,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Join { room, peer, .. } => write!(f, "join {peer} {room}"),
+            Self::Renew { peer, fresh } => write!(f, "renew {peer} as {fresh}"),
             Self::Leave { peer } => write!(f, "leave {peer}"),
             Self::CloseRoom { room } => write!(f, "close room {room}"),
             Self::Offer { peer, .. } => write!(f, "offer {peer}"),
@@ -114,6 +124,8 @@ impl fmt::Debug for Command {
 pub enum Role {
     /// Speaks and listens, over one connection that either side may renegotiate.
     Member(Reception),
+    /// The same, but may not speak: what its client sends is refused in our descriptions and goes nowhere.
+    Listener(Reception),
     /// Publishes by WHIP (RFC 9725): we never offer.
     Publisher,
     /// Plays one user by WHEP: everything there is goes into the answer, and we never offer.
@@ -121,6 +133,13 @@ pub enum Role {
         /// Who is played.
         of: User,
     },
+}
+
+impl Role {
+    /// Whether its client has signaling by which it can be told more than our answer.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Self::Member(_) | Self::Listener(_))
+    }
 }
 
 /// What a member receives before it subscribes to anything.
@@ -139,6 +158,8 @@ pub enum Wish {
     No,
     /// The best that fits, up to this.
     UpTo(Layer),
+    /// The same, and no layer larger than what fills a tile of this size, in pixels of the screen.
+    Tile(Layer, Size),
 }
 
 /// A simulcast layer, by its usual name (`q`, `h`, `f`).

@@ -18,8 +18,8 @@ pub struct Config {
     pub max_sessions: usize,
 }
 
-/// A shard's sessions unless set otherwise: one core forwards about 75,000 packets a second, which is what 500 sessions exchange
-/// in calls of two with sound and pictures (150 packets a second each); they take 150 MB. Larger calls need more for each.
+/// A shard's sessions unless set otherwise. At 5.2 µs a packet one core forwards 190,000 a second; 500 sessions exchange 75,000, two
+/// fifths of that, in calls of two with sound and pictures (150 packets a second each), and take 150 MB. Larger calls need more for each.
 pub const MAX_SESSIONS: usize = 500;
 
 /// An address at which peers reach us.
@@ -44,7 +44,8 @@ pub enum CandidateKind {
     Relay,
 }
 
-/// What one user may send, told to their client as bandwidth of each media section (RFC 3890).
+/// What one user may send, told to their client as bandwidth of each media section (RFC 3890). What comes far beyond it is thrown
+/// away and counts as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bits per second of a microphone.

@@ -10,7 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use crate::ids::PeerId;
 use crate::path::Path;
 
-/// Paths kept per peer. A client has a handful of addresses; more are leftovers of handovers, and the oldest goes.
+/// Paths kept per peer. A client has a handful of addresses, which with each of ours make more paths than these: of those that the
+/// client has not proven the oldest goes, and else the oldest, a leftover of a handover.
 const MAX_PATHS: usize = 16;
 /// User names kept per peer: the present one and one before, whose last checks may still be on the way after a restart.
 const MAX_UFRAGS: usize = 2;
@@ -26,7 +27,15 @@ pub(crate) struct Demux {
 #[derive(Debug, Default)]
 struct Known {
     ufrags: VecDeque<String>,
-    paths: VecDeque<Path>,
+    paths: VecDeque<(Path, Proof)>,
+}
+
+/// Whether the peer's own connection has answered a check on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Proven,
+    /// It has only sent one.
+    Asked,
 }
 
 impl Demux {
@@ -56,25 +65,35 @@ impl Demux {
     /// Learns from what a peer's connection sends: an answered check proves the path, an own check may be answered on it.
     pub(crate) fn sent(&mut self, peer: PeerId, path: Path, datagram: &[u8]) {
         match datagram {
-            [0x01, 0x01, ..] if self.by_path.get(&path) != Some(&peer) => self.add_path(peer, path),
-            [0x00, 0x01, ..] if !self.by_path.contains_key(&path) => self.add_path(peer, path),
+            [0x01, 0x01, ..] if self.by_path.get(&path) == Some(&peer) => self.prove(peer, path),
+            [0x01, 0x01, ..] => self.add_path(peer, path, Proof::Proven),
+            [0x00, 0x01, ..] if !self.by_path.contains_key(&path) => self.add_path(peer, path, Proof::Asked),
             _ => {}
         }
     }
 
-    fn add_path(&mut self, peer: PeerId, path: Path) {
+    fn prove(&mut self, peer: PeerId, path: Path) {
+        let known =
+            self.peers.get_mut(&peer).and_then(|known| known.paths.iter_mut().find(|(it, _)| *it == path));
+        if let Some((_, proof)) = known {
+            *proof = Proof::Proven;
+        }
+    }
+
+    fn add_path(&mut self, peer: PeerId, path: Path, proof: Proof) {
         if let Some(former) = self.by_path.insert(path, peer)
             && let Some(known) = self.peers.get_mut(&former)
         {
-            known.paths.retain(|other| *other != path);
+            known.paths.retain(|(other, _)| *other != path);
         }
         let known = self.peers.entry(peer).or_default();
-        known.paths.push_back(path);
-        if known.paths.len() > MAX_PATHS
-            && let Some(old) = known.paths.pop_front()
-        {
-            self.by_path.remove(&old);
+        if known.paths.len() >= MAX_PATHS {
+            let at = known.paths.iter().position(|(_, proof)| *proof == Proof::Asked).unwrap_or(0);
+            if let Some((old, _)) = known.paths.remove(at) {
+                self.by_path.remove(&old);
+            }
         }
+        known.paths.push_back((path, proof));
     }
 
     /// Forgets everything of a peer.
@@ -83,7 +102,7 @@ impl Demux {
         for ufrag in known.ufrags {
             self.by_ufrag.remove(&ufrag);
         }
-        for path in known.paths {
+        for (path, _) in known.paths {
             self.by_path.remove(&path);
         }
     }
@@ -166,6 +185,18 @@ mod tests {
         assert_eq!(demux.len(), MAX_PATHS + 1);
         demux.remove(ANN);
         assert_eq!(demux.len(), 0);
+    }
+
+    #[test]
+    fn a_proven_path_outlives_any_number_of_checks_of_our_own() {
+        let mut demux = Demux::default();
+        demux.sent(ANN, path(1), &[0, 1]);
+        demux.sent(ANN, path(1), &[1, 1]);
+        for port in 2..100 {
+            demux.sent(ANN, path(port), &[0, 1]);
+        }
+        assert_eq!(demux.find(path(1), b"media"), Some(ANN));
+        assert_eq!((demux.find(path(99), b"media"), demux.len()), (Some(ANN), MAX_PATHS + 1));
     }
 
     #[test]

@@ -61,6 +61,9 @@ const SILENCE_DECREASE: f64 = 0.5;
 /// A REMB is believed this long: browsers repeat it every second at least.
 pub const REMB_LIFE: Duration = Duration::from_secs(5);
 
+/// Strain is believed this long after the last packet: what it filled has drained, and feedback on it has come.
+pub const STRAIN_LIFE: Duration = Duration::from_secs(1);
+
 /// Where there is no feedback yet to tell the time to an answer.
 const FIRST_RESPONSE: Duration = Duration::from_millis(200);
 
@@ -136,8 +139,11 @@ impl Estimator {
         (bound as u64).min(remb).clamp(self.limits.least_bps, self.limits.most_bps)
     }
 
-    /// Whether sending less is due.
-    pub fn strain(&self) -> Strain {
+    /// Whether sending less is due. Where nothing is sent nobody tells of strain, nor of its end.
+    pub fn strain(&self, now: Instant) -> Strain {
+        if self.last_sent.is_none_or(|sent| now.saturating_duration_since(sent) >= STRAIN_LIFE) {
+            return Strain::Calm;
+        }
         let queue = match self.basis {
             Basis::Transport { .. } => self.delay.queue(),
             Basis::Reports => Queue::Short,
@@ -155,6 +161,14 @@ impl Estimator {
             let mark = if self.prober.is_sending(now) { Mark::Probe } else { Mark::Media };
             let began = self.began;
             self.history.get_or_insert_with(|| History::new(began)).sent(now, sequence, bytes, mark);
+        }
+    }
+
+    /// A packet goes out again under the number that it had: what feedback tells of the number from now on is told of both, and
+    /// believed of neither.
+    pub fn sent_again(&mut self, transport_sequence: u16) {
+        if let Some(history) = &mut self.history {
+            history.forget(transport_sequence);
         }
     }
 

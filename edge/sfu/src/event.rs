@@ -21,7 +21,7 @@ pub enum Event {
         /// The session description.
         sdp: String,
     },
-    /// A command was not carried out; the session stays.
+    /// A command was not carried out; the session stays, if there was one.
     Refused {
         /// Whose.
         peer: PeerId,
@@ -85,14 +85,20 @@ pub enum SignalError {
     /// An address that cannot be used.
     #[error("candidate refused: {0}")]
     BadCandidate(String),
+    /// The client offers media that it may not send. The rest of its offer is answered.
+    #[error("this session may not publish: the media that it offers are refused")]
+    MayNotPublish,
     /// The session is there already.
     #[error("the session has joined already")]
     AlreadyJoined,
     /// The shard has as many sessions as it can serve, or is about to and this would begin another room.
     #[error("no room for more sessions")]
     Full,
-    /// The connection could not be made.
+    /// The connection could not be made: there is no session.
     #[error("no connection could be made: {0}")]
+    NotMade(String),
+    /// A description of ours could not be made.
+    #[error("no description could be made: {0}")]
     Internal(String),
 }
 
@@ -122,6 +128,8 @@ pub struct PeerReport {
     pub received: Vec<LegReport>,
     /// How much we think can be sent to it, bits a second.
     pub estimate_bps: u64,
+    /// Packets that it has asked for again since it joined (RFC 4585, section 6.2.1).
+    pub asked_again: u64,
 }
 
 /// One stream that we receive. Counters begin with the track.
@@ -135,6 +143,8 @@ pub struct TrackReport {
     pub packets: u64,
     /// Bytes of header and payload received.
     pub bytes: u64,
+    /// Packets thrown away because they were more than one user may send ([`crate::Limits`]); they count as lost too.
+    pub over_limit: u64,
     /// Bits a second of late.
     pub bitrate_bps: u64,
     /// Share of packets that did not come, of late, 0 to 1 (RFC 3550, appendix A.3).

@@ -47,10 +47,11 @@ impl Codec {
 
 impl Codec {
     /// Adds the parameter sets that a sender's description has for this payload type: they may be told nowhere else (RFC 6184,
-    /// section 8.1).
+    /// section 8.1). Those of more than [`MAX_SETS_BYTES`] are left out.
     pub(crate) fn with_sets_of(mut self, theirs: &[Self]) -> Self {
         let told = theirs.iter().find(|other| other.payload_type == self.payload_type && self.accepts(other));
         let sets = told.and_then(|told| parameter(&told.fmtp, PARAMETER_SETS));
+        let sets = sets.filter(|sets| sets.len() <= MAX_SETS_BYTES);
         if let Some(sets) = sets.filter(|_| parameter(&self.fmtp, PARAMETER_SETS).is_none()) {
             let separator = if self.fmtp.is_empty() { "" } else { ";" };
             self.fmtp.push_str(&format!("{separator}{PARAMETER_SETS}={sets}"));
@@ -72,6 +73,8 @@ fn h264_profile(fmtp: &str) -> String {
 
 /// SPS and PPS in base64, with commas between them.
 const PARAMETER_SETS: &str = "sprop-parameter-sets";
+/// The longest sets that are kept: a dozen times those of cameras, which take some 100 bytes. Every recording's descriptions hold them.
+const MAX_SETS_BYTES: usize = 2_048;
 
 /// The value of `name` in a format parameter line.
 pub(crate) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
@@ -135,6 +138,12 @@ mod tests {
         let kept = ours.clone().with_sets_of(&[codec("video/H264", theirs)]);
         assert_eq!(kept.fmtp, format!("{};sprop-parameter-sets=Z0LA,aM4=", ours.fmtp));
         assert_eq!(kept.clone().with_sets_of(&[codec("video/H264", theirs)]), kept);
+        let long = format!("{theirs}{}", "A".repeat(MAX_SETS_BYTES));
+        assert_eq!(
+            ours.clone().with_sets_of(&[codec("video/H264", &long)]),
+            ours,
+            "no real sets are so long"
+        );
         let other = Codec { payload_type: 97, ..codec("video/H264", theirs) };
         assert_eq!(ours.clone().with_sets_of(&[other]), ours);
     }

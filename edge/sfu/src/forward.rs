@@ -5,20 +5,21 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::codec::Look;
-use crate::command::Layer as UpTo;
 use crate::format::{Codec, Extensions, FORWARDED};
 use crate::ids::PeerId;
 use crate::layers::share::Subscription;
 use crate::layers::switch::{Need, Step, Switch};
 use crate::layers::{Choice, Layer, Rank, Source, Wish};
+use crate::leg::picture::Patch;
 use crate::leg::timestamp::ClockMap;
 use crate::leg::{self, LegStart};
 use crate::packet::Packet;
 use crate::peer::SenderId;
 use crate::quality::{Outbound, Quality, Receipt, ReportBlock};
+use crate::session::Wanted;
 use crate::track::figures::Figures;
 
 /// A publisher's track as one subscriber gets it.
@@ -27,7 +28,7 @@ pub(crate) struct Leg {
     pub(crate) peer: PeerId,
     pub(crate) sender: SenderId,
     pub(crate) ssrc: u32,
-    pub(crate) up_to: UpTo,
+    pub(crate) wanted: Wanted,
     /// What was chosen for it last.
     pub(crate) share: Subscription,
     /// Set once the subscriber has agreed.
@@ -59,7 +60,10 @@ pub(crate) struct Arriving {
 /// What becomes of a packet.
 #[derive(Debug)]
 pub(crate) struct Taken {
+    /// Its payload is the publisher's, which all legs share.
     pub(crate) packet: Packet,
+    /// What changes in the payload.
+    pub(crate) patch: Patch,
     /// Of the new layer, when it has changed: so that the receiver knows its clock at once.
     pub(crate) report: Option<leg::SenderReport>,
 }
@@ -70,7 +74,7 @@ impl Leg {
         now: Instant,
         (peer, sender, ssrc): (PeerId, SenderId, u32),
         codec: &Codec,
-        up_to: UpTo,
+        wanted: Wanted,
         resting: Option<leg::Leg>,
     ) -> Self {
         let nothing = Source { wish: Wish::No, rank: Rank::Other, tile: None, flows: [None; 3] };
@@ -78,7 +82,7 @@ impl Leg {
             peer,
             sender,
             ssrc,
-            up_to,
+            wanted,
             share: Subscription::new(nothing),
             agreed: None,
             source: None,
@@ -156,7 +160,7 @@ impl Leg {
         self.sent.packet(packet.size());
         let clock = arriving.clock.filter(|_| step == Step::Change);
         let report = clock.and_then(|clock| self.report(now, self.source?, clock));
-        Some(Taken { packet, report })
+        Some(Taken { packet, patch: outgoing.patch, report })
     }
 
     fn renamed(&self, packet: &Packet, outgoing: leg::Outgoing) -> Option<Packet> {
@@ -165,13 +169,6 @@ impl Leg {
             let (_, theirs) = agreed.extensions.iter().find(|(ours, _)| ours == id)?;
             Some((*theirs, value.clone()))
         };
-        let payload = if outgoing.patch.is_empty() {
-            packet.payload.clone()
-        } else {
-            let mut payload = BytesMut::from(&packet.payload[..]);
-            outgoing.patch.apply(&mut payload);
-            payload.freeze()
-        };
         Some(Packet {
             marker: packet.marker,
             payload_type: outgoing.payload_type,
@@ -179,7 +176,7 @@ impl Leg {
             timestamp: outgoing.timestamp,
             ssrc: outgoing.ssrc,
             extensions: packet.extensions.iter().filter_map(rename).collect(),
-            payload,
+            payload: packet.payload.clone(),
         })
     }
 
@@ -245,7 +242,8 @@ mod tests {
 
     fn leg(resting: Option<leg::Leg>) -> Leg {
         let ids = (PeerId(1), SenderId::default(), 77);
-        let mut leg = Leg::new(Instant::now(), ids, &codec(), UpTo::Full, resting);
+        let wanted = Wanted { layer: crate::Layer::Full, tile: None };
+        let mut leg = Leg::new(Instant::now(), ids, &codec(), wanted, resting);
         let ours =
             Extensions(vec![(3, crate::format::VIDEO_ORIENTATION.into()), (1, crate::format::MID.into())]);
         let theirs = Extensions(vec![(9, crate::format::VIDEO_ORIENTATION.into())]);

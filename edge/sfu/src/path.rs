@@ -27,6 +27,8 @@ pub struct Path {
 pub enum Fate {
     /// A session has read it.
     Taken,
+    /// A session has read it and thrown it away: its sender sends more than one user may ([`crate::Limits`]).
+    OverLimit,
     /// It belongs to no session, or its session could not read it: broken, forged, or too late.
     Refused,
 }

@@ -1,15 +1,20 @@
-//! One WebRTC connection. This file and those below it are the only ones that know `rtc`; another stack would replace them behind
-//! the same few functions: offer, answer, roll back, candidate, senders, datagrams in and out, packets in and out, events, time.
+//! One WebRTC connection. This file and those below it are the only ones of this crate that know `rtc` (the edge uses its STUN messages
+//! for the way through a TURN server); another stack would replace them behind the same few functions: offer, answer, roll back, candidate, senders, datagrams in and out, packets in and out, events, time.
 //!
 //! It must not know rooms, users' rights or whose turn it is to offer.
 
 mod allowance;
+mod candidates;
 mod cipher;
 mod engine;
 mod estimating;
+mod limit;
 mod media;
 mod numbering;
 mod padding;
+mod pictures;
+mod receiving;
+mod repairs;
 mod route;
 mod script;
 mod sdp;
@@ -18,6 +23,7 @@ mod sending;
 mod sockets;
 mod streams;
 mod translate;
+mod window;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -25,10 +31,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use rtc::crypto::RTCCryptoProvider;
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
-use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::sdp::{RTCSdpType, RTCSessionDescription};
 use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::rtp_transceiver::RTCRtpTransceiverId;
 use rtc::sansio::Protocol;
@@ -37,14 +44,17 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
 use crate::config::{Candidate, CandidateKind, Config, ConfigError};
 use crate::ids::Mid;
+use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::path::{Fate, Path, Transport};
 
+use candidates::{Candidates, Verdict};
 use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::Inbound;
+use pictures::Pictures;
 use route::Route;
-use script::{Next, Step};
+use script::{Next, Script, Step};
 pub(crate) use sdp::Kind;
 use sdp::{Families, Section};
 use senders::Sender;
@@ -53,10 +63,10 @@ use sockets::{Socket, gather, sockets};
 pub(crate) use streams::Stream;
 
 /// What all connections of a shard share.
-#[derive(Debug)]
 pub(crate) struct Factory {
     config: Config,
     certificate: RTCCertificate,
+    provider: Arc<dyn RTCCryptoProvider>,
 }
 
 impl Factory {
@@ -67,7 +77,7 @@ impl Factory {
         let scheme = rtc::crypto::SignatureScheme::EcdsaP256Sha256;
         let certificate = RTCCertificate::generate(provider.crypto(), scheme, Default::default())
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { config, certificate })
+        Ok(Self { config, certificate, provider })
     }
 
     /// The same with another address at a TURN server.
@@ -81,7 +91,7 @@ impl Factory {
             kind: CandidateKind::Relay,
         };
         config.candidates.extend(config.relay.zip(address).map(relay));
-        Self { config, certificate: self.certificate.clone() }
+        Self { config, certificate: self.certificate.clone(), provider: Arc::clone(&self.provider) }
     }
 }
 
@@ -104,9 +114,26 @@ pub(crate) enum PeerEvent {
     Failed,
 }
 
+/// Whether a client may send media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publishing {
+    Allowed,
+    /// Our descriptions take nothing, and what comes all the same belongs to no stream.
+    Refused,
+}
+
+/// Whether the library may have something to say: media on their way out move none of its timers and make no event, and looking
+/// for one costs as much as a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Touched {
+    Yes,
+    No,
+}
+
 /// One connection.
 pub(crate) struct Peer {
     factory: Arc<Factory>,
+    publishing: Publishing,
     connection: RTCPeerConnection,
     exchange: Exchange,
     senders: Vec<Sender>,
@@ -114,7 +141,11 @@ pub(crate) struct Peer {
     sockets: Vec<Socket>,
     route: Route,
     /// Media that leave with the next flush.
-    waiting: Vec<Packet>,
+    waiting: Vec<(Packet, Patch)>,
+    /// Whether anything but media has been given to the library since the last flush.
+    touched: Touched,
+    /// When the library wants to be called again, as of the last flush.
+    wake: Option<Instant>,
     cipher: Cipher,
     /// The library's number of the sender added last.
     added: RTCRtpTransceiverId,
@@ -125,17 +156,21 @@ pub(crate) struct Peer {
     /// The latest time that was told.
     clock: Instant,
     /// What was done to the connection before it stood, to do it again with another cipher.
-    script: Vec<Step>,
+    script: Script,
+    /// The client's addresses.
+    candidates: Candidates,
     sending: Vec<(Mid, Kind)>,
     /// Sections that promise simulcast layers.
     layered: Vec<Mid>,
+    pictures: Pictures,
     ufrag: String,
+    password: String,
     events: VecDeque<PeerEvent>,
 }
 
 impl Peer {
-    pub(crate) fn new(factory: &Arc<Factory>, now: Instant) -> Result<Self, Refusal> {
-        let exchange = Exchange::new(now);
+    pub(crate) fn new(factory: &Arc<Factory>, publishing: Publishing, now: Instant) -> Result<Self, Refusal> {
+        let exchange = Exchange::new(now, factory.config.limits);
         let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
         let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
         let sockets = sockets(&factory.config);
@@ -144,21 +179,27 @@ impl Peer {
         let (senders, sending, layered) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             factory,
+            publishing,
             connection,
             exchange,
             senders,
             sockets,
             route: Route::default(),
             waiting: Vec::new(),
+            touched: Touched::Yes,
+            wake: None,
             cipher: Cipher::Gcm,
             added: 0,
             stands: false,
             nomination: None,
             clock: now,
-            script: Vec::new(),
+            script: Script::default(),
+            candidates: Candidates::default(),
             sending,
             layered,
+            pictures: Pictures::default(),
             ufrag: String::new(),
+            password: String::new(),
             events: VecDeque::new(),
         })
     }
@@ -198,8 +239,9 @@ impl Peer {
 
     /// Takes the client's answer to our offer.
     pub(crate) fn accept(&mut self, now: Instant, answer: &str) -> Result<(), Refusal> {
-        let clean = self.clean(answer)?;
         let offer = self.local()?;
+        let clean = self.clean(answer)?;
+        let clean = self.hear_answer(&clean, &offer);
         self.apply(now, Step::Remote(RTCSessionDescription::answer(clean)?))?;
         self.agree(answer, &offer);
         Ok(())
@@ -210,11 +252,17 @@ impl Peer {
         self.apply(now, Step::RollBack)
     }
 
-    fn clean(&self, sdp: &str) -> Result<String, Refusal> {
+    fn clean(&mut self, sdp: &str) -> Result<String, Refusal> {
         if sdp.len() > sdp::MAX_LENGTH {
             return Err(Refusal("description too long".to_owned()));
         }
-        Ok(sdp::sanitize(sdp, Families::of(&self.factory.config.candidates)))
+        self.candidates.of_session(sdp::ufrag(sdp).unwrap_or_default());
+        let (now, candidates) = (self.clock, &mut self.candidates);
+        let mut checked = |candidate: &str| {
+            candidates::address(candidate)
+                .is_some_and(|address| candidates.named(now, address) == Verdict::Checked)
+        };
+        Ok(sdp::sanitize(sdp, Families::of(&self.factory.config.candidates), &mut checked))
     }
 
     fn local(&mut self) -> Result<String, Refusal> {
@@ -223,9 +271,25 @@ impl Peer {
         let ufrag = sdp::ufrag(&description.sdp).unwrap_or_default();
         if self.ufrag != ufrag {
             ufrag.clone_into(&mut self.ufrag);
+            sdp::password(&description.sdp).unwrap_or_default().clone_into(&mut self.password);
             self.route.forget();
         }
-        Ok(sdp::dress(&description.sdp, &self.factory.config.candidates, self.factory.config.limits))
+        let words = match description.sdp_type {
+            RTCSdpType::Offer => sdp::Words::Offer,
+            _ => sdp::Words::Answer,
+        };
+        let config = &self.factory.config;
+        let dressed = sdp::dress(words, &description.sdp, &config.candidates, config.limits);
+        Ok(match self.publishing {
+            Publishing::Allowed => dressed,
+            Publishing::Refused => sdp::taking_nothing(&dressed),
+        })
+    }
+
+    /// Whether a description of the client has media that it may not send.
+    pub(crate) fn refuses_media_of(&self, sdp: &str) -> bool {
+        let sends = |section: &Section| section.sends && section.kind != Kind::Other;
+        self.publishing == Publishing::Refused && sdp::sections(sdp).iter().any(sends)
     }
 
     /// Both sides have agreed: what the client sends is numbered as our description says, what we send as the client's.
@@ -236,8 +300,10 @@ impl Peer {
             let codecs =
                 mine.codecs.iter().map(|codec| codec.clone().with_sets_of(&section.codecs)).collect();
             let (repairs, extensions) = (mine.repairs.clone(), mine.extensions.clone());
+            let nacks = mine.nacks.iter().copied().filter(|known| section.nacks.contains(known)).collect();
             Some(Section {
                 codecs,
+                nacks,
                 repairs,
                 extensions,
                 sends: section.sends && mine.receives,
@@ -285,12 +351,17 @@ impl Peer {
         if !sdp::usable(candidate, Families::of(&self.factory.config.candidates)) {
             return Ok(());
         }
+        let address = candidates::address(candidate);
+        if address.is_some_and(|address| self.candidates.named(self.clock, address) == Verdict::Beyond) {
+            return Err(Refusal("more addresses than are checked".to_owned()));
+        }
         self.apply(self.clock, Step::Candidate(candidate.to_owned()))
     }
 
     /// A datagram has come.
     pub(crate) fn receive(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Fate {
         self.clock = now;
+        self.touched = Touched::Yes;
         if !self.stands && self.before_standing(now, path, datagram) == Next::Drop {
             return Fate::Taken;
         }
@@ -328,7 +399,7 @@ impl Peer {
             match state {
                 RTCPeerConnectionState::Connected => {
                     self.stands = true;
-                    self.script = Vec::new();
+                    self.script = Script::default();
                     self.nomination = None;
                     self.events.push_back(PeerEvent::Connected);
                 }
@@ -351,19 +422,21 @@ impl Peer {
 
     /// Time has passed.
     pub(crate) fn timeout(&mut self, now: Instant) {
+        self.touched = Touched::Yes;
         if let Err(error) = self.connection.handle_timeout(now) {
             tracing::debug!("timeout refused: {error}");
         }
         self.pump();
     }
 
-    /// When to call [`Self::timeout`].
-    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
-        self.connection.poll_timeout()
+    /// When to call [`Self::timeout`], as of the last [`Self::flush`].
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.wake
     }
 
     /// Says goodbye; [`Self::flush`] gives out the last datagrams.
     pub(crate) fn close(&mut self) {
+        self.touched = Touched::Yes;
         if let Err(error) = self.connection.close() {
             tracing::debug!("close refused: {error}");
         }

@@ -53,6 +53,13 @@ struct Transit {
     timestamp: u32,
 }
 
+/// Where a packet stands among those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Newest,
+    Late,
+}
+
 /// A jump of more is a restart (RFC 3550 A.1 `MAX_DROPOUT`).
 const MAX_DROPOUT: i64 = 3_000;
 
@@ -79,8 +86,10 @@ impl Incoming {
         self.bytes += bytes as u64;
         self.total_packets += 1;
         self.total_bytes += bytes as u64;
-        self.count(sequence);
-        self.measure(now, timestamp);
+        // One that comes behind newer ones may have been sent again: it would tell of the asking, not of the way.
+        if self.count(sequence) == Order::Newest {
+            self.measure(now, timestamp);
+        }
     }
 
     /// Packets and bytes since the beginning.
@@ -106,11 +115,11 @@ impl Incoming {
     }
 
     /// A.1, with one packet instead of two to believe a restart: it costs no more than a wrong figure.
-    fn count(&mut self, sequence: u16) {
+    fn count(&mut self, sequence: u16) -> Order {
         let Some(seen) = &mut self.sequence else {
             let first = (1 << 32) + u64::from(sequence);
             self.sequence = Some(Extended { first, newest: first, received: 1, before: 0 });
-            return;
+            return Order::Newest;
         };
         seen.received += 1;
         let ahead = i64::from(sequence.wrapping_sub(seen.newest as u16) as i16);
@@ -120,7 +129,10 @@ impl Incoming {
             seen.newest = seen.first;
         } else if ahead > 0 {
             seen.newest += ahead as u64;
+        } else {
+            return Order::Late;
         }
+        Order::Newest
     }
 
     /// A.8: `J += (|D| - J) / 16`.
@@ -329,6 +341,21 @@ mod tests {
         // The mean difference of two numbers below 20 is 20 / 3.
         let jitter = track.interval(start + 66_000 * MS).jitter.as_secs_f64() * 1_000.0;
         assert!((3.0..11.0).contains(&jitter), "{jitter}");
+    }
+
+    #[test]
+    fn what_is_sent_again_is_no_jitter() {
+        let start = Instant::now();
+        let mut track = Incoming::new(start, 48_000);
+        for index in (0..200u32).filter(|it| it % 10 != 5) {
+            let now = start + index * 20 * MS;
+            track.packet(now, index as u16, index * 960, 100);
+            if index >= 10 && index % 10 == 1 {
+                track.packet(now + MS, (index - 6) as u16, (index - 6) * 960, 100);
+            }
+        }
+        let quality = track.interval(start + 4_000 * MS);
+        assert!(quality.jitter < MS && quality.loss < 0.01, "{quality:?}");
     }
 
     #[test]

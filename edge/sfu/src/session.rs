@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use crate::codec::Size;
 use crate::command::{Layer, Muting, Reception, Role, Wish};
 use crate::ids::{Medium, Mid, RoomId, User};
 use crate::layers::trial::Trials;
@@ -14,6 +15,15 @@ use crate::track::TrackId;
 
 /// Wishes kept per session: one per user of a large room and medium. More are refused silently, oldest wishes stay.
 const MAX_WISHES: usize = 1024;
+
+/// How much of a track is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The best layer.
+    pub(crate) layer: Layer,
+    /// How large it is shown, if the client told.
+    pub(crate) tile: Option<Size>,
+}
 
 pub(crate) struct Session {
     pub(crate) room: RoomId,
@@ -58,21 +68,29 @@ impl Session {
         }
     }
 
-    /// The best layer that it wants of a track; `None` is nothing.
-    pub(crate) fn wants(&self, of: &User, medium: Medium) -> Option<Layer> {
+    /// Takes over what was asked for an older session.
+    pub(crate) fn take_over(&mut self, older: Self) {
+        (self.wishes, self.muted) = (older.wishes, older.muted);
+    }
+
+    /// What it wants of a track; `None` is nothing.
+    pub(crate) fn wants(&self, of: &User, medium: Medium) -> Option<Wanted> {
         if *of == self.user {
             return None;
         }
         let wish =
             self.wishes.get(&(of.clone(), Some(medium))).or_else(|| self.wishes.get(&(of.clone(), None)));
         let unasked = match &self.role {
-            Role::Member(Reception::Everything) => Wish::UpTo(Layer::Full),
+            Role::Member(Reception::Everything) | Role::Listener(Reception::Everything) => {
+                Wish::UpTo(Layer::Full)
+            }
             Role::Player { of: played } if played == of => Wish::UpTo(Layer::Full),
             _ => Wish::No,
         };
         match wish.copied().unwrap_or(unasked) {
             Wish::No => None,
-            Wish::UpTo(layer) => Some(layer),
+            Wish::UpTo(layer) => Some(Wanted { layer, tile: None }),
+            Wish::Tile(layer, size) => Some(Wanted { layer, tile: Some(size) }),
         }
     }
 

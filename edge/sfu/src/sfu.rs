@@ -44,24 +44,27 @@ pub struct Sfu {
     room_timers: Timers<RoomId>,
     /// Sessions to be looked after at the next flush.
     dirty: VecDeque<PeerId>,
+    /// Packets that wait for the subscriber with the most.
+    deepest: usize,
     /// Goodbyes of sessions that have left, given out at the next flush. A few datagrams per session, and a flush per batch.
     farewells: Vec<(Path, BytesMut)>,
     events: VecDeque<Event>,
     next_track: u64,
     max_sessions: usize,
-    /// The wall clock as of the last arrival and the instant that belongs to it: commands carry no arrival of their own.
-    clock: Option<(Instant, Arrival)>,
+    /// The wall clock as of the last arrival, or of the beginning, and the instant that belongs to it: commands carry no arrival of
+    /// their own.
+    clock: (Instant, Arrival),
     /// Scratch space of the forwarding.
     outs: Vec<Out>,
     wire: BytesMut,
 }
 
 impl Sfu {
-    /// A shard without anybody.
+    /// A shard without anybody. `wall` is what the clock of the wall says at `now`.
     ///
     /// # Errors
     /// Fails when nobody could reach it, or no certificate can be made.
-    pub fn new(config: Config, _now: Instant) -> Result<Self, ConfigError> {
+    pub fn new(config: Config, now: Instant, wall: Arrival) -> Result<Self, ConfigError> {
         if config.candidates.is_empty() {
             return Err(ConfigError::NoCandidate);
         }
@@ -81,10 +84,11 @@ impl Sfu {
             timers: Timers::default(),
             room_timers: Timers::default(),
             dirty: VecDeque::new(),
+            deepest: 0,
             farewells: Vec::new(),
             events: VecDeque::new(),
             next_track: 0,
-            clock: None,
+            clock: (now, wall),
             outs: Vec::new(),
             wire: BytesMut::new(),
         })
@@ -106,13 +110,13 @@ impl Sfu {
 
     /// Takes a datagram, if it belongs to somebody.
     pub fn receive(&mut self, now: Instant, arrival: Arrival, path: Path, datagram: &[u8]) -> Fate {
-        self.clock = Some((now, arrival));
+        self.clock = (now, arrival);
         let Some(id) = self.demux.find(path, datagram) else { return Fate::Refused };
         let Some(session) = self.sessions.get_mut(&id) else { return Fate::Refused };
         let fate = session.peer.receive(now, path, datagram);
         self.mark(id);
-        self.take_inbound(now, arrival, id);
-        fate
+        let within = self.take_inbound(now, arrival, id);
+        if fate == Fate::Taken { within } else { fate }
     }
 
     /// Does what time has made due.
@@ -133,9 +137,15 @@ impl Sfu {
         self.timers.next().into_iter().chain(self.room_timers.next()).min()
     }
 
+    /// How many packets wait at most for one subscriber; `None` when [`Self::flush`] has nothing to do.
+    pub fn waiting(&self) -> Option<usize> {
+        (!self.dirty.is_empty() || !self.farewells.is_empty()).then_some(self.deepest)
+    }
+
     /// Looks after every session that something was done to, and gives out all datagrams. To be called once after each batch of
     /// datagrams, commands and timeouts.
     pub fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
+        self.deepest = 0;
         for (path, datagram) in self.farewells.drain(..) {
             out(path, &datagram);
         }
@@ -188,6 +198,7 @@ impl Sfu {
             if event == PeerEvent::Connected {
                 session.peer.begin_estimate(now);
                 session.trials = Trials::default();
+                self.share(now, id);
                 self.want_keyframes_for(now, id);
             }
         }
@@ -215,12 +226,11 @@ impl Sfu {
         }
     }
 
-    /// Unix microseconds of an instant, by the last arrival; 0 before the first, when there is nothing to record either.
+    /// Unix microseconds of an instant, by the last arrival.
     fn unix_us(&self, now: Instant) -> i64 {
-        self.clock.map_or(0, |(then, arrival)| {
-            let since = i64::try_from(now.saturating_duration_since(then).as_micros()).unwrap_or(i64::MAX);
-            arrival.unix_us.saturating_add(since)
-        })
+        let (then, wall) = self.clock;
+        let since = i64::try_from(now.saturating_duration_since(then).as_micros()).unwrap_or(i64::MAX);
+        wall.unix_us.saturating_add(since)
     }
 
     fn mark_timeline(&mut self, now: Instant, id: PeerId, medium: Option<crate::ids::Medium>, mark: TapMark) {

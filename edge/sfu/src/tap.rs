@@ -39,13 +39,13 @@ pub struct StreamInfo {
 /// An entry of a recording's timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TapMark {
-    /// The user came, or was there when recording began.
+    /// The user came, also while an older session of theirs is still there; or was there when recording began.
     Joined,
     /// The user's last session left.
     Left,
     /// Nothing flows from here on, on purpose.
     Muted,
-    /// It flows again.
+    /// It flows again; a session begins like this.
     Unmuted,
     /// A picture that needs no other begins here.
     Keyframe {

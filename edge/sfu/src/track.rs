@@ -11,7 +11,7 @@ use std::time::Instant;
 use std::sync::Arc;
 
 use crate::codec::{Look, Starts};
-use crate::command::{Layer as UpTo, Muting};
+use crate::command::Muting;
 use crate::format::{Codec, Extensions};
 use crate::forward::{Arriving, Leg, Taken};
 use crate::ids::{Medium, Mid, PeerId, User};
@@ -21,7 +21,9 @@ use crate::leg::SenderReport;
 use crate::leg::timestamp::ClockMap;
 use crate::packet::Packet;
 use crate::peer::Stream;
+use crate::session::Wanted;
 
+use recorder::Tapped;
 use stream::Arrivals;
 
 /// A track of this shard.
@@ -40,8 +42,9 @@ pub(crate) struct Track {
     pub(crate) layers: Vec<Arrivals>,
     pub(crate) legs: Vec<Leg>,
     pub(crate) muting: Muting,
-    /// The stream that the recorder gets.
-    tapped: Option<u32>,
+    /// When it took the place of one with another codec.
+    pub(crate) replaced_at: Option<Instant>,
+    tapped: Tapped,
 }
 
 /// A packet on its way to a subscriber.
@@ -69,7 +72,8 @@ impl Track {
             layers: Vec::new(),
             legs: Vec::new(),
             muting,
-            tapped: None,
+            replaced_at: None,
+            tapped: Tapped::default(),
         }
     }
 
@@ -115,7 +119,7 @@ impl Track {
     }
 
     /// The track as a subscriber with this wish sees it.
-    pub(crate) fn source(&mut self, now: Instant, up_to: UpTo, rank: Rank) -> Source {
+    pub(crate) fn source(&mut self, now: Instant, wanted: Wanted, rank: Rank) -> Source {
         let mut flows = [None::<Flow>; 3];
         let simulcast = self.layers.len() > 1;
         for layer in self.layers.iter_mut().filter(|_| self.muting == Muting::Unmuted) {
@@ -123,8 +127,8 @@ impl Track {
                 flows[layer.layer as usize] = Some(layer.flow(now));
             }
         }
-        let most = [Layer::Q, Layer::H, Layer::F][up_to as usize];
-        Source { wish: Wish::UpTo(most), rank, tile: None, flows }
+        let most = [Layer::Q, Layer::H, Layer::F][wanted.layer as usize];
+        Source { wish: Wish::UpTo(most), rank, tile: wanted.tile, flows }
     }
 
     /// What comes in of all layers together.

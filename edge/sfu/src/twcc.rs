@@ -202,6 +202,14 @@ impl History {
         self.entries[usize::from(sequence) % MAX_IN_FLIGHT] = Entry { sent_us, sequence, bytes: size | flag };
     }
 
+    /// Does not remember a packet any more.
+    pub fn forget(&mut self, sequence: u16) {
+        let entry = &mut self.entries[usize::from(sequence) % MAX_IN_FLIGHT];
+        if entry.sequence == sequence {
+            *entry = Entry::default();
+        }
+    }
+
     /// Reads feedback and gives what it tells of remembered packets, in the order they were sent. Each packet is given
     /// as missing once at most, and as arrived once at most.
     pub fn told(&mut self, now: Instant, rtcp: &[u8], mut told: impl FnMut(Told)) -> Result<(), Malformed> {

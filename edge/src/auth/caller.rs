@@ -34,7 +34,7 @@ pub struct Grants {
     /// May enter the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<bool>,
-    /// May upload chunks.
+    /// May send media into the call, and upload chunks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<bool>,
     /// May start, stop and delete recordings.
@@ -49,7 +49,7 @@ pub enum Right {
     View,
     /// Enter the call.
     Join,
-    /// Upload chunks.
+    /// Send media into the call, and upload chunks.
     Publish,
     /// Start, stop and delete recordings.
     Record,

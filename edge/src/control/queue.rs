@@ -26,6 +26,10 @@ const QUEUE_MAX_BYTES: usize = 4 << 20;
 /// comes once the disk writes again stands beside the next.
 const RETOLD_MAX: usize = 512;
 
+/// How many descriptions of streams of one track may wait for the disk: restarts of three layers by the dozen, in 600 kB at most, as
+/// the media threads bound each. A publisher makes one with every SSRC that it makes up.
+const STREAMS_MAX: usize = 256;
+
 /// Whose medium.
 pub(crate) type TrackKey = (UserId, TrackKind);
 
@@ -48,6 +52,8 @@ struct Track {
     batch: Batch,
     /// How many records of the batch count for [`RETOLD_MAX`].
     retold: usize,
+    /// How many for [`STREAMS_MAX`].
+    streams: usize,
     dropped: Option<Dropped>,
 }
 
@@ -100,12 +106,12 @@ impl Queue {
     }
 
     /// Adds a mark. All are kept beside a full queue, because they are told once and a thousandth of what flows; but not all
-    /// sizes of keyframes, of which a sender can make as many as it likes.
+    /// sizes of keyframes and descriptions of streams, of which a sender can make as many as it likes.
     pub(crate) fn mark(&self, key: &TrackKey, arrival_us: i64, mark: Mark) {
         if matches!(mark, Mark::Keyframe { .. }) {
             return self.retold(key, |batch| batch.mark(arrival_us, mark));
         }
-        self.lock().track(key).batch.mark(arrival_us, mark);
+        self.lock().track(key).mark(arrival_us, mark);
         self.more.notify_one();
     }
 
@@ -171,12 +177,20 @@ impl Waiting {
 }
 
 impl Track {
+    fn mark(&mut self, at_us: i64, mark: Mark) {
+        let describes = matches!(mark, Mark::Stream(_));
+        if describes && self.streams >= STREAMS_MAX {
+            return;
+        }
+        self.streams += usize::from(describes);
+        self.batch.mark(at_us, mark);
+    }
+
     /// Puts the marks before what has come since.
     fn take_back(&mut self, lost: Lost) {
-        let mut batch = Batch::default();
-        lost.marks.into_iter().for_each(|(at_us, mark)| batch.mark(at_us, mark));
-        batch.append(std::mem::take(&mut self.batch));
-        self.batch = batch;
+        let since = std::mem::take(&mut self.batch);
+        lost.marks.into_iter().for_each(|(at_us, mark)| self.mark(at_us, mark));
+        self.batch.append(since);
         if let Some(dropped) = lost.dropped {
             self.drop_more(dropped);
         }
@@ -227,6 +241,7 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::capture::rtp::StreamDescription;
 
     fn key() -> TrackKey {
         (UserId::parse("ann").unwrap(), TrackKind::Video)
@@ -291,6 +306,34 @@ mod tests {
         assert_eq!(format!("{:?}", batches[0].1), format!("{expected:?}"));
         queue.sender_report(&key, 2_000, &report);
         assert!(matches!(queue.take(), Taken::Batches(_)), "there is room again");
+    }
+
+    #[test]
+    fn a_flood_of_descriptions_is_bounded_while_the_disk_takes_nothing() {
+        let (queue, key) = (Queue::default(), key());
+        let described = |ssrc| StreamDescription {
+            ssrc,
+            payload_type: 96,
+            clock_rate: 90_000,
+            channels: 0,
+            mime: "video/VP8".to_owned(),
+            fmtp: String::new(),
+            rid: String::new(),
+            extensions: Vec::new(),
+        };
+        for round in 0..3 {
+            (0..200).for_each(|at| queue.mark(&key, 1, Mark::Stream(described(round * 200 + at))));
+            queue.mark(&key, 2, Mark::Muted);
+            let Taken::Batches(batches) = queue.take() else { panic!("there is something") };
+            let marks = |is: fn(&Mark) -> bool| batches[0].1.marks().filter(|(_, mark)| is(mark)).count();
+            let (streams, muted) =
+                (marks(|mark| matches!(mark, Mark::Stream(_))), marks(|mark| *mark == Mark::Muted));
+            assert_eq!(
+                (streams, muted),
+                ([200, STREAMS_MAX, STREAMS_MAX][round as usize], round as usize + 1)
+            );
+            queue.lost(&key, Lost::of(&batches[0].1));
+        }
     }
 
     #[test]

@@ -19,25 +19,65 @@ const FOLLOWED_MAX: usize = 16_384;
 /// One recording's tap. Dropping it ends the queue.
 pub(super) struct RoomTap {
     queue: Queue,
-    /// What has flown, for marks that concern a person.
+    /// What has a log, for marks that concern a person.
     known: BTreeSet<TrackKey>,
+    /// Who is there: what a log of theirs begins with, however late it does.
+    present: BTreeMap<UserId, Presence>,
     /// The last extended sequence of each SSRC.
     followed: BTreeMap<u32, u32>,
     /// Streams that were described and have not flown yet; their mark takes the time of the first packet.
     described: Vec<(TrackKey, StreamDescription)>,
 }
 
+/// What is known of somebody as a whole.
+#[derive(Debug, Clone, Copy)]
+struct Presence {
+    /// Since when they are there, microseconds since 1970 UTC.
+    since_us: i64,
+    /// Since when all of theirs is muted.
+    muted_us: Option<i64>,
+}
+
 impl RoomTap {
     pub(super) fn new(queue: Queue) -> Self {
-        Self { queue, known: BTreeSet::new(), followed: BTreeMap::new(), described: Vec::new() }
+        let (known, present) = (BTreeSet::new(), BTreeMap::new());
+        Self { queue, known, present, followed: BTreeMap::new(), described: Vec::new() }
     }
 
     fn key(&mut self, user: &User, medium: Medium) -> Option<TrackKey> {
         let key = (UserId::parse(user.as_str()).ok()?, kind(medium));
         if !self.known.contains(&key) {
             self.known.insert(key.clone());
+            self.begin(&key);
         }
         Some(key)
+    }
+
+    /// Whose log it is has come before. A log that an earlier process began may say that they are away or muted.
+    fn begin(&self, key: &TrackKey) {
+        let Some(Presence { since_us, muted_us }) = self.present.get(&key.0).copied() else { return };
+        self.queue.mark(key, since_us, Mark::Joined);
+        match muted_us {
+            None => self.queue.mark(key, since_us, Mark::Unmuted),
+            Some(muted_us) => self.queue.mark(key, muted_us, Mark::Muted),
+        }
+    }
+
+    /// Notes what concerns all of somebody's tracks, those that have no log yet included.
+    fn note(&mut self, user: &UserId, arrival_us: i64, mark: TapMark) {
+        match mark {
+            TapMark::Joined => {
+                let muted_us = self.present.get(user).and_then(|known| known.muted_us);
+                self.present.insert(user.clone(), Presence { since_us: arrival_us, muted_us });
+            }
+            TapMark::Left => drop(self.present.remove(user)),
+            TapMark::Muted | TapMark::Unmuted => {
+                if let Some(known) = self.present.get_mut(user) {
+                    known.muted_us = (mark == TapMark::Muted).then_some(arrival_us);
+                }
+            }
+            TapMark::Keyframe { .. } => {}
+        }
     }
 
     /// The packet's sequence beyond 16 bits: the one closest to the last (RFC 3711, section 3.3.1).
@@ -89,9 +129,13 @@ impl Tap for RoomTap {
     }
 
     fn mark(&mut self, user: &User, medium: Option<Medium>, arrival_us: i64, mark: TapMark) {
+        let Ok(person) = UserId::parse(user.as_str()) else { return };
         let keys: Vec<TrackKey> = match medium {
             Some(medium) => self.key(user, medium).into_iter().collect(),
-            None => self.known.iter().filter(|(known, _)| known.as_str() == user.as_str()).cloned().collect(),
+            None => {
+                self.note(&person, arrival_us, mark);
+                self.known.iter().filter(|(known, _)| *known == person).cloned().collect()
+            }
         };
         for key in keys {
             self.queue.mark(&key, arrival_us, marked(mark));
@@ -130,7 +174,35 @@ fn number<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Taken;
     use super::*;
+
+    /// What each log of a person holds, in its order.
+    fn logged(queue: &Queue, kind: TrackKind) -> Vec<(i64, Mark)> {
+        let Taken::Batches(batches) = queue.take() else { return Vec::new() };
+        let of_kind = batches.into_iter().filter(|((_, of), _)| *of == kind);
+        of_kind
+            .flat_map(|(_, batch)| batch.marks().map(|(at, mark)| (at, mark.clone())).collect::<Vec<_>>())
+            .collect()
+    }
+
+    #[test]
+    fn a_log_begins_with_its_persons_coming_however_late_they_speak() {
+        let (queue, ann) = (Queue::default(), User::new("ann"));
+        let mut tap = RoomTap::new(queue.clone());
+        tap.mark(&ann, None, 1, TapMark::Joined);
+        tap.mark(&ann, None, 1, TapMark::Unmuted);
+        assert!(matches!(queue.take(), Taken::Nothing), "nobody has a log yet");
+        tap.rtp(&ann, Medium::Audio, 5, &[0x80; 16]);
+        assert_eq!(logged(&queue, TrackKind::Audio), [(1, Mark::Joined), (1, Mark::Unmuted)]);
+        tap.mark(&ann, None, 6, TapMark::Muted);
+        assert_eq!(logged(&queue, TrackKind::Audio), [(6, Mark::Muted)]);
+        tap.rtp(&ann, Medium::Video, 7, &[0x80; 16]);
+        assert_eq!(logged(&queue, TrackKind::Video), [(1, Mark::Joined), (6, Mark::Muted)]);
+        tap.mark(&ann, None, 8, TapMark::Left);
+        tap.mark(&ann, Some(Medium::Screen), 9, TapMark::Muted);
+        assert_eq!(logged(&queue, TrackKind::Screen), [(9, Mark::Muted)], "they are not there");
+    }
 
     #[test]
     fn sequences_go_on_over_their_wrap_and_back() {

@@ -8,8 +8,9 @@
 //!   without IPv6 gets an IPv4 socket.
 //! - The local address of each datagram is asked for (`IP_PKTINFO`) and given back when answering: on a machine with several
 //!   addresses a peer ignores what comes from another one than it wrote to.
-//! - Datagrams are copied once, into one arena per flush, and handed to the kernel grouped by destination: segments of one
-//!   destination become one GSO run. Copying 1.2 KiB costs less than owning a buffer per datagram.
+//! - Datagrams are copied once, into one arena, and handed to the kernel grouped by destination: segments of one destination
+//!   become one GSO run. Copying 1.2 KiB costs less than owning a buffer per datagram. A full arena is sent at once: it stays in
+//!   the cache, and a burst to a hundred subscribers does not leave megabytes behind.
 //! - A send that would block is counted and dropped: it is media, and the next packet matters more.
 
 use std::io;
@@ -28,6 +29,8 @@ const SEND_BATCH: usize = 128;
 const GSO_SEGMENTS: usize = 64;
 /// Bytes of one GSO run: below the 65,507 of a UDP payload, whatever the headers.
 const GSO_BYTES: usize = 64_000;
+/// Bytes that are queued before they are sent: a burst of ten packets to twenty destinations, well within a core's second cache.
+const ARENA_BYTES: usize = 256 << 10;
 /// The bytes of a receive slot with GRO: the largest datagram that there is.
 const SLOT_GRO: usize = 65_536;
 /// The bytes of a receive slot without: above every path MTU that WebRTC uses.
@@ -73,7 +76,7 @@ pub(super) struct Port {
     gro: Offload,
 }
 
-/// What became of a flush.
+/// What became of queued datagrams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sent {
     /// Datagrams that the kernel took.
@@ -275,6 +278,11 @@ impl Outgoing {
         let start = self.arena.len();
         parts.iter().for_each(|part| self.arena.extend_from_slice(part));
         self.queued.push(Queued { start, len: self.arena.len() - start, destination });
+    }
+
+    /// Whether it is time to send what is queued.
+    pub(super) fn is_full(&self) -> bool {
+        self.arena.len() >= ARENA_BYTES
     }
 
     /// How many datagrams are queued.

@@ -11,13 +11,15 @@ pub(super) struct Metrics {
     pub(super) received: IntCounter,
     /// Datagrams of these that no session could read.
     pub(super) refused: IntCounter,
+    /// Datagrams of these that were more than their sender may send.
+    pub(super) over_limit: IntCounter,
     /// Bytes of them.
     pub(super) received_bytes: IntCounter,
     /// Datagrams that the kernel took.
     pub(super) sent: IntCounter,
     /// Datagrams that it did not take.
     pub(super) dropped: IntCounter,
-    /// Bytes given to the kernel.
+    /// Bytes of datagrams on their way out, those included that are dropped there.
     pub(super) sent_bytes: IntCounter,
     /// Sessions that are connected or connecting.
     pub(super) people: IntGauge,
@@ -56,6 +58,10 @@ impl Metrics {
                 "callreel_media_datagrams_refused_total",
                 "Datagrams received that belong to no session, or that theirs could not read",
             )?,
+            over_limit: IntCounter::new(
+                "callreel_media_datagrams_over_limit_total",
+                "Datagrams received and thrown away because their sender sends more than one user may",
+            )?,
             received_bytes: IntCounter::new(
                 "callreel_media_received_bytes_total",
                 "Bytes of media received",
@@ -82,12 +88,14 @@ impl Metrics {
         registry.register(Box::new(relayed))?;
         registry.register(Box::new(metrics.relays.clone()))?;
         registry.register(Box::new(metrics.relays_ended.clone()))?;
-        for counter in [&metrics.received, &metrics.refused, &metrics.received_bytes, &metrics.sent_bytes] {
+        let Metrics { received, refused, over_limit, received_bytes, sent_bytes, .. } = &metrics;
+        for counter in [received, refused, over_limit, received_bytes, sent_bytes] {
             registry.register(Box::new(counter.clone()))?;
         }
         registry.register(Box::new(metrics.people.clone()))?;
         Ok(metrics)
     }
+
     /// Counts an address at the TURN server that is no more.
     pub(super) fn relay_ended(&self, reason: &Reason) {
         let reason = match reason {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sfu::Limits;
+use sfu::{Limits, MAX_SESSIONS};
 use shared::env::{Env, EnvError};
 
 /// The first UDP port of media unless `WEBRTC_UDP_PORT` says otherwise: not in the system's ephemeral range.
@@ -10,9 +10,11 @@ const UDP_PORT: u16 = 10_000;
 /// The most media threads: more than any machine has cores that one process should take.
 const THREADS_MAX: usize = 64;
 
-/// Sessions that one thread carries by default. A thread forwards some 190,000 packets a second at the 5.2 µs that one costs, and
-/// shall be half idle; somebody in a call of five receives four cameras and microphones, 1,000 packets a second.
-const SESSIONS_PER_THREAD: usize = 100;
+/// How much rooms that have begun may grow: from calls of two, with which a thread is busy enough at [`MAX_SESSIONS`], to calls of five
+/// or six, in which somebody receives five times as much.
+const GROWTH: usize = 5;
+/// Sessions of one thread beyond which no room begins by default.
+const SESSIONS_PER_THREAD: usize = MAX_SESSIONS / GROWTH;
 
 /// What the driver reads.
 #[derive(Debug, Clone)]
@@ -65,6 +67,13 @@ impl MediaSettings {
         }
         let (public_ips, limits) = (public_ips(env)?, limits(env)?);
         Ok(Self { udp_port, public_ips, threads, max_sessions, loopback, limits })
+    }
+}
+
+impl MediaSettings {
+    /// The most sessions of one thread: rooms that run take in whom they may up to this.
+    pub(super) fn thread_sessions_max(&self) -> usize {
+        (self.max_sessions.div_ceil(self.threads) * GROWTH).max(MAX_SESSIONS)
     }
 }
 
@@ -121,6 +130,15 @@ mod tests {
         assert_eq!(read(&[("WEBRTC_THREADS", "3")]).unwrap().max_sessions, 300);
         let said = [("WEBRTC_THREADS", "3"), ("WEBRTC_MAX_SESSIONS", "7")];
         assert_eq!(read(&said).unwrap().max_sessions, 7);
+    }
+
+    #[test]
+    fn a_thread_has_room_for_what_is_asked_of_all() {
+        let most = |pairs: &[_]| read(pairs).unwrap().thread_sessions_max();
+        assert_eq!(most(&[("WEBRTC_THREADS", "3")]), MAX_SESSIONS);
+        assert_eq!(most(&[("WEBRTC_THREADS", "3"), ("WEBRTC_MAX_SESSIONS", "7")]), MAX_SESSIONS);
+        // The last tenth of a thread is for rooms that run.
+        assert!(most(&[("WEBRTC_THREADS", "2"), ("WEBRTC_MAX_SESSIONS", "6000")]) * 9 / 10 >= 3_000);
     }
 
     #[test]

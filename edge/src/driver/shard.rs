@@ -1,7 +1,8 @@
 //! One media thread: its loop from datagrams to datagrams.
 //!
 //! A turn is: wait, commands, up to four batches of datagrams, what time has made due, one flush, events. Flushing once a turn
-//! is the largest single win that was measured: packets of one destination leave as one run.
+//! is the largest single win that was measured: packets of one destination leave as one run. A busy thread leaves the flush out
+//! for a turn or two, as `pace` says; packets are still read, and their arrival told, when they come.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -18,6 +19,7 @@ use tracing::{error, warn};
 
 use super::datagrams::{Destination, Outgoing, Port, RECEIVE_BATCH, Received};
 use super::metrics::Metrics;
+use super::pace::{Pace, Turn};
 use super::relay::{self, Relay};
 use super::sys::{self, Waker};
 use super::tcp::{self, Connections};
@@ -47,6 +49,7 @@ pub(super) struct Driver {
     pub(super) clock: SharedClock,
     pub(super) stopped: Arc<AtomicBool>,
     pub(super) metrics: Metrics,
+    pub(super) pace: Pace,
 }
 
 impl Driver {
@@ -68,7 +71,7 @@ impl Driver {
             if self.sfu.poll_timeout().is_some_and(|due| due <= now) {
                 self.sfu.timeout(now);
             }
-            self.flush(now, &mut outgoing);
+            self.flush_in_turn(now, &mut outgoing);
             self.look_after_relay(now);
             waiting = self.tell(waiting);
             self.count_people();
@@ -85,6 +88,7 @@ impl Driver {
             .poll_timeout()
             .into_iter()
             .chain(self.relay.as_ref().and_then(Relay::poll_timeout))
+            .chain(self.pace.until())
             .min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = match self.connections.is_waiting() {
@@ -141,9 +145,7 @@ impl Driver {
             let (sfu, metrics) = (&mut self.sfu, &self.metrics);
             let slots = relay.receive(now, received, &mut |remote, datagram| {
                 let path = Path { local: relay::LOCAL, remote, transport: Transport::Udp };
-                metrics.received.inc();
-                metrics.received_bytes.inc_by(datagram.len() as u64);
-                sfu.receive(now, arrival, path, datagram);
+                take(sfu, metrics, now, arrival, path, datagram);
             });
             if slots < RECEIVE_BATCH {
                 return;
@@ -159,9 +161,18 @@ impl Driver {
         }
     }
 
+    fn flush_in_turn(&mut self, now: Instant, outgoing: &mut Outgoing) {
+        if let Some(deepest) = self.sfu.waiting()
+            && self.pace.turn(now, deepest) == Turn::Send
+        {
+            self.flush(now, outgoing);
+        }
+    }
+
     fn flush(&mut self, now: Instant, outgoing: &mut Outgoing) {
-        let mut bytes = 0;
-        let (connections, metrics, relay) = (&self.connections, &self.metrics, &mut self.relay);
+        let (mut bytes, mut datagrams) = (0, 0);
+        let (connections, metrics, relay, port) =
+            (&self.connections, &self.metrics, &mut self.relay, &mut self.port);
         self.sfu.flush(now, &mut |path, datagram| {
             bytes += datagram.len() as u64;
             match path.transport {
@@ -172,6 +183,10 @@ impl Driver {
                 }
                 Transport::Udp => {
                     outgoing.push(Destination { to: path.remote, from: path.local.ip() }, datagram);
+                    datagrams += 1;
+                    if outgoing.is_full() {
+                        send(port, outgoing, metrics);
+                    }
                 }
                 Transport::Tcp => match connections.send(path, datagram) {
                     Ok(()) => metrics.sent.inc(),
@@ -179,13 +194,11 @@ impl Driver {
                 },
             }
         });
-        self.metrics.sent_bytes.inc_by(bytes);
-        if outgoing.len() == 0 {
-            return;
+        metrics.sent_bytes.inc_by(bytes);
+        if outgoing.len() > 0 {
+            send(port, outgoing, metrics);
         }
-        let sent = self.port.send(outgoing);
-        self.metrics.sent.inc_by(sent.datagrams);
-        self.metrics.dropped.inc_by(sent.dropped);
+        self.pace.sent(now, datagrams);
     }
 
     /// Gives events out while there is room; what finds none is kept, and the rest stays where it is.
@@ -210,11 +223,20 @@ impl Driver {
     }
 }
 
+/// Sends what is queued, and counts it.
+fn send(port: &mut Port, outgoing: &mut Outgoing, metrics: &Metrics) {
+    let sent = port.send(outgoing);
+    metrics.sent.inc_by(sent.datagrams);
+    metrics.dropped.inc_by(sent.dropped);
+}
+
 /// Gives a datagram to the calls, and counts it.
 fn take(sfu: &mut Sfu, metrics: &Metrics, now: Instant, arrival: Arrival, path: Path, datagram: &[u8]) {
     metrics.received.inc();
     metrics.received_bytes.inc_by(datagram.len() as u64);
-    if sfu.receive(now, arrival, path, datagram) == Fate::Refused {
-        metrics.refused.inc();
+    match sfu.receive(now, arrival, path, datagram) {
+        Fate::Taken => {}
+        Fate::OverLimit => metrics.over_limit.inc(),
+        Fate::Refused => metrics.refused.inc(),
     }
 }

@@ -43,7 +43,8 @@ struct ParticipantStats {
     user_id: String,
     /// Since when.
     joined_at: DateTime<Utc>,
-    /// What comes from them, one per track and simulcast layer: `kind`, `layer`, `packets`, `bytes`, and figures of quality.
+    /// What comes from them, one per track and simulcast layer: `kind`, `layer`, `packets`, `bytes`, `overLimit` (packets thrown away
+    /// because one user may not send so much), and figures of quality.
     #[schema(value_type = Vec<Object>)]
     published: Value,
     /// What goes to them, one per track: `userId`, `kind`, `layer`, `packets`, `bytes`, `loss` (0 to 1), `jitterMs`, `roundTripMs`.

@@ -23,6 +23,23 @@ pub(crate) struct Admitted {
     pub(crate) host: UserId,
     /// How many may be in the call at once.
     pub(crate) max: usize,
+    /// Whether their token grants it.
+    pub(crate) publishing: Publishing,
+}
+
+/// Whether somebody may send media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publishing {
+    /// They may.
+    Granted,
+    /// They see and hear the others.
+    Withheld,
+}
+
+impl Publishing {
+    fn of(caller: &Caller, call: &CallId) -> Self {
+        if caller.may(Right::Publish, call).is_ok() { Self::Granted } else { Self::Withheld }
+    }
 }
 
 impl Rooms {
@@ -32,7 +49,7 @@ impl Rooms {
     /// `not-granted`, `forbidden`, `no-such-call`, `call-ended`, `wrong-edge`, `database-unavailable`.
     pub(crate) async fn admit(&self, caller: &Caller, call: &CallId) -> Result<Admitted, ApiError> {
         caller.may(Right::Join, call)?;
-        if let Some(known) = self.sits(call, &caller.user) {
+        if let Some(known) = self.sits(call, caller) {
             return Ok(known);
         }
         let found = calls::find(&self.0.db, call).await?.ok_or_else(ApiError::no_such_call)?;
@@ -50,6 +67,7 @@ impl Rooms {
                 user: caller.user.clone(),
                 host: found.host,
                 max: found.max_participants as usize,
+                publishing: Publishing::of(caller, call),
             }),
         }
     }
@@ -66,10 +84,16 @@ impl Rooms {
         if invited { Err(ApiError::forbidden("the call is for those who were invited")) } else { Ok(()) }
     }
 
-    fn sits(&self, call: &CallId, user: &UserId) -> Option<Admitted> {
+    fn sits(&self, call: &CallId, caller: &Caller) -> Option<Admitted> {
         let state = self.0.state();
         let room = state.rooms.get(call)?;
-        room.member(user)?;
-        Some(Admitted { call: call.clone(), user: user.clone(), host: room.host.clone(), max: room.max })
+        room.member(&caller.user)?;
+        Some(Admitted {
+            call: call.clone(),
+            user: caller.user.clone(),
+            host: room.host.clone(),
+            max: room.max,
+            publishing: Publishing::of(caller, call),
+        })
     }
 }

@@ -70,12 +70,13 @@ pub(super) async fn follow(rooms: Rooms) {
     }
 }
 
-/// Brings one room in step.
+/// Brings one room in step. What is wanted is read under the rooms' lock: who reads it before another may act on it after them, and
+/// then nothing puts it right until the next change.
 pub(super) fn reconcile(rooms: &Rooms, call: &CallId) {
     let inner = &*rooms.0;
-    let wanted = inner.starter.ingest.captured_in(call);
     let mut state = inner.state();
     let Some(room) = state.rooms.get_mut(call) else { return };
+    let wanted = inner.starter.ingest.captured_in(call);
     if room.recording == wanted {
         return;
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
+use shared::call::CallState;
 use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
 use shared::db::{calls, is_unavailable};
@@ -52,10 +53,10 @@ impl Facts {
 }
 
 /// Writes facts until the process stops.
-pub(super) async fn write_all(starter: Starter, mut facts: mpsc::Receiver<Fact>) {
+pub(super) async fn write_all(rooms: Rooms, mut facts: mpsc::Receiver<Fact>) {
     while let Some(fact) = facts.recv().await {
         let mut backoff = Backoff::default();
-        while let Err(error) = write(&starter, &fact).await {
+        while let Err(error) = write(&rooms, &fact).await {
             if error.code() != Code::DatabaseUnavailable {
                 warn!("cannot write down {fact:?}: {error}: {:?}", error.cause());
                 break;
@@ -65,9 +66,16 @@ pub(super) async fn write_all(starter: Starter, mut facts: mpsc::Receiver<Fact>)
     }
 }
 
-async fn write(starter: &Starter, fact: &Fact) -> Result<(), ApiError> {
+async fn write(rooms: &Rooms, fact: &Fact) -> Result<(), ApiError> {
+    let starter = &rooms.0.starter;
     match fact {
-        Fact::Joined { call, user, at } => joined(starter, call, user, *at).await,
+        Fact::Joined { call, user, at } => {
+            if joined(starter, call, user, *at).await? == Came::TooLate {
+                info!(call.id = %call, "call {call} ended while {user} came in: its room is closed");
+                rooms.close(call);
+            }
+            Ok(())
+        }
         Fact::Left { call, user, at } => {
             let mut tx = starter.db.begin().await?;
             if calls::left(&mut tx, call, user, *at).await? {
@@ -84,11 +92,20 @@ async fn write(starter: &Starter, fact: &Fact) -> Result<(), ApiError> {
     }
 }
 
+/// Whether somebody came while their call was on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    InTime,
+    /// It ended between their admission and their seat.
+    TooLate,
+}
+
 /// The first one to come makes the call active, and begins its recording when that was asked for: together, so that neither a
 /// crash nor a database that goes away between them leaves a call that nobody records.
-async fn joined(starter: &Starter, call: &CallId, user: &UserId, at: Timestamp) -> Result<(), ApiError> {
+async fn joined(starter: &Starter, call: &CallId, user: &UserId, at: Timestamp) -> Result<Came, ApiError> {
     let mut tx = starter.db.begin().await?;
-    let found = calls::lock(&mut tx, call).await?.ok_or_else(ApiError::no_such_call)?;
+    let found = calls::lock(&mut tx, call).await?.filter(|call| call.state != CallState::Ended);
+    let Some(found) = found else { return Ok(Came::TooLate) };
     let first = calls::activate(&mut tx, call, at).await?;
     if first {
         events::about_call(&mut tx, EventType::CallStarted, call, json!({}), at).await?;
@@ -107,7 +124,7 @@ async fn joined(starter: &Starter, call: &CallId, user: &UserId, at: Timestamp) 
     if let Some((recording, _)) = begun.map(|begun| starter.committed(begun)) {
         info!(recording.id = %recording, call.id = %call, "recording {recording} began by itself");
     }
-    Ok(())
+    Ok(Came::InTime)
 }
 
 /// Begins a call's recording by itself; `None` when there can be none.

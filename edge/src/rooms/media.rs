@@ -18,7 +18,7 @@ pub(super) async fn listen(rooms: Rooms, mut happened: mpsc::Receiver<Event>) {
 }
 
 impl Rooms {
-    fn on(&self, event: Event) {
+    pub(super) fn on(&self, event: Event) {
         match event {
             Event::Answer { peer, sdp } => {
                 if let Some(Ok(sdp)) = self.answered(peer, Ok(sdp)) {
@@ -33,7 +33,7 @@ impl Rooms {
                 if let Some(Err(denied)) = self.answered(peer, Err(denied(&error))) {
                     self.refused(peer, denied);
                 }
-                if error == SignalError::Full {
+                if !has_session(&error) {
                     self.turned_away(peer);
                 }
             }
@@ -59,7 +59,7 @@ impl Rooms {
                 self.linked(peer, Link::down());
             }
             Event::Published { peer, track } => {
-                self.in_room_of(peer, |room, user| room.published(user, peer, track.medium));
+                self.in_room_of(peer, |room, user| room.published(user, peer, track.medium, &self.0.media));
             }
             Event::Unpublished { peer, medium } => {
                 self.in_room_of(peer, |room, user| room.unpublished(user, peer, medium));
@@ -86,7 +86,7 @@ impl Rooms {
         }
     }
 
-    fn tell_peer(&self, peer: sfu::PeerId, what: &Outgoing) {
+    pub(super) fn tell_peer(&self, peer: sfu::PeerId, what: &Outgoing) {
         let state = self.0.state();
         if let Some((call, user)) = state.peers.get(&peer)
             && let Some(room) = state.rooms.get(call)
@@ -121,8 +121,34 @@ fn denied(error: &SignalError) -> Denied {
         SignalError::BadDescription(_) | SignalError::UnexpectedAnswer | SignalError::BadCandidate(_) => {
             Code::InvalidDescription
         }
+        SignalError::MayNotPublish => Code::NotGranted,
         SignalError::Full => Code::Overloaded,
-        SignalError::AlreadyJoined | SignalError::Internal(_) => Code::Internal,
+        SignalError::AlreadyJoined | SignalError::NotMade(_) | SignalError::Internal(_) => Code::Internal,
     };
     (code, error.to_string())
+}
+
+/// Whether whoever was refused something still has a session on the media threads. A seat without one would be silent for good.
+fn has_session(error: &SignalError) -> bool {
+    !matches!(error, SignalError::Full | SignalError::NotMade(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_ends_when_no_session_was_made_and_stays_otherwise() {
+        let why = String::new;
+        assert!(!has_session(&SignalError::Full) && !has_session(&SignalError::NotMade(why())));
+        for error in [
+            SignalError::BadDescription(why()),
+            SignalError::UnexpectedAnswer,
+            SignalError::BadCandidate(why()),
+            SignalError::AlreadyJoined,
+            SignalError::Internal(why()),
+        ] {
+            assert!(has_session(&error), "{error}");
+        }
+    }
 }

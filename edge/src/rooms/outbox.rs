@@ -1,5 +1,6 @@
 //! What waits for one socket. A client that does not read is closed, not waited for.
 
+use axum::extract::ws::Utf8Bytes;
 use shared::id::CallId;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -14,8 +15,8 @@ const FRAMES_MAX: usize = 512;
 /// What a socket is given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Mail {
-    /// A frame's text.
-    Frame(String),
+    /// A frame's text, which all of a room share.
+    Frame(Utf8Bytes),
     /// The socket must close, for this reason.
     Close(Goodbye),
 }
@@ -71,7 +72,12 @@ impl Outbox {
 
     /// Queues a frame; one that finds no room closes the socket.
     pub(crate) fn tell(&self, what: &Outgoing) {
-        self.put(Mail::Frame(what.text(Some(&self.room), None)));
+        self.pass(what.text(Some(&self.room), None).into());
+    }
+
+    /// Queues a frame's text, as [`Outbox::tell`] does.
+    pub(crate) fn pass(&self, text: Utf8Bytes) {
+        self.put(Mail::Frame(text));
     }
 
     /// Asks the socket to close after what waits.

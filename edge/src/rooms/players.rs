@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::resources::{Link, nobody};
 use super::room::Room;
 use super::{Denied, Inner};
+use crate::driver::Media;
 use crate::error::Code;
 
 /// Somebody who plays somebody.
@@ -13,18 +14,21 @@ use crate::error::Code;
 pub(super) struct Player {
     pub(super) user: UserId,
     pub(super) of: UserId,
+    /// What came from them when it began.
+    pub(super) media: Vec<sfu::Medium>,
     pub(super) link: Link,
 }
 
 impl Room {
-    /// Whether somebody else can be played, and there is a seat for it. What flows is agreed once, at the beginning: a player that came
+    /// What can be played of somebody else, if there is a seat for it. What flows is agreed once, at the beginning: a player that came
     /// before the first packet would see nothing for ever.
-    pub(super) fn can_be_played(&self, of: &UserId) -> Result<(), Denied> {
+    pub(super) fn can_be_played(&self, of: &UserId) -> Result<Vec<sfu::Medium>, Denied> {
         let member = self.member(of).ok_or_else(|| nobody(of))?;
         if member.publishes.is_empty() {
             return Err((Code::NotPublishing, format!("{of} sends nothing yet; try again")));
         }
-        self.has_space()
+        self.has_space()?;
+        Ok(member.publishes.clone())
     }
 
     pub(super) fn add_player(&mut self, peer: sfu::PeerId, player: Player) {
@@ -42,10 +46,19 @@ impl Room {
     }
 
     /// Ends those who play somebody whose tracks have ended; their clients begin anew.
-    pub(super) fn end_players_of(&mut self, of: &UserId, media: &crate::driver::Media) {
+    pub(super) fn end_players_of(&mut self, of: &UserId, media: &Media) {
+        self.end_players(media, |player| player.of == *of);
+    }
+
+    /// Ends those who play a medium of somebody that has begun anew: what they have agreed to is the track before.
+    pub(super) fn end_players_of_medium(&mut self, of: &UserId, medium: sfu::Medium, media: &Media) {
+        self.end_players(media, |player| player.of == *of && player.media.contains(&medium));
+    }
+
+    fn end_players(&mut self, media: &Media, ends: impl Fn(&Player) -> bool) {
         let shard = self.shard;
         self.players.retain(|peer, player| {
-            let stays = player.of != *of;
+            let stays = !ends(player);
             if !stays {
                 let _ = media.command(shard, sfu::Command::Leave { peer: *peer });
             }

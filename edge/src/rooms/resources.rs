@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use ulid::Ulid;
 
 use super::players::Player;
-use super::{Admitted, Denied, Inner, Member, Presence, Room, Rooms, State, capture, overloaded};
+use super::{Admitted, Denied, Inner, Member, Presence, Publishing, Room, Rooms, State, capture, overloaded};
 use crate::driver::ShardId;
 use crate::error::Code;
 use crate::signal::fragment::{Credentials, Fragment, Last, renewed};
@@ -104,10 +104,13 @@ impl Rooms {
     /// Begins to publish by WHIP, in place of whatever session the person had.
     ///
     /// # Errors
-    /// `room-full`, `overloaded`, `invalid-description`.
+    /// `not-granted`, `room-full`, `overloaded`, `invalid-description`.
     pub(crate) async fn publish(&self, admitted: Admitted, offer: String) -> Result<Opened, Denied> {
         let inner = &*self.0;
-        let Admitted { call, user, host, max } = admitted;
+        let Admitted { call, user, host, max, publishing } = admitted;
+        if publishing == Publishing::Withheld {
+            return Err((Code::NotGranted, "the token does not grant publishing".to_owned()));
+        }
         let (peer, shard) = {
             let mut state = inner.state();
             inner.may_begin(&state, &call)?;
@@ -125,6 +128,11 @@ impl Rooms {
         let answer = self.begin(&call, (&user, name), (peer, shard), sfu::Role::Publisher, &offer).await?;
         let opened = opened(answer)?;
         let mut state = inner.state();
+        // The room may have ended while the thread answered.
+        if let Err(denied) = inner.may_begin(&state, &call) {
+            inner.hang_up(shard, peer);
+            return Err(denied);
+        }
         let room =
             state.rooms.entry(call.clone()).or_insert_with(|| Room::new(call.clone(), host, max, shard));
         if let Err(denied) = room.is_on(shard).and_then(|()| room.has_space_for(&user)) {
@@ -133,7 +141,7 @@ impl Rooms {
         }
         let member = Member::new(
             peer,
-            sfu::Reception::Nothing,
+            publishing,
             opened.session.clone(),
             Presence::Publishing(Link::down()),
             None,
@@ -172,9 +180,8 @@ impl Rooms {
         let there = state.rooms.get_mut(&call).ok_or_else(|| nobody(&of));
         let seated = there.and_then(|room| {
             room.is_on(shard)?;
-            room.can_be_played(&of)?;
-            let player = Player { user: user.clone(), of, link: Link::down() };
-            room.add_player(peer, player);
+            let media = room.can_be_played(&of)?;
+            room.add_player(peer, Player { user: user.clone(), of, media, link: Link::down() });
             Ok(())
         });
         if let Err(denied) = seated {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
 use shared::clock::Timestamp;
 use shared::id::{CallId, RecordingId, UserId};
@@ -11,11 +12,11 @@ use super::facts::{Fact, Facts};
 use super::outbox::{Goodbye, Outbox};
 use super::players::Player;
 use super::resources::Link;
-use super::{AWAY_MAX, Denied, Inner, Seat};
+use super::{AWAY_MAX, Denied, Inner, Publishing, Seat};
 use crate::driver::{Media, Overloaded, ShardId};
 use crate::error::Code;
 use crate::ice::IceServer;
-use crate::signal::frame::{Kind, Layer, LeaveReason, Outgoing, Person};
+use crate::signal::frame::{Kind, Layer, LeaveReason, Outgoing, Person, Size, Subscription};
 
 /// A room.
 pub(super) struct Room {
@@ -35,7 +36,7 @@ pub(super) struct Room {
 /// Somebody in it.
 pub(super) struct Member {
     pub(super) peer: sfu::PeerId,
-    pub(super) reception: sfu::Reception,
+    pub(super) publishing: Publishing,
     pub(super) session: String,
     pub(super) presence: Presence,
     pub(super) metadata: Option<Value>,
@@ -48,14 +49,14 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(
         peer: sfu::PeerId,
-        reception: sfu::Reception,
+        publishing: Publishing,
         session: String,
         presence: Presence,
         metadata: Option<Value>,
         joined_at: Timestamp,
     ) -> Self {
         let (muted, publishes) = (Vec::new(), Vec::new());
-        Self { peer, reception, session, presence, metadata, muted, joined_at, publishes }
+        Self { peer, publishing, session, presence, metadata, muted, joined_at, publishes }
     }
 }
 
@@ -99,15 +100,18 @@ impl Room {
         Err((Code::RoomFull, format!("the call takes {} people", self.max)))
     }
 
-    /// Gives a lost socket's seat to the new socket of the same session.
+    /// Gives a lost socket's seat to the new socket of the same session, unless its token grants something else.
     pub(super) fn take_up(
         &mut self,
         user: &UserId,
         session: Option<&str>,
+        publishing: Publishing,
         outbox: &Outbox,
     ) -> Option<(sfu::PeerId, String)> {
         let resumed = |member: &&mut Member| {
-            session == Some(member.session.as_str()) && !matches!(member.presence, Presence::Publishing(_))
+            session == Some(member.session.as_str())
+                && publishing == member.publishing
+                && !matches!(member.presence, Presence::Publishing(_))
         };
         let member = self.members.get_mut(user).filter(resumed)?;
         if let Presence::Here(older) = &member.presence {
@@ -125,6 +129,10 @@ impl Room {
             if let Presence::Here(outbox) = &older.presence {
                 outbox.close(Goodbye::Replaced);
             }
+            // A session begins without mutes.
+            for kind in &older.muted {
+                self.tell_others(user, &Outgoing::Unmute(user.clone(), Some(*kind)));
+            }
             // A thread with too much to do lets the old connection run out by itself.
             let _ = media.command(self.shard, sfu::Command::Leave { peer: older.peer });
             self.members.insert(user.clone(), member);
@@ -139,30 +147,26 @@ impl Room {
     }
 
     /// What the media thread is asked when somebody comes in.
-    pub(super) fn enter(&self, user: &UserId, peer: sfu::PeerId, reception: sfu::Reception) -> sfu::Command {
+    pub(super) fn enter(&self, user: &UserId, peer: sfu::PeerId, role: sfu::Role) -> sfu::Command {
         sfu::Command::Join {
             room: sfu::RoomId::new(self.call.as_str()),
             peer,
             user: sfu::User::new(user.as_str()),
-            role: sfu::Role::Member(reception),
+            role,
         }
     }
 
-    /// Gives somebody whose connection has failed a new one, that their client's next offer opens.
+    /// Gives somebody whose connection has failed a new one, that their client's next offer opens. What they have muted and what they
+    /// receive stays.
     pub(super) fn renew(
         &mut self,
         user: &UserId,
         peer: sfu::PeerId,
         media: &Media,
     ) -> Result<(), Overloaded> {
-        let Some((older, reception)) = self.member(user).map(|member| (member.peer, member.reception)) else {
-            return Ok(());
-        };
-        media.command(self.shard, sfu::Command::Leave { peer: older })?;
-        media.command(self.shard, self.enter(user, peer, reception))?;
-        if let Some(member) = self.members.get_mut(user) {
-            member.peer = peer;
-        }
+        let Some(member) = self.members.get_mut(user) else { return Ok(()) };
+        media.command(self.shard, sfu::Command::Renew { peer: member.peer, fresh: peer })?;
+        member.peer = peer;
         Ok(())
     }
 
@@ -207,10 +211,10 @@ impl Room {
     }
 
     /// Notes that something comes from somebody.
-    pub(super) fn published(&mut self, user: &UserId, peer: sfu::PeerId, medium: sfu::Medium) {
-        if let Some(member) = self.of_peer(user, peer) {
-            member.publishes.push(medium);
-        }
+    pub(super) fn published(&mut self, user: &UserId, peer: sfu::PeerId, medium: sfu::Medium, media: &Media) {
+        let Some(member) = self.of_peer(user, peer) else { return };
+        member.publishes.push(medium);
+        self.end_players_of_medium(user, medium, media);
     }
 
     /// Notes that something comes no more.
@@ -227,13 +231,13 @@ impl Room {
     }
 
     /// Notes that a seat's socket is gone, unless a newer one has taken its session up.
-    pub(super) fn away(&mut self, seat: &Seat, now: Instant) {
+    pub(super) fn away(&mut self, seat: &Seat, since: Instant) {
         let member = self.members.get_mut(&seat.user).filter(|member| member.session == seat.session);
         if let Some(member) = member
             && let Presence::Here(outbox) = &member.presence
             && outbox.is_gone()
         {
-            member.presence = Presence::Away { since: now };
+            member.presence = Presence::Away { since };
         }
     }
 
@@ -323,11 +327,17 @@ impl Room {
     }
 
     pub(super) fn tell_others(&self, user: &UserId, what: &Outgoing) {
-        self.members.iter().filter(|(other, _)| *other != user).for_each(|(_, member)| member.tell(what));
+        self.pass(what, self.members.iter().filter(|(other, _)| *other != user));
     }
 
     pub(super) fn tell_all(&self, what: &Outgoing) {
-        self.members.values().for_each(|member| member.tell(what));
+        self.pass(what, self.members.iter());
+    }
+
+    /// The frame is written out once for all.
+    fn pass<'a>(&self, what: &Outgoing, to: impl Iterator<Item = (&'a UserId, &'a Member)>) {
+        let text = Utf8Bytes::from(what.text(Some(&self.call), None));
+        to.filter_map(|(_, member)| member.outbox()).for_each(|outbox| outbox.pass(text.clone()));
     }
 
     pub(super) fn present(&self) -> usize {
@@ -360,8 +370,15 @@ impl Room {
 
 impl Member {
     fn tell(&self, what: &Outgoing) {
-        if let Presence::Here(outbox) = &self.presence {
+        if let Some(outbox) = self.outbox() {
             outbox.tell(what);
+        }
+    }
+
+    fn outbox(&self) -> Option<&Outbox> {
+        match &self.presence {
+            Presence::Here(outbox) => Some(outbox),
+            Presence::Away { .. } | Presence::Publishing(_) => None,
         }
     }
 }
@@ -374,10 +391,14 @@ pub(super) fn medium(kind: Kind) -> sfu::Medium {
     }
 }
 
-pub(super) fn layer(layer: Option<Layer>) -> sfu::Layer {
-    match layer {
+pub(super) fn wish(wanted: &Subscription) -> sfu::Wish {
+    let most = match wanted.layer {
         Some(Layer::Quarter) => sfu::Layer::Quarter,
         Some(Layer::Half) => sfu::Layer::Half,
         Some(Layer::Full) | None => sfu::Layer::Full,
+    };
+    match wanted.size {
+        None => sfu::Wish::UpTo(most),
+        Some(Size { width, height }) => sfu::Wish::Tile(most, sfu::codec::Size { width, height }),
     }
 }

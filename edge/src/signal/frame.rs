@@ -106,6 +106,18 @@ pub(crate) struct Subscription {
     /// The best simulcast layer wanted; absent: the best there is.
     #[serde(default)]
     pub(crate) layer: Option<Layer>,
+    /// How large it is shown, to be told again when that changes: no layer larger than what fills it is sent. Absent: unknown.
+    #[serde(default)]
+    pub(crate) size: Option<Size>,
+}
+
+/// How large something is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) struct Size {
+    /// Pixels of the device, not of CSS.
+    pub(crate) width: u32,
+    /// Pixels of the device.
+    pub(crate) height: u32,
 }
 
 /// What a track shows.
@@ -228,7 +240,7 @@ fn ask(kind: &str, data: Value) -> Result<Ask, String> {
         "ice-candidate" => Ask::Candidate { candidate: candidate(&data)?, data },
         "mute" => Ask::Mute(muted_kind(&data)?),
         "unmute" => Ask::Unmute(muted_kind(&data)?),
-        "subscribe" => Ask::Subscribe(read(data, "{userId, kind?, layer?}")?),
+        "subscribe" => Ask::Subscribe(read(data, "{userId, kind?, layer?, size?: {width, height}}")?),
         "unsubscribe" => Ask::Unsubscribe(read(data, "{userId, kind?}")?),
         "message" => Ask::Message(sized(data, MESSAGE_MAX_BYTES, "data of a message is at most 16 KiB")?),
         "ping" => Ask::Ping,

@@ -2,12 +2,13 @@
 //!
 //! Decisions:
 //! - One task reads and writes: a socket's frames are answered in the order in which they came, and there is no lock.
-//! - The client's silence is measured by anything that comes, pongs included: [`SILENCE_MAX`] after the last, it is gone.
+//! - The client's silence is measured by anything that comes, pongs included: [`SILENCE_MAX`] after the last, it is gone. A place is
+//!   kept for as long after the last that was heard, so nobody who has vanished is shown to the others for longer.
 
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -58,6 +59,7 @@ enum Turn {
     Came(Option<Result<Message, axum::Error>>),
     Mail(Mail),
     Ping,
+    Silence,
     Stop,
 }
 
@@ -67,24 +69,26 @@ pub(crate) async fn serve(mut socket: WebSocket, rooms: Rooms, caller: Caller, s
     let (mut end, mut mailbox) = (None, None);
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = Instant::now();
+    let (mut heard, mut silence) = (Instant::now(), std::pin::pin!(sleep(SILENCE_MAX)));
     while end.is_none() {
         let turn = tokio::select! {
             came = socket.recv() => Turn::Came(came),
             mail = next_mail(&mut mailbox) => Turn::Mail(mail),
             _ = pings.tick() => Turn::Ping,
+            () = &mut silence => Turn::Silence,
             () = stop.cancelled() => Turn::Stop,
         };
         end = match turn {
             Turn::Came(Some(Ok(message))) => {
                 heard = Instant::now();
+                silence.as_mut().reset(heard + SILENCE_MAX);
                 session.came(&mut socket, message, &mut mailbox).await
             }
             Turn::Came(Some(Err(error))) => Some(broken(&error)),
             Turn::Came(None) => Some(End(close::NORMAL, "")),
-            Turn::Mail(Mail::Frame(text)) => write(&mut socket, Message::Text(text.into())).await,
+            Turn::Mail(Mail::Frame(text)) => write(&mut socket, Message::Text(text)).await,
             Turn::Mail(Mail::Close(why)) => Some(goodbye(why)),
-            Turn::Ping if heard.elapsed() >= SILENCE_MAX => Some(End(close::SILENT, "nothing came")),
+            Turn::Silence => Some(End(close::SILENT, "nothing came")),
             Turn::Ping => write(&mut socket, Message::Ping(Vec::new().into())).await,
             Turn::Stop => session.draining(&mut socket).await,
         };
@@ -92,7 +96,8 @@ pub(crate) async fn serve(mut socket: WebSocket, rooms: Rooms, caller: Caller, s
     // The room tells by the mailbox whether this socket is the one that sits there: its session may go on in a newer one.
     drop(mailbox);
     if let Some(seat) = session.seat.take() {
-        session.rooms.lost(&seat);
+        let silent = matches!(end, Some(End(close::SILENT, _)));
+        session.rooms.lost(&seat, if silent { heard } else { Instant::now() });
     }
     if let Some(End(code, reason)) = end {
         let frame = CloseFrame { code, reason: reason.into() };

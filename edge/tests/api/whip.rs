@@ -109,7 +109,20 @@ async fn somebody_publishes_is_played_restarts_and_is_recorded() {
         .is_problem(412, "precondition-failed");
     patch(&edge, &session, "bob", Some(&renewed), "a=end-of-candidates\r\n").await.is(204);
 
-    delete(&edge, played.header("location"), "ann").await.is(200);
+    // The same of who plays.
+    let (watching, tag) = (played.header("location").to_owned(), played.header("etag").to_owned());
+    let fragment = ann.restart().await;
+    patch(&edge, &watching, "ann", None, &fragment).await.is_problem(428, "precondition-required");
+    patch(&edge, &watching, "bob", Some("*"), &fragment).await.is_problem(404, "no-such-session");
+    let restarted = patch(&edge, &watching, "ann", Some("\"other\""), &fragment).await;
+    restarted.is_problem(412, "precondition-failed");
+    let restarted = patch(&edge, &watching, "ann", Some("*"), &fragment).await.is(200);
+    assert_ne!(restarted.header("etag"), tag);
+    ann.restarted(&text(&played), &text(&restarted)).await;
+    ann.hears_more().await;
+    patch(&edge, &watching, "ann", Some(restarted.header("etag")), "a=end-of-candidates\r\n").await.is(204);
+
+    delete(&edge, &watching, "ann").await.is(200);
     delete(&edge, &session, "bob").await.is(200);
     delete(&edge, &session, "bob").await.is_problem(404, "no-such-session");
     let left = until(&edge, &call, "bob has left", |stats| stats["participantCount"] == 0).await;
@@ -127,13 +140,22 @@ async fn somebody_publishes_is_played_restarts_and_is_recorded() {
 
 #[tokio::test]
 async fn people_without_udp_publish_and_play_themselves_over_tcp() {
-    let edge = edge_with(SETTINGS).await;
+    publish_and_play(&edge_with(SETTINGS).await, Over::Tcp).await;
+}
+
+#[tokio::test]
+async fn people_publish_and_play_themselves_over_ipv6() {
+    let edge = edge_with(&[("WEBRTC_PUBLIC_IP", "::1"), ("WEBRTC_THREADS", "1")]).await;
+    publish_and_play(&edge, Over::UdpV6).await;
+}
+
+async fn publish_and_play(edge: &TestEdge, over: Over) {
     let call = edge.call().await;
-    let (_bob, _) = publisher_over(Over::Tcp, &edge, &call, "bob").await;
-    until(&edge, &call, "bob's media come", flows).await;
-    let mut player = Participant::over(Over::Tcp).await;
+    let (_bob, _) = publisher_over(over, edge, &call, "bob").await;
+    until(edge, &call, "bob's media come", flows).await;
+    let mut player = Participant::over(over).await;
     let offer = player.offer_to_play();
-    let played = post(&edge, &format!("/video-calls/{call}/whep/bob"), "bob", offer).await.is(201);
+    let played = post(edge, &format!("/video-calls/{call}/whep/bob"), "bob", offer).await.is(201);
     player.start(text(&played));
     player.hears().await;
     player.hears_more().await;

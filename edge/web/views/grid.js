@@ -19,8 +19,9 @@ export function grid(app) {
   const update = () => {
     const wanted = pictures(app);
     const keys = new Set(wanted.map(({ key }) => key));
-    for (const [key, { element }] of tiles) {
+    for (const [key, { element, stop }] of tiles) {
       if (keys.has(key)) continue;
+      stop();
       element.remove();
       tiles.delete(key);
     }
@@ -33,7 +34,9 @@ export function grid(app) {
     lay(wanted);
   };
   const add = (/** @type {Facts} */ facts) => {
-    const made = tile(facts);
+    const { userId, kind } = facts;
+    const own = kind === "self" || userId === app.user.userId;
+    const made = tile(facts, (size) => own || app.conversation.client?.show(userId, kind === "screen" ? "screen" : "video", size));
     tiles.set(facts.key, made);
     return made;
   };

@@ -1,5 +1,5 @@
 /**
- * @file Everybody's voice. Beside the views, because a call is heard while its page is not shown.
+ * @file Everybody's voice, and the sound of what they show. Beside the views, because a call is heard while its page is not shown.
  */
 
 /** @param {import("../conversation.js").Conversation} conversation */
@@ -7,7 +7,7 @@ export function playSound(conversation) {
   /** By track, which outlives its owner's name. @type {Map<MediaStreamTrack, HTMLAudioElement>} */
   const playing = new Map();
   const update = () => {
-    const wanted = new Set(conversation.busy ? conversation.people.flatMap(({ tracks }) => tracks.audio ?? []) : []);
+    const wanted = new Set(conversation.busy ? conversation.people.flatMap(({ tracks }) => [tracks.audio ?? [], tracks["screen-audio"] ?? []].flat()) : []);
     for (const [track, audio] of playing) {
       if (wanted.has(track)) continue;
       audio.srcObject = null;

@@ -14,8 +14,14 @@ import { fill, h, icon, setText } from "../dom.js";
  * @property {"speaking" | "silent"} speech
  */
 
-/** @param {Facts} first */
-export function tile(first) {
+/** How long a tile keeps its size before that is told: a window that is dragged changes it with every frame. */
+const SETTLED_MS = 300;
+
+/**
+ * @param {Facts} first
+ * @param {(size: { width: number, height: number }) => void} sized Told the tile's size in pixels of the device, when it has changed.
+ */
+export function tile(first, sized) {
   const video = h("video", { playsinline: true, autoplay: true, "aria-hidden": "true" });
   video.muted = true; // voices are played elsewhere, so that they go on when this is not shown
   const face = h("span", { class: "face", text: initials(first.name) });
@@ -40,7 +46,33 @@ export function tile(first) {
     element.setAttribute("aria-label", label.filter(Boolean).join(", "));
   };
   update(first);
-  return { element, update };
+  const stop = watchSize(element, sized);
+  return { element, update, stop };
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {Parameters<typeof tile>[1]} sized
+ * @returns {() => void} Ends it.
+ */
+function watchSize(element, sized) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ let settling;
+  let told = "";
+  const observer = new ResizeObserver((entries) => {
+    const { width = 0, height = 0 } = entries.at(-1)?.contentRect ?? {};
+    const size = { width: Math.round(width * devicePixelRatio), height: Math.round(height * devicePixelRatio) };
+    clearTimeout(settling);
+    settling = setTimeout(() => {
+      const now = `${size.width}x${size.height}`;
+      if (now !== told) sized(size);
+      told = now;
+    }, SETTLED_MS);
+  });
+  observer.observe(element);
+  return () => {
+    clearTimeout(settling);
+    observer.disconnect();
+  };
 }
 
 /** @param {Facts} facts */

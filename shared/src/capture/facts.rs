@@ -31,7 +31,7 @@ pub struct TrackStatus {
     pub mime: Option<String>,
 }
 
-/// A closed track, for its row.
+/// A track and what is held of it, for its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackFacts {
     /// The track.
@@ -43,9 +43,9 @@ pub struct TrackFacts {
 }
 
 impl TrackFacts {
-    /// Its row, as far as the capture tells. `began` is for a track of which nothing has arrived.
+    /// Its row, as far as the capture tells. `otherwise` is when a track began of which nothing has arrived.
     #[must_use]
-    pub fn row(self, began: Timestamp) -> Track {
+    pub fn row(self, otherwise: Timestamp) -> Track {
         let status = self.status;
         Track {
             id: self.id,
@@ -55,7 +55,7 @@ impl TrackFacts {
             kind: self.spec.kind,
             mime_type: status.mime,
             codec: None,
-            started_at: status.first_arrival.unwrap_or(began),
+            started_at: status.first_arrival.unwrap_or(otherwise),
             duration_ms: None,
             chunks: status.chunks,
             bytes: status.bytes,

@@ -26,6 +26,10 @@ pub(super) struct Log {
     open: Option<Open>,
 }
 
+/// A segment's base is at most so long ago, an hour: from there its records' heads reach 71 minutes. What says that it came before is held
+/// at the base, as it is of a clock that stepped back.
+const BASE_AGO_MAX_US: i64 = 3_600_000_000;
+
 #[derive(Debug)]
 struct Open {
     file: File,
@@ -90,7 +94,8 @@ impl Log {
     /// Writes something, opening a segment when there is none. Not on stable storage before [`Log::sync`].
     pub(super) fn write(&mut self, track: &Track, what: &What, arrival_us: i64) -> io::Result<()> {
         if self.open.is_none() {
-            self.open = Some(Open::create(track, &mut self.next_number, arrival_us)?);
+            let base_us = arrival_us.max(track.env.now_us().saturating_sub(BASE_AGO_MAX_US));
+            self.open = Some(Open::create(track, &mut self.next_number, base_us)?);
         }
         let open = self.open.as_mut().expect("it was just opened");
         let start = open.end;

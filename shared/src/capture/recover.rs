@@ -186,18 +186,14 @@ fn known(
     index.load(|sequence, slot| held.add(sequence, &slot))?;
     // Each segment repeats what holds from before it, so the last one knows.
     held.take_over(&found.held);
-    if let Some(&last) = env.config.spool.segments(recording, id)?.last().filter(|_| found.chunks.is_empty())
+    if found.chunks.is_empty()
+        && found.held == Held::default()
+        && let Some(&last) = env.config.spool.segments(recording, id)?.last()
     {
         let mut before = Held::default();
-        scan(
-            &env.config.spool.open_segment(recording, id, last)?,
-            Check::Heads,
-            &mut before,
-            &mut |_, _| {},
-        )?;
-        if found.held == Held::default() {
-            held.take_over(&before);
-        }
+        let segment = env.config.spool.open_segment(recording, id, last)?;
+        scan(&segment, Check::Heads, &mut before, &mut |_, _| {})?;
+        held.take_over(&before);
     }
     Ok((index, held))
 }

@@ -77,23 +77,30 @@ pub async fn upsert(db: impl PgExecutor<'_>, track: &Track) -> sqlx::Result<()> 
     Ok(())
 }
 
+/// What assembling a track has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Which.
+    pub track: TrackId,
+    /// Its codecs; `None` when there is no media in it.
+    pub codec: Option<String>,
+    /// Its length in milliseconds.
+    pub duration_ms: u64,
+    /// What is missing from it.
+    pub gaps: Vec<Gap>,
+}
+
 /// Writes what assembling a track has shown.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn assembled(
-    tx: &mut PgConnection,
-    id: &TrackId,
-    codec: Option<&str>,
-    duration_ms: u64,
-    gaps: &[Gap],
-) -> sqlx::Result<()> {
+pub async fn assembled(tx: &mut PgConnection, shown: &Shown) -> sqlx::Result<()> {
     sqlx::query!(
         "update track set codec = $2, duration_ms = $3, gaps = $4 where id = $1",
-        id.as_str(),
-        codec,
-        signed(duration_ms),
-        Json(gaps) as Json<&[Gap]>,
+        shown.track.as_str(),
+        shown.codec,
+        signed(shown.duration_ms),
+        Json(&shown.gaps) as Json<&Vec<Gap>>,
     )
     .execute(tx)
     .await?;

@@ -167,6 +167,16 @@ pub enum Source {
     Client,
 }
 
+/// What becomes of pictures that refer to one that was lost on its way to the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterLoss {
+    /// The last good picture stands until the next that decodes alone, for ten seconds at most.
+    Freeze,
+    /// They are kept: decoders cope, and smear.
+    Keep,
+}
+
 /// A picture's size in pixels, both even.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Resolution {
@@ -205,7 +215,8 @@ pub struct RecordingOptions {
     /// alone; one picture of several is not composed yet, and they get one file each.
     #[serde(default)]
     pub layout: Layout,
-    /// What video is encoded as. Absent: copied where the container holds it.
+    /// What video is encoded as. Absent: copied where the container holds it, unless its pictures must be turned; `copy` leaves
+    /// those as they came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video_codec: Option<VideoCodec>,
     /// What audio is encoded as. Absent: copied where the container holds it.
@@ -232,6 +243,9 @@ pub struct RecordingOptions {
     /// Whose capture goes into the outputs. Absent: all there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<Source>>,
+    /// What becomes of pictures after a loss in what the edge captured. Absent: `freeze`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_loss: Option<AfterLoss>,
     /// Whatever the owner keeps with the recording: an object of at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Value>,
@@ -358,6 +372,7 @@ mod tests {
             r#"{"sources":[]}"#,
             r#"{"metadata":[1]}"#,
             r#"{"bitrate":1}"#,
+            r#"{"afterLoss":"smear"}"#,
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -69,8 +69,8 @@ const JOINS_AT_ONCE: u32 = 10;
 const SSRC: u32 = 0x0ca1_1000;
 /// The longest from joining to the first frame.
 const FIRST_FRAME_MAX: Duration = Duration::from_secs(30);
-/// How long media flow before memory is read: until threads, buffers and estimates are there.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Media sent before memory is read: until threads, buffers and estimates are there.
+const SETTLE_SECONDS: u64 = 2;
 /// Pairs of captured and not captured rounds.
 const CAPTURE_PAIRS: usize = 3;
 /// Goals: of a subscriber's memory, and of capture's share.
@@ -128,8 +128,9 @@ struct Load {
 async fn serve(program: Program, ip: IpAddr, count: u32, seconds: u64) -> anyhow::Result<Vec<Round>> {
     let mut server = Server::start(program, count).await?;
     let publisher = publish(&server, ip).await?;
-    publisher.flow(rates(count).next().context("there is a rate")?);
-    tokio::time::sleep(SETTLE).await;
+    let rate = rates(count).next().context("there is a rate")?;
+    publisher.send(rate, rate.packets_in(SETTLE_SECONDS)).await?;
+    publisher.flow(rate);
     let pid = server.pid();
     let (before, cpu_before) = (memory::held(pid)?, cpu::used(pid)?);
     let mut load = Load { server, publisher, subscribers: Subscribers::start()?, count };

@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod capacity;
 mod flood;
+mod frames;
 mod garbage;
+mod member;
 mod participant;
+mod rights;
+mod timeline;
 mod vanish;
 
 #[expect(dead_code, reason = "the other tests of this client need all of it")]

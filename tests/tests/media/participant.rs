@@ -9,17 +9,17 @@ use reqwest::Method;
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::client::Client as Connection;
+use crate::client::{Client as Connection, Sound};
 
 /// How far its clock moves at a time: from one packet of sound to the next. Hundreds of clients share two cores with the edge.
 const STEP: Duration = Duration::from_millis(20);
 /// The longest that anything is waited for, on a machine that is busy.
-const WITHIN: Duration = Duration::from_secs(90);
+pub(crate) const WITHIN: Duration = Duration::from_secs(90);
 /// More packets of each kind, that are taken for a flow.
-const FLOWING: usize = 20;
+pub(crate) const FLOWING: usize = 20;
 
 /// How a client stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,7 +70,8 @@ impl Participant {
     async fn begin(person: &Client, path: &str, media: impl FnOnce(&mut Connection)) -> Self {
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let ciphers = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
-        let mut connection = Connection::new(Instant::now(), socket.local_addr().unwrap(), &ciphers);
+        let mut connection =
+            Connection::new(Instant::now(), socket.local_addr().unwrap(), &ciphers, Sound::Repeated);
         media(&mut connection);
         let offer = connection.offer(Instant::now());
         let request = person.request(Method::POST, path).header("content-type", "application/sdp");
@@ -78,7 +79,8 @@ impl Participant {
         let answer = String::from_utf8(answered.body.to_vec()).unwrap();
         connection.on_answer(Instant::now(), answer.clone());
         let (tell, standing) = watch::channel(Standing::default());
-        let running = tokio::spawn(run(connection, Arc::clone(&socket), tell));
+        let (_, nobody) = mpsc::channel(1);
+        let running = tokio::spawn(run(connection, Arc::clone(&socket), tell, nobody));
         Self { socket, edge: udp(&answer), offer, answer, standing, running }
     }
 
@@ -124,13 +126,34 @@ fn udp(answer: &str) -> SocketAddr {
     format!("{}:{}", words[4], words[5]).parse().unwrap()
 }
 
-async fn run(mut connection: Connection, socket: Arc<UdpSocket>, tell: watch::Sender<Standing>) {
+/// What signaling tells a connection.
+pub(crate) enum Signal {
+    /// The server's offer, and whom to give our answer.
+    Offer(String, oneshot::Sender<Option<String>>),
+    /// The server's answer.
+    Answer(String),
+}
+
+/// Runs a connection until it is aborted, or nobody looks at it any more.
+pub(crate) async fn run(
+    mut connection: Connection,
+    socket: Arc<UdpSocket>,
+    tell: watch::Sender<Standing>,
+    mut signals: mpsc::Receiver<Signal>,
+) {
     let mut bytes = [0; 2048];
     let mut turns = tokio::time::interval(STEP);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = turns.tick() => {}
+            Some(signal) = signals.recv() => match signal {
+                Signal::Offer(offer, give) => {
+                    // Whoever asked may be gone.
+                    let _ = give.send(connection.on_offer(Instant::now(), offer));
+                }
+                Signal::Answer(answer) => connection.on_answer(Instant::now(), answer),
+            },
             received = socket.recv_from(&mut bytes) => {
                 // A port that was closed meanwhile is told by an error.
                 if let Ok((len, from)) = received {

@@ -14,11 +14,8 @@ const PLAYERS: usize = 3;
 const SILENT: usize = 20;
 /// Calls whose people connect at the same time: more would only wait for each other's handshakes.
 const AT_ONCE: usize = 5;
-/// What the edge may hold more than before the first came: memory that was touched once and that the allocator keeps for later (its
-/// arenas are not given back while anything in them lives). Measured: 35 MiB with all of them there, 34 afterwards.
-const ALLOCATOR_SLACK: u64 = 64 << 20;
-/// What the same peers may take more when they come again: if the first had left anything, this would take what they took. Measured:
-/// 1 MiB.
+/// What the same peers may take more when they come again: if the first had left anything, this would take what they took, 35 MiB. The
+/// allocator gives memory back only where nothing in an arena lives, so that memory is used again is the measure. Measured: 1 MiB.
 const AGAIN_MAX: u64 = 12 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,20 +26,12 @@ async fn of_200_peers_who_vanish_nothing_stays() {
     let warm = system.client("host").create_call(&[]).await;
     drop(seated(&system, &warm).await);
     until_carried(&system, 0, 0, 0).await;
-    let (before, files) = (memory(&mut system), system.edge.program().open_files());
+    let files = system.edge.program().open_files();
 
     let crowd = crowd(&system).await;
     let first = memory(&mut system);
     crowd.vanish(&system).await;
     until_files(&mut system, files).await;
-    let kept = memory(&mut system).saturating_sub(before);
-    assert!(
-        kept < ALLOCATOR_SLACK,
-        "{} KiB before, {} with all, {} kept",
-        before >> 10,
-        first >> 10,
-        kept >> 10
-    );
 
     let _crowd = self::crowd(&system).await;
     let grown = memory(&mut system).saturating_sub(first);

@@ -84,6 +84,8 @@ async fn messages_and_mutes_are_told_to_the_room_and_a_message_to_one_to_that_on
     }
     let (_dan, joined) = Socket::join(&system.client("ann"), &base, &call).await;
     assert_eq!(joined["participants"].as_array().map(Vec::len), Some(2));
+    // A session begins without mutes, and everybody hears of it.
+    assert_eq!(cyd.frame("unmute").await["data"], json!({ "userId": "ann", "kind": "audio" }));
     bob.send("unmute", Value::Null).await;
     assert_eq!(cyd.frame("unmute").await["userId"], "bob");
 }

@@ -1,10 +1,10 @@
 //! A call's life: active with the first who comes, over when the host says so or nobody is left, and what the rows say of it.
 
-use e2e::changes::Changes;
 use e2e::client::Client;
 use e2e::socket::{FRAME_WITHIN, Socket};
 use e2e::system::System;
 use serde_json::{Value, json};
+use shared::testing::Changes;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
@@ -37,6 +37,13 @@ pub(crate) fn state_of(call: &Value, user: &str) -> Value {
     people.iter().find(|one| one["userId"] == user).map_or(Value::Null, |one| one["state"].clone())
 }
 
+/// When somebody came and went, as the call's host sees it.
+fn times_of(call: &Value, user: &str) -> (Value, Value) {
+    let people = call["participants"].as_array().cloned().unwrap_or_default();
+    let person = people.into_iter().find(|one| one["userId"] == user).unwrap_or_default();
+    (person["joinedAt"].clone(), person["leftAt"].clone())
+}
+
 /// The events of a call, oldest first.
 pub(crate) async fn events(db: &PgPool, call: &str) -> Vec<String> {
     let rows = sqlx::query_scalar("select type from event where call_id = $1 order by id").bind(call);
@@ -51,18 +58,43 @@ async fn a_call_is_active_from_the_first_join_and_over_when_nobody_was_there_for
     let told = until_call(&system, &host, &call, |_| true).await;
     assert_eq!((&told["status"], state_of(&told, "bob")), (&json!("created"), json!("invited")));
     let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
-    until_call(&system, &host, &call, |told| told["status"] == "active" && state_of(told, "bob") == "joined")
-        .await;
-    bob.send("leave", Value::Null).await;
+    let is_in = |told: &Value| told["status"] == "active" && state_of(told, "bob") == "joined";
+    let told = until_call(&system, &host, &call, is_in).await;
+    let (joined_at, left_at) = times_of(&told, "bob");
+    assert!(joined_at.is_string() && left_at.is_null(), "{told}");
+    let (mut again, _) = Socket::join(&system.client("bob"), &base, &call).await;
+    again.send("leave", Value::Null).await;
     let told = until_call(&system, &host, &call, |told| told["status"] == "ended").await;
     assert_eq!(state_of(&told, "bob"), "left");
+    let (kept, left_at) = times_of(&told, "bob");
+    assert_eq!(kept, joined_at, "who comes again in the place of an older session was there all the time");
+    // Times are RFC 3339 UTC, all of one length.
+    assert!(left_at.as_str() > joined_at.as_str(), "{told}");
     let happened = events(&system.db, &call).await;
     assert_eq!(
         happened,
         ["call.created", "call.started", "participant.joined", "participant.left", "call.ended"]
     );
-    bob.send("join", Value::Null).await;
-    assert_eq!(bob.refused().await, "call-ended");
+    again.send("join", Value::Null).await;
+    assert_eq!(again.refused().await, "call-ended");
+    assert_eq!(bob.closed().await, 4001);
+}
+
+#[tokio::test]
+async fn an_empty_call_ends_its_recording() {
+    let system = System::builder().workers(0).set("CALL_EMPTY_TIMEOUT", "2s").start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let made = host.post("/video-calls", &json!({ "record": { "thumbnails": 0 } })).await.expect(201);
+    let call = made.data()["id"].as_str().unwrap().to_owned();
+    let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
+    bob.frame("recording-started").await;
+    bob.send("leave", Value::Null).await;
+    let sealed = |told: &Value| told["status"] == "ended" && told["recordingStatus"] == "processing";
+    until_call(&system, &host, &call, sealed).await;
+    let stopping = "select data->>'reason' from event where call_id = $1 and type = 'recording.stopping'";
+    let reasons: Vec<String> =
+        sqlx::query_scalar(stopping).bind(&call).fetch_all(&system.db).await.expect("the database is there");
+    assert_eq!(reasons, ["call-ended"]);
 }
 
 #[tokio::test]
@@ -113,4 +145,24 @@ async fn an_edge_that_is_told_to_end_tells_everybody_to_come_back() {
     let (_ann, _) = Socket::join(&host, &base, &call).await;
     until_call(&system, &host, &call, |told| told["status"] == "active" && state_of(told, "ann") == "joined")
         .await;
+}
+
+/// Ends the call at the moment in which the edge claims it: after it was found to be on, and before anybody sits in it.
+const ENDS_WHEN_CLAIMED: &str = "
+    create function ends() returns trigger language plpgsql as $$
+    begin new.state := 'ended'; new.ended_at := now(); return new; end $$;
+    create trigger ends before update of edge_id on call for each row execute function ends();";
+
+#[tokio::test]
+async fn who_comes_in_while_the_call_ends_is_sent_out_again() {
+    let system = System::builder().workers(0).start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let call = host.create_call(&["bob"]).await;
+    sqlx::raw_sql(ENDS_WHEN_CLAIMED).execute(&system.db).await.expect("the database takes a trigger");
+    let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
+    bob.frame("room-closed").await;
+    assert_eq!(bob.closed().await, 4002);
+    let mut again = Socket::open(&system.client("bob"), &base, &call).await;
+    again.send("join", Value::Null).await;
+    assert_eq!(again.refused().await, "call-ended");
 }

@@ -3,6 +3,7 @@
 use e2e::socket::{Came, Socket};
 use e2e::system::System;
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_full_room_lets_nobody_more_in_but_those_who_sit_there() {
@@ -55,11 +56,14 @@ async fn a_session_that_is_taken_up_again_keeps_its_place_though_its_older_socke
     let (cyd, _) = Socket::join(&system.client("cyd"), &base, &call).await;
     newer.frame("participant-joined").await;
     drop(cyd);
-    let frame = newer.frame("participant-left").await;
+    // Both sockets are read all the time: who does not answer pings is given up as well.
+    let told = async {
+        for kind in ["participant-joined", "participant-left"] {
+            assert_eq!(ann.frame(kind).await["userId"], "cyd");
+        }
+    };
+    let (frame, ()) = tokio::join!(newer.frame("participant-left"), told);
     assert_eq!(frame["data"], json!({ "userId": "cyd", "reason": "disconnected" }));
-    for kind in ["participant-joined", "participant-left"] {
-        assert_eq!(ann.frame(kind).await["userId"], "cyd");
-    }
     ann.send("message", json!(1)).await;
     newer.frame("message").await;
 }
@@ -96,4 +100,22 @@ async fn a_call_with_invitations_is_for_those_who_were_invited_and_one_without_f
     eve.frame("joined").await;
     eve.send("join", Value::Null).await;
     assert_eq!(eve.refused().await, "invalid-request");
+}
+
+#[tokio::test]
+async fn who_falls_silent_on_an_open_socket_is_gone_for_the_others_after_15_s() {
+    /// More than the 15 s of the API: what a busy machine may be late by.
+    const LATE_MAX: Duration = Duration::from_secs(1);
+    let system = System::builder().workers(0).start().await;
+    let base = system.edge.url();
+    let call = system.client("ann").create_call(&["bob"]).await;
+    let (mut ann, _) = Socket::join(&system.client("ann"), &base, &call).await;
+    // Nobody reads bob's socket from here on, so no ping is answered.
+    let (mut bob, _) = Socket::join(&system.client("bob"), &base, &call).await;
+    let silent = Instant::now();
+    let left = ann.frame("participant-left").await;
+    assert_eq!(left["data"], json!({ "userId": "bob", "reason": "disconnected" }));
+    let (took, most) = (silent.elapsed(), Duration::from_secs(15));
+    assert!(took <= most + LATE_MAX && took + LATE_MAX >= most, "{took:?}");
+    assert_eq!(bob.closed().await, 4003);
 }

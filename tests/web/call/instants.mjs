@@ -12,15 +12,30 @@ const SAME_MS = 100;
 /** 2.5 ms of sound at a time. */
 const SAMPLES = 120;
 
-/** @param {string} file */
-export function flashes(file) {
-  return rises(file, "-vf", "signalstats,metadata=print:key=lavfi.signalstats.YAVG:file=-", ["-an"], WHITE);
+/** @param {string} file @param {number} [stream] which of its pictures */
+export function flashes(file, stream = 0) {
+  return rises(file, "-vf", "signalstats,metadata=print:key=lavfi.signalstats.YAVG:file=-", ["-map", `0:v:${stream}`], WHITE);
 }
 
-/** @param {string} file */
-export function beeps(file) {
+/** Its pictures, or the first after a jump to a time: when each is shown, in milliseconds, and its fingerprint. @param {string} file @param {number} [from] */
+export async function pictures(file, from) {
+  const input = from === undefined ? ["-i", file] : ["-ss", `${from - (await beginning(file))}ms`, "-i", file, "-frames:v", "1"];
+  const args = ["-nostdin", "-v", "error", "-copyts", ...input, "-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "1/1000", "-f", "framemd5", "-"];
+  const { stdout } = await run("ffmpeg", args, { maxBuffer: OUTPUT_MAX_BYTES });
+  const rows = stdout.split("\n").filter((line) => line !== "" && !line.startsWith("#")).map((line) => line.split(/,\s*/));
+  return rows.map(([, , at, , , fingerprint]) => /** @type {[number, string]} */ ([Number(at), fingerprint]));
+}
+
+/** When a file's first medium begins, in milliseconds: jumps are counted from there. @param {string} file */
+async function beginning(file) {
+  const { stdout } = await run("ffprobe", ["-v", "error", "-show_entries", "format=start_time", "-of", "csv=p=0", file]);
+  return Math.round(Number(stdout) * 1_000);
+}
+
+/** @param {string} file @param {number} [stream] which of its sounds */
+export function beeps(file, stream = 0) {
   const level = `aresample=48000,asetnsamples=n=${SAMPLES}:p=0,astats=metadata=1:reset=1,ametadata=print:key=lavfi.astats.Overall.RMS_level:file=-`;
-  return rises(file, "-af", level, ["-vn"], LOUD);
+  return rises(file, "-af", level, ["-map", `0:a:${stream}`], LOUD);
 }
 
 /**

@@ -6,8 +6,9 @@ import assert from "node:assert/strict";
 import { readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { drawnBy, gapsOf, keepsThePlan } from "./plan.mjs";
-import { STEP_WITHIN_MS, Stage, api, completed } from "./stage.mjs";
+import { Program } from "./outside.mjs";
+import { drawnBy, flashed, gapsOf, keepsThePlan } from "./plan.mjs";
+import { Stage, api, completed } from "./stage.mjs";
 
 const DATA = process.env.CALLREEL_DATA ?? "";
 /** When the database goes after the start of the recording, and how long it is away at least. */
@@ -18,41 +19,36 @@ const MUTE_AFTER_MS = 4_000;
 const MUTED_MS = 5_000;
 /** How far a mute in the file may be from the one that was asked for. */
 const MUTE_OFF_MAX_MS = 1_000;
-/** Between two looks at what gives no signal. */
-const LOOK_EVERY_MS = 200;
-
-const passes = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 test("a recorded call goes on while the database is away for twenty seconds", { timeout: 400_000 }, async () => {
   const stage = await Stage.open({ title: "outage" });
+  const database = new Program("tail", ["-n", "0", "-F", join(DATA, "logs", "postgres.log")]);
+  let comesBack = async () => {};
   try {
     const [ann, bob] = [await stage.person("ann"), await stage.person("bob")];
     for (const person of [ann, bob]) await person.join({ media: "beeps" });
     await stage.flows([ann, bob]);
-    const started = await api(stage.host, "POST", `/video-calls/${stage.call.id}/recording/start`, {});
-    const begun = Date.parse(started.startedAt);
-    await ann.told("recording-started");
-    await passes(begun + GOES_AT_MS - Date.now());
-    const comesBack = await stopDatabase();
+    const { id, begun } = await stage.record(ann);
+    await flashed(ann, begun + GOES_AT_MS);
+    comesBack = await stopDatabase(database);
     const gone = Date.now();
     await assert.rejects(api(stage.host, "GET", `/video-calls/${stage.call.id}`), "the database is away");
-    await passes(gone + MUTE_AFTER_MS - Date.now());
+    await flashed(ann, gone + MUTE_AFTER_MS);
     const muted = Date.now() - begun;
     await bob.send("mute");
     await ann.told("mute", "bob");
-    await passes(muted + begun + MUTED_MS - Date.now());
+    await flashed(ann, begun + muted + MUTED_MS);
     const unmuted = Date.now() - begun;
     await bob.send("unmute");
     await ann.told("unmute", "bob");
     await stage.flows([ann, bob]);
-    await passes(gone + AWAY_MS - Date.now());
+    await flashed(ann, gone + AWAY_MS);
     await comesBack();
-    await answers(stage);
     console.log(`the database was away for ${Date.now() - gone} ms`);
     const drawn = Object.fromEntries(await Promise.all([ann, bob].map(drawnBy)));
     const lasts = Date.now() - begun;
     await api(stage.host, "POST", `/video-calls/${stage.call.id}/recording/stop`);
-    const recording = await completed(stage.host, stage.call.id, started.id);
+    const recording = await completed(stage.host, stage.call.id, id);
     for (const user of ["ann", "bob"]) {
       for (const kind of ["audio", "video"]) {
         const gaps = gapsOf(recording, user, kind);
@@ -67,43 +63,31 @@ test("a recorded call goes on while the database is away for twenty seconds", { 
     }
     await keepsThePlan(recording, drawn, lasts);
   } finally {
+    await comesBack();
+    await database.kill();
     await stage.close();
   }
 });
 
 /**
  * Ends the database as an operator does, and takes a folder of it away, so that its supervisor cannot start it. Returns what
- * gives it back.
+ * gives it back, once, and waits until it answers.
+ * @param {Program} database its log
  */
-async function stopDatabase() {
+async function stopDatabase(database) {
+  const says = (/** @type {string} */ words) => database.line((line) => line.includes(words), words);
   const [pid, home] = (await readFile(join(DATA, "postgres", "postmaster.pid"), "utf8")).split("\n");
+  const ended = says("database system is shut down");
   process.kill(Number(pid), "SIGINT");
-  const deadline = Date.now() + STEP_WITHIN_MS;
-  while (runs(Number(pid))) {
-    assert.ok(Date.now() < deadline, "the database does not end");
-    await passes(LOOK_EVERY_MS / 4);
-  }
+  await ended;
   const needed = join(home, "global");
   await rename(needed, `${needed}.away`);
-  return () => rename(`${needed}.away`, needed);
-}
-
-/** @param {number} pid */
-function runs(pid) {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
-
-/** Waits until the edge has its database again. @param {Stage} stage */
-async function answers(stage) {
-  const deadline = Date.now() + STEP_WITHIN_MS;
-  for (;;) {
-    const call = await api(stage.host, "GET", `/video-calls/${stage.call.id}`).catch(() => null);
-    if (call !== null) return;
-    assert.ok(Date.now() < deadline, "the database does not come back");
-    await passes(LOOK_EVERY_MS);
-  }
+  let away = true;
+  return async () => {
+    if (!away) return;
+    away = false;
+    const answers = says("database system is ready to accept connections");
+    await rename(`${needed}.away`, needed);
+    await answers;
+  };
 }

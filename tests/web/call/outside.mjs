@@ -1,9 +1,9 @@
 /** Clients of a call that are programs of their own: what they say, how they end, and what their files hold. */
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { fileOf } from "./plan.mjs";
 import { STEP_WITHIN_MS, URL_OF_EDGE, signIn } from "./stage.mjs";
 
 const PARTICIPANT = new URL("participant.py", import.meta.url).pathname;
@@ -74,18 +74,18 @@ export class Outsider extends Program {
     return new Outsider(stage.call.id, user, await signIn(user), whom);
   }
 
-  /** How it stands, as soon as it is so. @param {(told: any) => boolean} test @param {string} what */
+  /** How it stands, as soon as it is so. It tells whenever that changes. @param {(told: any) => boolean} test @param {string} what */
   async until(test, what) {
     const is = (/** @type {string} */ line) => line.startsWith("{") && test(JSON.parse(line));
-    return JSON.parse(await this.line(is, what));
+    return JSON.parse(this.lines.findLast(is) ?? (await this.line(is, what)));
   }
 
-  /** Waits until a second of sound and fifteen pictures more have come from each. @param {string[]} users */
-  async grown(users) {
+  /** Waits until so much sound more, and fifteen pictures for each second, have come from each. @param {string[]} users @param {number} [seconds] */
+  async grown(users, seconds = 1) {
     const before = (await this.until(() => true, "anything")).received;
     const more = (/** @type {any} */ told) => users.every((user) => {
       const [is, was] = [told.received[user], before[user] ?? { audio: 0, video: 0 }];
-      return is !== undefined && is.audio - was.audio >= 48_000 && is.video - was.video >= 15;
+      return is !== undefined && is.audio - was.audio >= 48_000 * seconds && is.video - was.video >= 15 * seconds;
     });
     const told = await this.until(more, `more has come from ${users}`);
     assert.deepEqual(told.errors, []);
@@ -99,8 +99,7 @@ export class Outsider extends Program {
 
 /** Somebody's file decodes without complaint from its beginning to its end; its length in milliseconds. @param {any} recording @param {string} user */
 export async function decoded(recording, user) {
-  const folder = join(process.env.CALLREEL_DATA ?? "", "recordings", "recordings", recording.id, "participants");
-  const file = join(folder, `${user}.webm`);
+  const file = await fileOf(recording, user);
   const { stderr } = await run("ffmpeg", ["-v", "error", "-xerror", "-i", file, "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"]);
   assert.equal(stderr, "", file);
   const { stdout } = await run("ffprobe", ["-v", "error", "-show_entries", "format=duration:stream=codec_type", "-of", "json", file]);

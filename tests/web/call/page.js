@@ -2,11 +2,34 @@
  * A client of the call for tests, in the page: one connection, perfect negotiation on the polite side, and figures of what
  * comes from whom. It knows the API's section on signaling and nothing of the product's own page.
  */
+import { SCREEN, beeps, media } from "./sources.js";
 
 /** How long the socket may take to say `joined`. */
 const JOINED_WITHIN_MS = 20_000;
 
-/** @typedef {{ url: string, room: string, user: string, token: string, media: "devices" | "beeps", codec?: string, session?: string, ice?: RTCConfiguration }} Wish */
+/** Three sizes of one picture. @type {RTCRtpEncodingParameters[]} */
+const LAYERS = [
+  { rid: "q", scaleResolutionDownBy: 4 },
+  { rid: "h", scaleResolutionDownBy: 2 },
+  { rid: "f", scaleResolutionDownBy: 1 },
+];
+/** What each may take of a camera, and of noise: that is more than the edge allows, and what it tells is the limit. */
+const LAYER_MAX_BPS = { layers: 500_000, noise: 8_000_000 };
+
+/** @typedef {{ address: string, port: number }} Way */
+
+/**
+ * @typedef {object} Wish
+ * @property {string} url
+ * @property {string} room
+ * @property {string} user
+ * @property {string} token
+ * @property {"devices" | "layers" | "beeps" | "flashes" | "noise" | "none"} media
+ * @property {string} [codec] of pictures
+ * @property {RTCConfiguration} [ice]
+ * @property {Way} [through] where alone the edge is to be met
+ * @property {boolean} [asksForSound]
+ */
 
 export class Call {
   /** Every frame but the chatty ones, oldest first. @type {any[]} */
@@ -17,6 +40,12 @@ export class Call {
   errors = [];
   /** @type {number | undefined} */
   closed;
+  /** Sections that show a shared screen, or carry its sound. @type {RTCRtpTransceiver[]} */
+  screens = [];
+  /** How often an offer of the server met one of ours. */
+  glares = 0;
+  /** Our next offer is held until one of the server comes: then both are on their way. */
+  crossing = false;
   #making = false;
   #chain = Promise.resolve();
 
@@ -26,13 +55,13 @@ export class Call {
     this.stream = stream;
     this.pc = new RTCPeerConnection(wish.ice);
     this.pc.ontrack = (event) => this.#play(event);
-    this.pc.onicecandidate = ({ candidate }) => this.send("ice-candidate", { candidate });
+    this.pc.onicecandidate = ({ candidate }) => wish.through ?? this.send("ice-candidate", { candidate });
     this.pc.onnegotiationneeded = () => void this.offer();
   }
 
   /** Opens the socket, sits down and publishes. */
   async join() {
-    const { url, token, session } = this.wish;
+    const { url, token } = this.wish;
     this.socket = new WebSocket(`${url.replace(/^http/, "ws")}/video-calls/ws`, ["bearer", token]);
     const joined = Promise.withResolvers();
     this.socket.onmessage = ({ data }) => {
@@ -44,15 +73,25 @@ export class Call {
       this.closed = code;
       joined.reject(new Error(`the socket closed with ${code}`));
     };
-    this.socket.onopen = () => this.send("join", session === undefined ? {} : { sessionId: session });
+    this.socket.onopen = () => this.send("join", this.joined === undefined ? {} : { sessionId: this.joined.sessionId });
     setTimeout(() => joined.reject(new Error("not joined in time")), JOINED_WITHIN_MS);
     this.joined = await joined.promise;
     return this.joined;
   }
 
+  /** Goes on with another socket, in the same place, and looks for new paths, as a page does when its network has changed. */
+  async resume() {
+    await this.join();
+    this.pc.restartIce();
+  }
+
   publish() {
-    for (const track of this.stream.getTracks()) {
-      const transceiver = this.pc.addTransceiver(track, { direction: "sendonly", streams: [this.stream] });
+    for (const [at, track] of this.stream.getTracks().entries()) {
+      // Of noise the first picture is a camera in three layers, the second a screen.
+      const maxBitrate = LAYER_MAX_BPS[this.wish.media];
+      const inLayers = maxBitrate !== undefined && track.kind === "video" && at < 2;
+      const layers = inLayers ? { sendEncodings: LAYERS.map((layer) => ({ ...layer, maxBitrate })) } : {};
+      const transceiver = this.pc.addTransceiver(track, { direction: "sendonly", streams: [this.stream], ...layers });
       if (track.kind === "video" && this.wish.codec !== undefined) prefer(transceiver, this.wish.codec);
     }
   }
@@ -61,12 +100,16 @@ export class Call {
     try {
       this.#making = true;
       await this.pc.setLocalDescription();
-      this.send("offer", { sdp: this.pc.localDescription });
+      if (!this.crossing) this.#sendOffer();
     } catch (error) {
       this.errors.push(`offer: ${error}`);
     } finally {
       this.#making = false;
     }
+  }
+
+  #sendOffer() {
+    this.send("offer", { sdp: this.#said(this.pc.localDescription), screens: this.screens.map(({ mid }) => mid) });
   }
 
   /** @param {string} type @param {unknown} [data] */
@@ -80,17 +123,56 @@ export class Call {
     if (frame.type === "quality") this.quality = frame.data.participants;
     else if (frame.type !== "active-speaker") this.frames.push(frame);
     if (frame.type === "offer") {
-      if (this.#making || this.pc.signalingState !== "stable") this.glares = (this.glares ?? 0) + 1;
-      await this.pc.setRemoteDescription(frame.data.sdp);
+      if (this.#making || this.pc.signalingState !== "stable") this.glares += 1;
+      if (this.crossing) this.#sendOffer();
+      this.crossing = false;
+      await this.pc.setRemoteDescription(this.#read("offer", frame.data.sdp));
       await this.pc.setLocalDescription();
-      this.send("answer", { sdp: this.pc.localDescription });
+      this.send("answer", { sdp: this.#said(this.pc.localDescription) });
     } else if (frame.type === "answer" && this.pc.signalingState === "have-local-offer") {
-      await this.pc.setRemoteDescription(frame.data.sdp);
+      await this.pc.setRemoteDescription(this.#read("answer", frame.data.sdp));
     } else if (frame.type === "ice-candidate") {
       await this.pc.addIceCandidate(frame.data.candidate);
     } else if (frame.type === "error") {
       this.errors.push(`${frame.data.code}: ${frame.data.detail}`);
     }
+  }
+
+  /** A description of ours as the edge gets it. @param {RTCSessionDescription | null} description */
+  #said(description) {
+    const { through, asksForSound } = this.wish;
+    if (description === null || (through === undefined && !asksForSound)) return description;
+    const sound = asksForSound ? description.sdp.replace(/^a=rtpmap:(\d+) opus.*$/gim, "$&\r\na=rtcp-fb:$1 nack") : description.sdp;
+    return { type: description.type, sdp: through === undefined ? sound : sound.replace(/^a=candidate:.*\r\n/gm, "") };
+  }
+
+  /** A description of the edge as the browser gets it. @param {RTCSdpType} type @param {any} given @returns {RTCSessionDescriptionInit} */
+  #read(type, given) {
+    const sdp = typeof given === "string" ? given : given.sdp;
+    const { through } = this.wish;
+    if (through === undefined) return { type, sdp };
+    const met = `a=candidate:1 1 udp 2130706431 ${through.address} ${through.port} typ host`;
+    return { type, sdp: sdp.replace(/^a=candidate:.*\r\n/gm, "").replace(/^a=end-of-candidates/m, `${met}\r\na=end-of-candidates`) };
+  }
+
+  /** Where the edge takes media, as it tells it. @returns {Way | undefined} */
+  edge() {
+    const [, address, port] = /^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) typ host/m.exec(this.pc.remoteDescription?.sdp ?? "") ?? [];
+    return address === undefined ? undefined : { address, port: Number(port) };
+  }
+
+  /** What became of sound: sent again, asked for again, received, and missing in the end. */
+  async sound() {
+    const sum = { repeated: 0, asked: 0, received: 0, lost: 0 };
+    (await this.pc.getStats()).forEach((stats) => {
+      if (stats.kind !== "audio") return;
+      if (stats.type === "outbound-rtp") sum.repeated += stats.retransmittedPacketsSent ?? 0;
+      if (stats.type !== "inbound-rtp") return;
+      sum.asked += stats.nackCount ?? 0;
+      sum.received += stats.packetsReceived;
+      sum.lost += stats.packetsLost;
+    });
+    return sum;
   }
 
   /** @param {RTCTrackEvent} event */
@@ -103,17 +185,17 @@ export class Call {
     void player.play().catch(() => undefined);
   }
 
-  /** What has come from whom so far: `{ann: {frames, packets, energy}}`. */
+  /** What has come from whom so far: `{ann: {frames, packets, energy}}`, and how wide its last picture is. */
   async received() {
-    /** @type {Record<string, { frames: number, packets: number, energy: number, codecs: string[] }>} */
+    /** @type {Record<string, { frames: number, width: number, packets: number, energy: number, codecs: string[] }>} */
     const sum = {};
     for (const [receiver, user] of this.from) {
-      const one = (sum[user] ??= { frames: 0, packets: 0, energy: 0, codecs: [] });
+      const one = (sum[user] ??= { frames: 0, width: 0, packets: 0, energy: 0, codecs: [] });
       const report = await receiver.getStats();
       report.forEach((stats) => {
         if (stats.type === "codec") one.codecs.push(stats.mimeType);
         if (stats.type !== "inbound-rtp") return;
-        if (stats.kind === "video") one.frames += stats.framesDecoded ?? 0;
+        if (stats.kind === "video") [one.frames, one.width] = [one.frames + (stats.framesDecoded ?? 0), stats.frameWidth ?? 0];
         else [one.packets, one.energy] = [one.packets + stats.packetsReceived, one.energy + (stats.totalAudioEnergy ?? 0)];
       });
     }
@@ -140,21 +222,46 @@ export class Call {
     return /a=ice-ufrag:(\S+)/.exec(this.pc.localDescription?.sdp ?? "")?.[1];
   }
 
-  /** Publishes one more picture: a screen. */
-  more() {
-    const canvas = Object.assign(document.createElement("canvas"), { width: 160, height: 120 });
-    const paint = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    let count = 0;
-    // A picture that does not change is not sent.
-    setInterval(() => paint.fillRect(count++ % 160, 0, 1, 120), 200);
-    const stream = canvas.captureStream(5);
-    this.pc.addTransceiver(stream.getTracks()[0], { direction: "sendonly", streams: [stream] });
+  /**
+   * Shares a screen, which flashes and beeps as the page does. Its sections rest when it is shared no more, and are used again.
+   * @param {"audio" | "video"} [only] of it
+   */
+  share(only) {
+    const stream = beeps("screenFlashes", SCREEN);
+    for (const track of stream.getTracks().filter(({ kind }) => kind === (only ?? kind))) {
+      const known = this.screens.find(({ receiver }) => receiver.track.kind === track.kind);
+      if (known === undefined) {
+        this.screens.push(this.pc.addTransceiver(track, { direction: "sendonly", streams: [stream] }));
+      } else {
+        void known.sender.replaceTrack(track);
+        known.direction = "sendonly";
+      }
+    }
   }
 
-  /** How many tracks of somebody flow to us now. @param {string} user */
-  tracksOf(user) {
-    const live = (/** @type {RTCRtpTransceiver} */ one) => ["recvonly", "sendrecv"].includes(one.currentDirection ?? "");
-    return this.pc.getTransceivers().filter((one) => live(one) && this.from.get(one.receiver) === user).length;
+  /** Bytes of pictures sent so far, headers and repeated ones included. */
+  async sentBytes() {
+    let sum = 0;
+    (await this.pc.getStats()).forEach((stats) => {
+      if (stats.type === "outbound-rtp" && stats.kind === "video") sum += stats.bytesSent + stats.headerBytesSent;
+    });
+    return sum;
+  }
+
+  /** Shares it no more. */
+  unshare() {
+    for (const section of this.screens) {
+      section.sender.track?.stop();
+      void section.sender.replaceTrack(null);
+      section.direction = "inactive";
+    }
+  }
+
+  /** What comes from somebody, as the ids of the server's tracks tell: `["audio", "video"]`. @param {string} user */
+  mediaOf(user) {
+    const sections = (this.pc.remoteDescription?.sdp ?? "").split(/\r?\n(?=m=)/).slice(1);
+    const told = sections.filter((section) => /^a=(sendonly|sendrecv)\s*$/m.test(section)).map((section) => /^a=msid:(\S+) ([a-z-]+)-\d+\s*$/m.exec(section));
+    return told.filter((one) => one?.[1] === user).map((one) => one?.[2]).sort();
   }
 
   /** For the report of a test that failed. */
@@ -177,75 +284,10 @@ function prefer(transceiver, mime) {
 
 /** What `join` of the window returns to the test. @param {Wish} wish */
 window.join = async (wish) => {
-  const stream = wish.media === "beeps" ? beeps(window) : await devices();
+  const stream = await media(wish.media);
   const call = new Call(wish, stream);
   window.call = call;
   const joined = await call.join();
   call.publish();
   return joined;
 };
-
-function devices() {
-  return navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 240, frameRate: 15 } });
-}
-
-/** Every so often, by the wall clock, the page flashes and beeps. */
-const PERIOD_MS = 2_000;
-/** How long each time. */
-const LASTS_MS = 200;
-/** How far ahead beeps are put on the sound card's clock. */
-const AHEAD_MS = 1_000;
-
-/** White pictures and a tone of 1 kHz for `LASTS_MS` at every whole `PERIOD_MS` of the wall clock. @param {any} notes */
-function beeps(notes) {
-  // Kept over loads of the page.
-  notes.flashes = JSON.parse(sessionStorage.getItem("flashes") ?? "[]");
-  const canvas = Object.assign(document.createElement("canvas"), { width: 160, height: 120 });
-  const paint = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
-  document.body.append(canvas);
-  const wall = () => performance.timeOrigin + performance.now();
-  let lit = false;
-  let count = 0;
-  const draw = () => {
-    const on = wall() % PERIOD_MS < LASTS_MS;
-    if (on !== lit && (lit = on)) {
-      notes.flashes.push(wall());
-      sessionStorage.setItem("flashes", JSON.stringify(notes.flashes));
-    }
-    paint.fillStyle = on ? "#fff" : "#000";
-    paint.fillRect(0, 0, canvas.width, canvas.height);
-    // Something that changes, or no picture is taken.
-    paint.fillStyle = "#888";
-    paint.fillRect(count++ % canvas.width, 0, 4, 4);
-    requestAnimationFrame(draw);
-  };
-  draw();
-  const stream = canvas.captureStream(30);
-  stream.addTrack(tone(wall));
-  return stream;
-}
-
-/** @param {() => number} wall */
-function tone(wall) {
-  const context = new AudioContext({ latencyHint: "interactive" });
-  const oscillator = new OscillatorNode(context, { frequency: 1_000 });
-  const gain = new GainNode(context, { gain: 0 });
-  const out = context.createMediaStreamDestination();
-  oscillator.connect(gain).connect(out);
-  oscillator.start();
-  void context.resume();
-  // The context's clock stands at the last block that was made: the smallest difference to the wall is the truest.
-  let [behind, next] = [Number.POSITIVE_INFINITY, 0];
-  const look = () => {
-    if (context.currentTime === 0) return;
-    behind = Math.min(behind + 0.01, wall() - context.currentTime * 1_000);
-    if (next === 0) next = Math.ceil(wall() / PERIOD_MS + 0.1) * PERIOD_MS;
-    while (next < wall() + AHEAD_MS) {
-      gain.gain.setValueAtTime(0.5, (next - behind) / 1_000);
-      gain.gain.setValueAtTime(0, (next + LASTS_MS - behind) / 1_000);
-      next += PERIOD_MS;
-    }
-  };
-  setInterval(look, 5);
-  return /** @type {MediaStreamTrack} */ (out.stream.getAudioTracks()[0]);
-}

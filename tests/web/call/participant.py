@@ -7,6 +7,7 @@ Tells on standard output, a line of JSON at a time, how it stands; leaves when s
 """
 
 import asyncio
+import itertools
 import json
 import math
 import re
@@ -17,8 +18,8 @@ import aiohttp
 import av
 from aiortc import AudioStreamTrack, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 
-# Between two lines of how it stands, seconds.
-TELL_EVERY = 0.25
+# It tells how it stands with each so many frames of a track, and with everything else that changes.
+TELL_EVERY_FRAMES = 8
 # Frames that do not change how it stands.
 CHATTER = ("quality", "active-speaker")
 WIDTH, HEIGHT = 320, 240
@@ -61,19 +62,23 @@ class Participant:
         self.received = {}
         self.counting = []
         self.link = None
+        self.changed = asyncio.Event()
+        self.connection.on("connectionstatechange", self.changed.set)
 
     def play(self, track):
         """Counts what comes of a track: samples of sound, pictures."""
         self.counting.append(asyncio.ensure_future(self.count(track)))
 
     async def count(self, track):
-        while True:
+        for number in itertools.count():
             try:
                 frame = await track.recv()
             except Exception:  # The track has ended; the library tells it by one of several errors.
                 return
             of = self.received.setdefault(self.publisher(track), {"audio": 0, "video": 0})
             of[track.kind] += frame.samples if track.kind == "audio" else 1
+            if number % TELL_EVERY_FRAMES == 0:
+                self.changed.set()
 
     def publisher(self, track):
         """Whose it is: the stream's id, which the library keeps in the description alone."""
@@ -122,6 +127,7 @@ class Seat:
         connection, kind, data = self.participant.connection, frame["type"], frame.get("data")
         if kind not in CHATTER:
             self.participant.frames.append(frame)
+            self.participant.changed.set()
         if kind == "joined":
             await connection.setLocalDescription(await connection.createOffer())
             await self.describe("offer")
@@ -133,6 +139,7 @@ class Seat:
             await connection.setRemoteDescription(RTCSessionDescription(**data["sdp"]))
         elif kind == "error":
             self.participant.errors.append(data["code"])
+            self.participant.changed.set()
 
     async def describe(self, kind):
         description = self.participant.connection.localDescription
@@ -160,6 +167,7 @@ async def watch(edge, call, whom, token, participant, leave):
         async with http.post(path, data=connection.localDescription.sdp, headers=sdp) as answer:
             assert answer.status == 201, await answer.text()
             participant.link = answer.headers.getall("link", [])
+            participant.changed.set()
             session = answer.headers["location"]
             await connection.setRemoteDescription(RTCSessionDescription(await answer.text(), "answer"))
         await leave
@@ -174,7 +182,8 @@ async def main(edge, call, user, token, whom=None):
     async def tell():
         while True:
             print(json.dumps(participant.told()), flush=True)
-            await asyncio.sleep(TELL_EVERY)
+            await participant.changed.wait()
+            participant.changed.clear()
 
     telling = asyncio.ensure_future(tell())
     try:

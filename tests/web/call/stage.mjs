@@ -1,4 +1,5 @@
 /** What the tests of the call share: signing in, calls, recordings, browsers with a page that sits in a call. */
+import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -43,14 +44,17 @@ export async function api(token, method, path, body) {
   return told.data;
 }
 
-/** A server of the page's one script, on a port of its own. */
+const SCRIPTS = ["page.js", "sources.js"];
+
+/** A server of the page's scripts, on a port of its own. */
 export async function servePage() {
-  const script = await readFile(new URL("page.js", import.meta.url));
+  const read = async (/** @type {string} */ name) => /** @type {[string, Buffer]} */ ([`/${name}`, await readFile(new URL(name, import.meta.url))]);
+  const scripts = new Map(await Promise.all(SCRIPTS.map(read)));
   const html = '<!doctype html><title>call</title><body><script type="module" src="page.js"></script>';
-  const server = createServer((request, response) => {
-    const isScript = request.url === "/page.js";
-    response.writeHead(200, { "content-type": isScript ? "text/javascript" : "text/html" });
-    response.end(isScript ? script : html);
+  const server = createServer(({ url = "" }, response) => {
+    const script = scripts.get(url);
+    response.writeHead(200, { "content-type": script === undefined ? "text/html" : "text/javascript" });
+    response.end(script ?? html);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
@@ -100,6 +104,13 @@ export class Stage {
     await person.until((users) => window.call.grown(users), users);
   }
 
+  /** Starts a recording, and waits until a person is told. @param {Person} person */
+  async record(person) {
+    const { id, startedAt } = await api(this.host, "POST", `/video-calls/${this.call.id}/recording/start`, {});
+    assert.deepEqual((await person.told("recording-started")).data, { recordingId: id });
+    return { id, begun: Date.parse(startedAt) };
+  }
+
   async close() {
     await Promise.all([...this.#browsers.values()].map((browser) => browser.close()));
     this.page.close();
@@ -140,11 +151,27 @@ export class Person {
     }
   }
 
-  /** Waits for a frame of a type, of somebody if named. @param {string} type @param {string} [user] */
-  told(type, user) {
-    const test = (/** @type {string} */ type, /** @type {string} */ user) =>
-      window.call.frames.some((frame) => frame.type === type && (user === null || frame.userId === user));
-    return this.until(test, type, user ?? null);
+  /** Waits for the first frame of a type, of somebody if named. @param {string} type @param {string} [user] */
+  async told(type, user) {
+    const find = (/** @type {string} */ type, /** @type {string} */ user) =>
+      window.call.frames.find((frame) => frame.type === type && (user === null || frame.userId === user));
+    await this.until(find, type, user ?? null);
+    return this.page.evaluate(find, type, user ?? null);
+  }
+
+  /** Shows a screen with its sound, or one of both. @param {"audio" | "video"} [only] */
+  share(only) {
+    return this.page.evaluate((only) => window.call.share(only), only);
+  }
+
+  unshare() {
+    return this.page.evaluate(() => window.call.unshare());
+  }
+
+  /** Waits until others send just these. @param {Record<string, string>} media by user, as `audio,video` */
+  gets(media) {
+    const test = (/** @type {Record<string, string>} */ media) => Object.entries(media).every(([user, all]) => `${window.call.mediaOf(user)}` === all);
+    return this.until(test, media);
   }
 
   /** @param {string} type @param {unknown} [data] */

@@ -5,12 +5,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Outsider, Program } from "./outside.mjs";
-import { STEP_WITHIN_MS, Stage, URL_OF_EDGE, api, signIn } from "./stage.mjs";
+import { Stage, URL_OF_EDGE, api, signIn } from "./stage.mjs";
 
 const PUBLISHER = new URL("whip_publisher.py", import.meta.url).pathname;
 /** GStreamer's bindings are for the system's Python alone. */
 const SYSTEM_PYTHON = "/usr/bin/python3";
-const LOOK_EVERY_MS = 300;
 
 test("GStreamer publishes by WHIP and is played by WHEP and in the call", { timeout: 300_000 }, async () => {
   const stage = await Stage.open({ title: "whip" });
@@ -22,7 +21,7 @@ test("GStreamer publishes by WHIP and is played by WHEP and in the call", { time
     const url = `${URL_OF_EDGE}/video-calls/${stage.call.id}/whip`;
     const publisher = new Program(SYSTEM_PYTHON, [PUBLISHER, url, await signIn("gst")]);
     programs.push(publisher);
-    const [begun, trickled] = await Promise.all([publisher.tells("POST"), publisher.tells("PATCH"), publishes(stage, "gst", publisher)]);
+    const [begun, trickled] = await Promise.all([publisher.tells("POST"), publisher.tells("PATCH"), watcher.grown(["gst"])]);
     assert.deepEqual([begun.status, begun.headers["content-type"]], [201, ["application/sdp"]]);
     assert.equal(trickled.status, 204);
     const [link] = begun.headers.link ?? [];
@@ -44,15 +43,3 @@ test("GStreamer publishes by WHIP and is played by WHEP and in the call", { time
     await stage.close();
   }
 });
-
-/** Waits until sound and pictures of somebody come. @param {Stage} stage @param {string} user @param {Program} program theirs */
-async function publishes(stage, user, program) {
-  const deadline = Date.now() + STEP_WITHIN_MS;
-  for (;;) {
-    const { participants } = await api(stage.host, "GET", `/video-calls/${stage.call.id}/stats`);
-    const one = participants.find((/** @type {any} */ each) => each.userId === user);
-    if (one?.published.length === 2) return;
-    assert.ok(Date.now() < deadline, `${user} does not publish: ${JSON.stringify(participants)}\n${program.lines.join("\n")}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
-  }
-}

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { beforeEach, test } from "node:test";
 import { BROKEN_MAX_MS, CallClient } from "../../../edge/web/call.js";
 import { deferred } from "../../../edge/web/gate.js";
-import { labels, Negotiation, withDtx } from "../../../edge/web/negotiation.js";
+import { labels, Negotiation, withDtx, withNack } from "../../../edge/web/negotiation.js";
 
 const OFFER = [
   "v=0", "a=group:BUNDLE 0 1 2 3",
@@ -135,6 +135,8 @@ const join = async (client, more) => {
 
 test("a description tells whose tracks flow, and leaves out those that do not", () => {
   assert.deepEqual([...labels(OFFER)], [["1", { userId: "bob", medium: "video" }]]);
+  const sound = OFFER.replace("msid:bob video-", "msid:bob screen-audio-");
+  assert.deepEqual([...labels(sound)], [["1", { userId: "bob", medium: "screen-audio" }]]);
 });
 
 test("silence is asked for once in each Opus payload of an answer", () => {
@@ -142,6 +144,14 @@ test("silence is asked for once in each Opus payload of an answer", () => {
   const wanted = sdp.replace("useinbandfec=1", "useinbandfec=1;usedtx=1");
   assert.equal(withDtx(sdp), wanted);
   assert.equal(withDtx(wanted), wanted);
+});
+
+test("lost sound may be asked for again, said once in each section", () => {
+  const sound = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n";
+  const sdp = `v=0\r\n${sound}m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n${sound}`;
+  const wanted = sdp.replaceAll("opus/48000/2\r\n", "opus/48000/2\r\na=rtcp-fb:111 nack\r\n");
+  assert.equal(withNack(sdp), wanted);
+  assert.equal(withNack(wanted), wanted);
 });
 
 test("on glare the client answers the server's offer, and drops the answer to its own", async () => {
@@ -184,6 +194,26 @@ test("people come, mute, speak and go", async () => {
   await until(client, () => client.people.size === 1);
   assert.equal(client.speaker, undefined);
   assert.deepEqual(notices, [{ kind: "came", name: "cyd" }, { kind: "went", name: "Bob" }]);
+  client.leave();
+});
+
+test("sizes of tiles are told, and again to a new session, but not of those who went", async () => {
+  const client = call();
+  const socket = await join(client, { participants: [{ userId: "bob", muted: [] }, { userId: "cyd", muted: [] }] });
+  client.show("bob", "video", { width: 640, height: 360 });
+  client.show("cyd", "screen", { width: 1280, height: 720 });
+  client.show("bob", "video", { width: 320, height: 180 });
+  const told = [await socket.frame("subscribe"), await socket.frame("subscribe"), await socket.frame("subscribe")];
+  assert.deepEqual(told.map(({ data }) => data.size.height), [360, 720, 180]);
+  socket.say("participant-left", { userId: "cyd", reason: "left" }, { userId: "cyd" });
+  await until(client, () => client.people.size === 1);
+  socket.end(1006);
+  const next = await socketNumber(1);
+  next.open();
+  const asked = await next.frame("join");
+  next.say("joined", joined({ sessionId: "s2" }), { requestId: asked.requestId });
+  assert.deepEqual((await next.frame("subscribe")).data, { userId: "bob", kind: "video", size: { width: 320, height: 180 } });
+  assert.equal(next.sent.some(({ type }) => type === "subscribe"), false);
   client.leave();
 });
 

@@ -28,7 +28,7 @@ use shared::spool::Spool;
 use shared::track::{TrackKind, TrackSource};
 use worker::assemble::{Chunk, ChunkSource, Plan, assemble};
 use worker::ffmpeg::MuxInput;
-use worker::media::{AudioPlan, MuxPlan, VideoPlan};
+use worker::media::{AudioPlan, MuxPlan, Turn, VideoPlan};
 
 /// How often each program is measured: enough that one disturbed run does not count.
 const ROUNDS: usize = 5;
@@ -164,7 +164,8 @@ fn median(rounds: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
 /// The worker's own arguments, with everything that makes a file seekable and reproducible.
 fn mux_as_the_worker(from: &Path, to: &Path, seconds: u64) -> Vec<String> {
     let duration_ms = seconds * 1_000;
-    let input = MuxInput { file: text(from), offset_ms: 0, duration_ms, delays_ms: Vec::new() };
+    let input =
+        MuxInput { file: text(from), offset_ms: 0, duration_ms, delays_ms: Vec::new(), turn: Turn::None };
     let plan = MuxPlan {
         format: Format::Webm,
         streams: vec![(0, 0), (0, 1)],

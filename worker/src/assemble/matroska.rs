@@ -131,7 +131,7 @@ impl Reader {
         let torn = matches!(ebml::header(&self.window), Parsed::Element(_)) || self.skip > 0;
         self.salvage(sink)?;
         self.window.clear();
-        self.placer.settle(sink)?;
+        self.placer.finish(sink)?;
         Ok(if torn || self.hunting { Tail::Torn } else { Tail::Whole })
     }
 

@@ -8,12 +8,12 @@
 //! | step | in |
 //! |---|---|
 //! | sequences and timestamps that do not wrap, absurd ones bounded by arrival | `unwrap` |
-//! | what there is: streams, clocks' readings, mutes, absences, damage | `survey` |
-//! | from ticks to the edge's wall clock | `clocks`, `path`, `fit` |
+//! | what there is: streams, clocks' readings, mutes, absences, pauses, damage | `survey`, `pauses` |
+//! | from ticks to the edge's wall clock | `clocks`, `reports`, `path`, `fit` |
 //! | order, duplicates, late retransmissions, loss | `reorder` |
 //! | packets to frames | `frames`, `depacketize` |
 //! | streams side by side in time | `lanes` |
-//! | frames to the file: freeze, silence, gaps, pauses | `output` |
+//! | frames to the file: freeze, silence, gaps, pauses | `output`, `side` |
 //!
 //! The file's zero is the recording's start, for every track of every participant, so that any two files lie side by side
 //! as they are: who comes late is silent and unseen until then, and the gap says `disconnected`.
@@ -26,7 +26,10 @@ mod frames;
 mod lanes;
 mod output;
 mod path;
+mod pauses;
 mod reorder;
+mod reports;
+mod side;
 mod survey;
 mod unwrap;
 
@@ -40,6 +43,7 @@ use lanes::Lanes;
 use output::Output;
 
 pub use clocks::Clocks;
+pub use pauses::pauses;
 pub use survey::{Survey, survey};
 
 /// Gives a log's records in the order of the log.
@@ -110,6 +114,8 @@ pub struct RtpAssembled {
     pub rotations: Vec<Rotation>,
     /// Packets that never came.
     pub lost: u64,
+    /// Frames that are left out because nothing tells their time.
+    pub unplaced: u64,
 }
 
 /// Assembles a log into a Matroska file.
@@ -139,19 +145,20 @@ pub fn assemble<W: Write + Seek>(
         let detail = "no frame of a known codec is whole";
         return Err(AssembleError::NoMedia { chunks: survey.packets, detail });
     }
-    let lost = lanes.lost();
+    let (lost, unplaced) = (lanes.lost(), lanes.unplaced());
     let (done, rotations) = output.finish()?;
     let file = Assembled {
         streams: done.streams,
         gaps: done.gaps,
         estimates: done.estimates,
+        origin: None,
         duration_us: done.duration_us,
         sessions: survey.streams.len() as u64,
         chunks: survey.packets,
         bytes_in,
         bytes_out: done.bytes,
     };
-    Ok(RtpAssembled { file, rotations, lost })
+    Ok(RtpAssembled { file, rotations, lost, unplaced })
 }
 
 /// The codec that a stream's description names; `None` for what makes no frames (comfort noise, tones, redundancy).

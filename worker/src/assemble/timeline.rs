@@ -141,11 +141,7 @@ impl<W: Write + Seek> Timeline<W> {
             self.push_gap(from_us, to_us, GapReason::Corrupt);
             self.routes.remove(at);
         }
-        let length_size = if header.codec_private.first() == Some(&1) {
-            h264::length_size(&header.codec_private)
-        } else {
-            0
-        };
+        let length_size = length_size(&header);
         let same_kind = |stream: &Stream| stream.header.codec.kind() == header.codec.kind();
         let found = self.streams.iter().position(|stream| stream.header.codec == header.codec);
         let mut inject = Vec::new();
@@ -166,11 +162,7 @@ impl<W: Write + Seek> Timeline<W> {
         if self.streams.len() >= MAX_TRACKS {
             return self.leave_out(number);
         }
-        let length_size = if header.codec_private.first() == Some(&1) {
-            h264::length_size(&header.codec_private)
-        } else {
-            0
-        };
+        let length_size = length_size(&header);
         self.streams.push(Stream::new(header));
         let to = Destination::Stream(self.streams.len() - 1);
         self.routes.push(Route { number, to, length_size, inject: Vec::new() });
@@ -313,6 +305,12 @@ impl<W: Write + Seek> Timeline<W> {
         self.streams.iter().map(|stream| stream.end_us).max().unwrap_or(0)
     }
 
+    /// The end of what was written of a kind.
+    pub(super) fn end_of(&self, kind: Kind) -> i64 {
+        let streams = self.streams.iter().filter(|stream| stream.info.kind == kind);
+        streams.map(|stream| stream.end_us).max().unwrap_or(0)
+    }
+
     /// The end of everything written, in the current session's time.
     pub(super) fn session_end_us(&self) -> i64 {
         self.end_us() - self.offset_us
@@ -332,7 +330,7 @@ impl<W: Write + Seek> Timeline<W> {
     }
 
     fn push_gap(&mut self, from_us: i64, to_us: i64, reason: GapReason) {
-        if to_us - from_us < ROUNDING_US {
+        if to_us.saturating_sub(from_us) < ROUNDING_US {
             return;
         }
         let full = self.gaps.len() >= MAX_GAPS;
@@ -361,6 +359,11 @@ impl<W: Write + Seek> Timeline<W> {
         let streams = self.streams.into_iter().map(Stream::into_info).collect();
         Ok(Finished { streams, gaps: self.gaps, estimates: self.estimates, duration_us, bytes })
     }
+}
+
+/// Bytes of a NAL unit's length as an `avcC` says (ISO/IEC 14496-15, section 5.3.3.1.2); 0 without one.
+fn length_size(header: &TrackHeader) -> usize {
+    if header.codec_private.first() == Some(&1) { h264::length_size(&header.codec_private) } else { 0 }
 }
 
 /// What a finished timeline holds.

@@ -14,9 +14,9 @@ use shared::db::recordings::{self, Step};
 use shared::db::tracks;
 use shared::id::UserId;
 use shared::jobs::{MakeThumbnails, MuxRecording, enqueue};
-use shared::recording::{Recording, Stage};
+use shared::recording::{Recording, RecordingError, Stage};
 use shared::track::{Track, TrackKind, TrackSource};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::stage::{self, Progress, StageError, hopeless};
 use crate::ctx::Ctx;
@@ -62,7 +62,7 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     sources::bound_by_the_edge(&mut assembled);
     let participants = by_participant(&assembled);
     if participants.is_empty() {
-        return Err(nothing_usable(ctx, recording, &assembled).await);
+        return Err(nothing_usable(&assembled));
     }
     let mut files = Vec::new();
     for (n, (user, tracks)) in participants.iter().enumerate() {
@@ -110,35 +110,27 @@ async fn assemble(
     Ok(assembled)
 }
 
-/// The tracks that have media, by whose they are; screens last, because players show the first picture of a file.
+/// The tracks that have media, by whose they are. Players show the first picture of a file and play its first sound: so screens
+/// are last, and what the browser captured comes behind what the edge did, beside which it is taken for what the edge lacks.
 fn by_participant(assembled: &[AssembledTrack]) -> BTreeMap<&UserId, Vec<&AssembledTrack>> {
     let mut participants: BTreeMap<&UserId, Vec<&AssembledTrack>> = BTreeMap::new();
     for track in assembled.iter().filter(|track| track.file.is_some()) {
         participants.entry(&track.participant).or_default().push(track);
     }
-    participants.values_mut().for_each(|tracks| tracks.sort_by_key(|track| track.kind == TrackKind::Screen));
+    let rank =
+        |track: &&AssembledTrack| (track.kind == TrackKind::Screen, track.source == TrackSource::Client);
+    participants.values_mut().for_each(|tracks| tracks.sort_by_key(rank));
     participants
 }
 
 /// Why there is nothing to make a file from; the tracks keep what was found out about them.
-async fn nothing_usable(ctx: &Ctx, recording: &Recording, assembled: &[AssembledTrack]) -> StageError {
+fn nothing_usable(assembled: &[AssembledTrack]) -> StageError {
     if assembled.is_empty() {
         return hopeless("no-media", "nothing was recorded");
     }
-    let noted: anyhow::Result<()> = async {
-        let mut tx = ctx.db.begin().await?;
-        for track in assembled {
-            tracks::assembled(&mut tx, &track.id, track.codec.as_deref(), track.duration_ms, &track.gaps)
-                .await?;
-        }
-        Ok(tx.commit().await?)
-    }
-    .await;
-    if let Err(error) = noted {
-        return StageError::Again(error);
-    }
-    warn!(recording.id = %recording.id, "nothing that was uploaded to recording {} is media", recording.id);
-    hopeless("unusable-media", "nothing that was uploaded is media that can be played")
+    let detail = "nothing that was uploaded is media that can be played".to_owned();
+    let error = RecordingError { code: "unusable-media".to_owned(), detail };
+    StageError::Hopeless(error, assembled.iter().map(AssembledTrack::shown).collect())
 }
 
 async fn publish(
@@ -163,7 +155,7 @@ async fn publish(
         artifacts::stage(&mut tx, artifact, at).await?;
     }
     for track in assembled {
-        tracks::assembled(&mut tx, &track.id, track.codec.as_deref(), track.duration_ms, &track.gaps).await?;
+        tracks::assembled(&mut tx, &track.shown()).await?;
     }
     enqueue(&mut tx, &MakeThumbnails { recording: id.clone(), token: next.token }).await?;
     tx.commit().await?;

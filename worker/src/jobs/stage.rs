@@ -9,6 +9,7 @@ use serde_json::json;
 use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Step};
+use shared::db::tracks::{self, Shown};
 use shared::id::RecordingId;
 use shared::recording::{Recording, RecordingError, RecordingState, STAGE_DEADLINE, Stage};
 use tokio_util::task::AbortOnDropHandle;
@@ -25,8 +26,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// What a stage that fails says.
 #[derive(Debug)]
 pub(super) enum StageError {
-    /// No attempt can succeed: the recording fails with this.
-    Hopeless(RecordingError),
+    /// No attempt can succeed: the recording fails with this, and its tracks keep what they have shown.
+    Hopeless(RecordingError, Vec<Shown>),
     /// Another attempt may succeed.
     Again(anyhow::Error),
 }
@@ -40,7 +41,7 @@ impl<E: Into<anyhow::Error>> From<E> for StageError {
 /// A [`StageError`] that no attempt mends.
 #[must_use]
 pub(super) fn hopeless(code: &str, detail: impl Into<String>) -> StageError {
-    StageError::Hopeless(RecordingError { code: code.to_owned(), detail: detail.into() })
+    StageError::Hopeless(RecordingError { code: code.to_owned(), detail: detail.into() }, Vec::new())
 }
 
 /// The step that follows, with a token of its own.
@@ -113,8 +114,8 @@ pub(super) async fn settle(
 ) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
-        Err(StageError::Hopeless(error)) => {
-            fail(ctx, recording, Some(step), &error).await?;
+        Err(StageError::Hopeless(error, shown)) => {
+            fail(ctx, recording, Some(step), &error, &shown).await?;
             Err(Failure::GiveUp(anyhow::anyhow!("{}: {}", error.code, error.detail)))
         }
         Err(StageError::Again(error)) if attempt.cancel.is_cancelled() => Err(Failure::Retry(error)),
@@ -126,6 +127,7 @@ pub(super) async fn settle(
                 recording,
                 Some(step),
                 &RecordingError { code: "processing-failed".to_owned(), detail },
+                &[],
             )
             .await?;
             Err(Failure::Retry(error))
@@ -134,7 +136,7 @@ pub(super) async fn settle(
     }
 }
 
-/// Fails a recording and tells why, unless it is elsewhere by now.
+/// Fails a recording and tells why and what its tracks have shown, unless it is elsewhere by now.
 ///
 /// # Errors
 /// When the database fails.
@@ -143,10 +145,14 @@ pub(super) async fn fail(
     recording: &Recording,
     step: Option<&Step>,
     error: &RecordingError,
+    shown: &[Shown],
 ) -> anyhow::Result<()> {
     let (id, at) = (&recording.id, ctx.now());
     let mut tx = ctx.db.begin().await?;
     if recordings::fail(&mut tx, id, step, error, at).await?.is_some() {
+        for track in shown {
+            tracks::assembled(&mut tx, track).await?;
+        }
         let data = json!({ "error": error });
         events::about_recording(&mut tx, EventType::RecordingFailed, &recording.call, id, data, at).await?;
         tx.commit().await?;

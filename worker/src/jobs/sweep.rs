@@ -80,7 +80,7 @@ async fn fail(
 ) -> anyhow::Result<()> {
     let Some(recording) = recordings::find(&ctx.db, &overdue.id).await? else { return Ok(()) };
     let error = RecordingError { code: code.to_owned(), detail: detail.to_owned() };
-    stage::fail(ctx, &recording, held, &error).await
+    stage::fail(ctx, &recording, held, &error, &[]).await
 }
 
 /// Seals a recording whose edge is gone with what the spool holds of it.
@@ -110,12 +110,13 @@ async fn salvage(ctx: &Ctx, overdue: &Overdue, by: Timestamp) -> anyhow::Result<
     Ok(())
 }
 
-/// The tracks that the spool holds of a recording, as far as the segments themselves tell. Blocks.
-fn in_spool(spool: &Spool, recording: &RecordingId, began: Timestamp) -> anyhow::Result<Vec<Track>> {
+/// The tracks that the spool holds of a recording, as far as the segments themselves tell; `otherwise` is when one began whose
+/// chunks tell no arrival. Blocks.
+fn in_spool(spool: &Spool, recording: &RecordingId, otherwise: Timestamp) -> anyhow::Result<Vec<Track>> {
     let mut held = Vec::new();
     for id in spool.tracks(recording)? {
         let facts = TrackReader::open(spool, recording, &id)?.facts();
-        held.extend(facts.filter(|facts| facts.status.chunks > 0).map(|facts| facts.row(began)));
+        held.extend(facts.filter(|facts| facts.status.chunks > 0).map(|facts| facts.row(otherwise)));
     }
     Ok(held)
 }

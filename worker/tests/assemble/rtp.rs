@@ -253,6 +253,38 @@ fn who_reconnects_leaves_a_gap_and_no_time_is_lost() {
     assert_eq!(probe::decode_complaints(&file), "");
 }
 
+#[test]
+fn sound_and_pictures_of_one_log_do_not_stand_in_each_others_way() {
+    let (sounds, pictures) = (opus(), vp8());
+    let log = merged(vec![sent(7, Codec::Opus, &sounds).log, sent(9, Codec::Vp8, &pictures).log]);
+    let both = [sounds, pictures].concat();
+    let (done, file) = whole("a screen", &both, &log);
+    assert_eq!((done.file.gaps.as_slice(), done.file.streams.len()), (&[][..], 2));
+    assert_eq!(probe::decode_complaints(&file), "");
+}
+
+#[test]
+fn a_track_that_goes_and_comes_back_as_the_same_stream_leaves_a_gap_and_one_that_stands_still_does_not() {
+    let shots = vp8();
+    let middle = shots.iter().rposition(|shot| shot.key && shot.us < 6 * SECOND).unwrap();
+    let (before, after) = shots.split_at(middle);
+    let (end, away) = (before.last().unwrap().us, 5 * SECOND);
+    let paused = |marks: &[(i64, Mark)]| {
+        let mut sender = Sender::new(7, Codec::Vp8);
+        sender.send_all(before, 0);
+        marks.iter().for_each(|(at_us, mark)| sender.mark(*at_us, mark.clone()));
+        sender.send_all(after, away);
+        run_log(&sender.log, &plan()).unwrap().0.file.gaps
+    };
+    assert_eq!(paused(&[]), []);
+    let gone = (end + 50_000, Mark::Left);
+    let back = (after[0].us + away - 1_000, Mark::Joined);
+    let gaps = paused(&[gone, back]);
+    assert_eq!(gaps.iter().map(|gap| gap.reason).collect::<Vec<_>>(), [GapReason::Disconnected]);
+    assert!((gaps[0].from_us - end - DELAY_US).abs() < SECOND / 10, "{gaps:?}");
+    assert!((gaps[0].to_us - after[0].us - away - DELAY_US).abs() < 1_000, "{gaps:?}");
+}
+
 /// Sound is everywhere, from zero to the end, but for less than 2.5 ms in a row.
 fn assert_filled(file: &[u8]) {
     let mut end = 0;
@@ -517,6 +549,24 @@ fn a_clock_that_stood_still_goes_on_where_its_packets_came() {
         let reasons: Vec<_> = done.file.gaps.iter().map(|gap| gap.reason).collect();
         assert_eq!(reasons, [GapReason::Muted]);
         assert_filled(&file);
+    }
+}
+
+#[test]
+fn packets_that_came_before_their_description_stand_where_they_were_sent() {
+    let shots = opus();
+    for (what, timestamp, stood) in [("wraps", u32::MAX - 100_000, 0), ("stands still", 5_000, 4 * SECOND)] {
+        let mut sender = Sender::new(7, Codec::Opus);
+        sender.timestamp = timestamp;
+        let description = sender.log.remove(0);
+        let (before, after) = shots.split_at(shots.len() / 3);
+        sender.send_all(before, 0);
+        sender.timestamp = sender.timestamp.wrapping_sub((stood * 48 / 1_000) as u32);
+        sender.send_all(after, stood);
+        sender.log.insert(sender.log.len() * 2 / 3, description);
+        let moved = after.iter().map(|shot| Shot { us: shot.us + stood, ..shot.clone() });
+        let want: Vec<Shot> = before.iter().cloned().chain(moved).collect();
+        whole(what, &want, &sender.log);
     }
 }
 

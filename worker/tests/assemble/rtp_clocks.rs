@@ -4,7 +4,7 @@ use shared::capture::rtp::Logged;
 use worker::assemble::rtp::RtpAssembled;
 use worker::assemble::{Codec, GapReason};
 
-use crate::rtp_sender::{DELAY_US, START_US, Sender, blocks, merged, plan, run_logs};
+use crate::rtp_sender::{DELAY_US, START_US, Sender, arrival, blocks, merged, plan, run_logs};
 use crate::support::Seeded;
 
 const SECOND: i64 = 1_000_000;
@@ -25,6 +25,8 @@ struct Call {
     /// Wall clock of each packet, whose number is in it.
     heard_us: Vec<i64>,
     seen_us: Vec<i64>,
+    /// The number of the first packet of sound.
+    first_heard: usize,
 }
 
 /// The head of a VP8 keyframe of 320x240 (RFC 6386, section 9.1).
@@ -66,7 +68,7 @@ fn call(behind: impl Fn(i64) -> i64) -> Call {
             *arrival_us += random.below(15_000) as i64;
         }
     }
-    Call { sounds, pictures, heard_us, seen_us }
+    Call { sounds, pictures, heard_us, seen_us, first_heard: 0 }
 }
 
 /// Every packet of both files stands where it was, and none is missing.
@@ -74,17 +76,17 @@ fn check(what: &str, call: Call) -> RtpAssembled {
     let logs = [merged(vec![call.sounds.log]), merged(vec![call.pictures.log])];
     let mut done = run_logs(&logs, &plan()).into_iter().map(Result::unwrap);
     let (sounds, file) = done.next().unwrap();
-    stand(&format!("{what}, sound"), &file, &call.heard_us);
+    stand(&format!("{what}, sound"), &file, &call.heard_us, call.first_heard);
     let (_, file) = done.next().unwrap();
-    stand(&format!("{what}, pictures"), &file, &call.seen_us);
+    stand(&format!("{what}, pictures"), &file, &call.seen_us, 0);
     sounds
 }
 
-fn stand(what: &str, file: &[u8], wanted_us: &[i64]) {
+fn stand(what: &str, file: &[u8], wanted_us: &[i64], first: usize) {
     let shots = blocks(file).into_iter().filter(|shot| shot.data.len() > 8);
     let mut found = 0;
     for shot in shots {
-        let n = i64::from_be_bytes(shot.data[shot.data.len() - 8..].try_into().unwrap()) as usize;
+        let n = i64::from_be_bytes(shot.data[shot.data.len() - 8..].try_into().unwrap()) as usize - first;
         let off_us = shot.us - wanted_us[n] - DELAY_US;
         assert!(off_us.abs() <= TOLERANCE_US, "{what}: packet {n} is off by {off_us} us");
         found += 1;
@@ -135,7 +137,7 @@ fn a_jump_that_no_report_tells_of_does_not_move_the_pictures() {
         let call = call(drifts);
         let logs = [merged(vec![call.sounds.log]), merged(vec![call.pictures.log])];
         let (_, file) = run_logs(&logs, &plan()).remove(1).unwrap();
-        stand("pictures", &file, &call.seen_us);
+        stand("pictures", &file, &call.seen_us, 0);
     }
 }
 
@@ -155,15 +157,45 @@ fn one_wrong_report_moves_neither_sound_nor_pictures() {
     }
 }
 
-#[test]
-fn a_step_of_the_senders_wall_clock_moves_neither() {
-    let mut call = call(|_| 0);
+/// Moves the sender's wall clock: what its reports from a time on tell.
+fn step(call: &mut Call, at_us: i64, by_us: i64) {
     for logged in call.sounds.log.iter_mut().chain(&mut call.pictures.log) {
         if let Logged::SenderReport { arrival_us, report } = logged
-            && *arrival_us > START_US + 12 * SECOND
+            && *arrival_us > START_US + at_us
         {
-            report.ntp += 2 << 32;
+            report.ntp = report.ntp.wrapping_add_signed((by_us << 32) / SECOND);
         }
     }
-    check("step", call);
+}
+
+#[test]
+fn a_step_of_the_senders_wall_clock_moves_neither() {
+    let steps_us = [60_000, 80_000, 120_000, 200_000, 240_000, 2 * SECOND].map(|by_us| [by_us, -by_us]);
+    for at_us in [4 * SECOND, 12 * SECOND, 22 * SECOND, 24 * SECOND] {
+        for by_us in steps_us.as_flattened() {
+            let mut call = call(|_| 0);
+            step(&mut call, at_us, *by_us);
+            check(&format!("step of {by_us} us at {at_us} us"), call);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_begins_after_a_step_of_its_senders_wall_clock_stays_with_the_others() {
+    for by_us in [-200_000, 120_000, 2 * SECOND] {
+        let mut call = call(|_| 0);
+        step(&mut call, 9 * SECOND, by_us);
+        let late_us = START_US + 12 * SECOND;
+        let begun = |logged: &Logged| !matches!(logged, Logged::Packet { .. }) || arrival(logged) > late_us;
+        let mut late = 0;
+        call.sounds.log.retain(|logged| {
+            let is_report = matches!(logged, Logged::SenderReport { .. });
+            let kept = begun(logged) && (!is_report || arrival(logged) > late_us);
+            late += usize::from(!kept && !is_report);
+            kept
+        });
+        call.heard_us.drain(..late);
+        call.first_heard = late;
+        check(&format!("step of {by_us} us"), call);
+    }
 }

@@ -1,6 +1,6 @@
 //! A sender that never was: real encoded frames in RTP packets by a packetizer that is not ours, and the log they make.
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::process::Command;
 
 use bytes::Bytes;
@@ -263,8 +263,10 @@ pub(crate) fn run_logs(
     logs: &[Vec<Logged>],
     plan: &RtpPlan,
 ) -> Vec<Result<(RtpAssembled, Vec<u8>), AssembleError>> {
-    let surveys: Vec<_> = logs.iter().map(|log| survey(&mut log.iter().cloned().map(Ok)).unwrap()).collect();
-    let clocks = Clocks::learn(&surveys);
+    let records = |log: &Vec<Logged>| log.clone().into_iter().map(Ok);
+    let read = |log| survey(|| io::Result::Ok(records(log))).unwrap();
+    let mut surveys: Vec<_> = logs.iter().map(read).collect();
+    let clocks = Clocks::learn(&mut surveys);
     let each = logs.iter().zip(&surveys).zip(&clocks);
     each.map(|((log, survey), clocks)| {
         let mut out = Cursor::new(Vec::new());

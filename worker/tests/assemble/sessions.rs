@@ -4,6 +4,7 @@ use bytes::Bytes;
 use worker::assemble::{Assembled, Chunk, Codec, GapReason, Plan};
 
 use crate::probe;
+use crate::rtp_sender::{Shot, blocks};
 use crate::support::{chunks, run};
 
 /// One recording after another in the same track, the second one `after_ms` after the first began.
@@ -148,4 +149,62 @@ fn the_same_chunks_make_the_same_bytes_and_empty_blobs_change_nothing() {
         bytes: Bytes::new(),
     });
     assert!(run(with_empty, &Plan::default()).unwrap().1 == first);
+}
+
+/// A whole WebM recording as chunks of a cluster each, the head before them, without the sound of its first `silent_ms`.
+fn clusters_with_late_sound(name: &str, silent_ms: i64) -> Vec<Chunk> {
+    let file: Vec<u8> = chunks(name).iter().flat_map(|chunk| chunk.bytes.to_vec()).collect();
+    let sound = run(chunks(name), &Plan::default()).unwrap().0;
+    let sound = sound.streams.iter().position(|stream| stream.codec == Codec::Opus).unwrap();
+    let (mut parts, mut at, mut cluster_ms) = (vec![Vec::new()], 0, 0);
+    while at < file.len() {
+        let id = file[at].leading_zeros() as usize + 1;
+        let size = file[at + id].leading_zeros() as usize + 1;
+        let number = |bytes: &[u8]| bytes.iter().fold(0i64, |number, byte| number << 8 | i64::from(*byte));
+        let length = number(&file[at + id..at + id + size]) & ((1 << (7 * size)) - 1);
+        let body = at + id + size;
+        let is_master = matches!(number(&file[at..at + id]), 0x1853_8067 | 0x1F43_B675);
+        let end = if is_master { body } else { body + length as usize };
+        if number(&file[at..at + id]) == 0x1F43_B675 {
+            parts.push(Vec::new());
+        }
+        let payload = &file[body..end];
+        if number(&file[at..at + id]) == 0xE7 {
+            cluster_ms = number(payload);
+        }
+        let is_block = number(&file[at..at + id]) == 0xA3;
+        let ms = cluster_ms + payload.get(1..3).map_or(0, number);
+        if !(is_block && usize::from(payload[0] & 0x7F) == sound + 1 && ms < silent_ms) {
+            parts.last_mut().unwrap().extend_from_slice(&file[at..end]);
+        }
+        at = end;
+    }
+    let chunk = |(n, bytes): (usize, Vec<u8>)| Chunk {
+        sequence: n as u64,
+        timestamp_ms: None,
+        arrival_ms: 0,
+        bytes: Bytes::from(bytes),
+    };
+    parts.into_iter().enumerate().map(chunk).collect()
+}
+
+#[test]
+fn sound_that_comes_late_in_a_session_without_its_head_is_recognised() {
+    for name in ["chrome-webm-vp8", "ff-webm-vp8"] {
+        let parts = clusters_with_late_sound(name, 5_000);
+        let sounds = |parts: &[Chunk]| -> (Assembled, Vec<Shot>) {
+            let (done, file) = run(parts.to_vec(), &Plan::default()).unwrap();
+            let sound = done.streams.iter().position(|stream| stream.codec == Codec::Opus);
+            let mut shots = blocks(&file);
+            shots.retain(|shot| Some(shot.track) == sound.map(|sound| sound as u64 + 1));
+            (done, shots.into_iter().map(|shot| Shot { track: 0, ..shot }).collect())
+        };
+        let (whole, wanted) = sounds(&parts);
+        let (done, found) = sounds(&parts[1..]);
+        assert_eq!(whole.streams.len(), 2, "{name}");
+        assert!(wanted.len() > 50 && wanted[0].us >= 5_000_000, "{name}: it has sound, which is late");
+        assert!(found == wanted, "{name}: {} of {} packets of sound", found.len(), wanted.len());
+        let lost = done.gaps.iter().all(|gap| gap.reason == GapReason::MissingChunk);
+        assert!(lost, "{name}: nothing is left out: {:?}", done.gaps);
+    }
 }

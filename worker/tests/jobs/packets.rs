@@ -26,6 +26,16 @@ pub(crate) fn of(file: &Path) -> Vec<Packet> {
     ["v:0", "a:0"].into_iter().flat_map(|stream| of_stream(file, stream)).collect()
 }
 
+/// When the last packet of a stream of a file is, milliseconds.
+pub(crate) fn last_ms(file: &Path, stream: &'static str) -> f64 {
+    of_stream(file, stream).last().unwrap().ms
+}
+
+/// What a stream of a file holds, by payload.
+pub(crate) fn hashes(file: &Path, stream: &'static str) -> Vec<String> {
+    of_stream(file, stream).into_iter().map(|packet| packet.hash).collect()
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
 fn of_stream(file: &Path, stream: &'static str) -> Vec<Packet> {
     let entries = "packet=pts_time,duration_time,size,pos,data_hash";
@@ -100,4 +110,21 @@ pub(crate) fn assert_only_lost(
     }
     assert!(found.is_empty(), "{what}: {found:?} were not recorded, or not then");
     span
+}
+
+/// How like a picture of one file, which is of this size when filtered, is to the middle of another's at the same second:
+/// decibels (PSNR).
+#[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
+pub(crate) fn likeness(file: &Path, filter: &str, size: (u32, u32), other: &Path, at: u32) -> f64 {
+    let mut ffmpeg = Command::new("ffmpeg");
+    for file in [file, other] {
+        ffmpeg.args(["-ss", &at.to_string(), "-f", demuxer(file), "-i"]).arg(file);
+    }
+    let (width, height) = size;
+    let graph =
+        format!("[0:v]{filter},format=yuv420p[a];[1:v]format=yuv420p,crop={width}:{height}[b];[a][b]psnr");
+    ffmpeg.args(["-filter_complex", &graph, "-frames:v", "1", "-f", "null", "-"]);
+    let told = String::from_utf8(ffmpeg.output().unwrap().stderr).unwrap();
+    let average = told.split("average:").nth(1).unwrap_or_else(|| panic!("{told}"));
+    average.split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -6,22 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use shared::capture::rtp::Logged;
-use shared::capture::{Capture, CaptureConfig, ChunkHeader, ReceivedBody, SegmentHeader, TrackSpec};
+use shared::capture::{
+    Capture, CaptureConfig, ChunkHeader, ReceivedBody, SegmentHeader, TrackReader, TrackSpec,
+};
 use shared::clock::{Clock, SystemClock, Timestamp};
 use shared::db::calls::{self, NewCall};
 use shared::db::recordings::{self, NewRecording, Step};
 use shared::db::{artifacts, edges, tracks};
 use shared::env::Env;
 use shared::id::{CallId, EdgeId, RecordingId, TrackId, UserId};
-use shared::jobs::{self, MuxRecording, Sweep};
+use shared::jobs::{self, Job, MuxRecording, Sweep};
 use shared::recording::{Recording, RecordingState, Stage};
 use shared::spool::Spool;
-use shared::testing::TestDatabase;
+use shared::testing::{Changes, TestDatabase};
 use shared::track::{Track, TrackKind, TrackSource};
 use sqlx::PgPool;
-use sqlx::postgres::PgListener;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use worker::{Settings, Worker};
@@ -31,12 +32,34 @@ use crate::rtp_sender;
 /// How long a test waits for a recording to be finished, on a machine that builds something else at the same time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Rows of recordings give no signal of their own.
-const TELL_OF_CHANGES: &str = "
-    create function tell_of_changes() returns trigger language plpgsql as $$ begin
-        perform pg_notify('recording_changed', new.id); return null;
-    end $$;
-    create trigger told after update on recording for each row execute function tell_of_changes();";
+/// A browser's uploads of one track.
+#[derive(Clone)]
+pub(crate) struct Upload<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) kind: TrackKind,
+    pub(crate) blobs: Vec<Vec<u8>>,
+    /// Blobs that never arrive.
+    pub(crate) lost: Vec<u64>,
+    /// Chunks that tell when they began: one a second from the recording's start on, by a clock that is ahead by so much.
+    pub(crate) clock_ahead_ms: Option<i64>,
+}
+
+impl<'a> Upload<'a> {
+    /// All blobs of a fixture, which tell no time.
+    pub(crate) fn of(user: &'a str, kind: TrackKind, fixture: &str) -> Self {
+        let blobs = blobs(fixture);
+        assert!(!blobs.is_empty(), "no such fixture");
+        Self { user, kind, blobs, lost: Vec::new(), clock_ahead_ms: None }
+    }
+
+    pub(crate) fn without(self, lost: impl IntoIterator<Item = u64>) -> Self {
+        Self { lost: lost.into_iter().collect(), ..self }
+    }
+
+    pub(crate) fn by_a_clock(self, ahead_ms: i64) -> Self {
+        Self { clock_ahead_ms: Some(ahead_ms), ..self }
+    }
+}
 
 pub(crate) struct House {
     pub(crate) db: PgPool,
@@ -52,7 +75,6 @@ impl House {
         let database = TestDatabase::create().await;
         let db = database.pool(5).await;
         worker::queue::migrate(&db).await.unwrap();
-        sqlx::raw_sql(TELL_OF_CHANGES).execute(&db).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path().join("spool")).unwrap();
         let config = CaptureConfig::new(dir.path().join("capture"), spool.clone());
@@ -62,42 +84,18 @@ impl House {
         Self { db, url: database.url, dir, capture, spool, edge }
     }
 
-    /// Records fixtures, one track each, and seals the recording.
-    pub(crate) async fn record(&self, fixtures: &[(&str, TrackKind, &str)], options: &str) -> RecordingId {
-        let id = self.start(options).await;
-        for (user, kind, fixture) in fixtures {
-            let blobs = self.blobs(fixture);
-            assert!(!blobs.is_empty(), "no such fixture");
-            self.upload(&id, user, *kind, &blobs, &[]).await;
-        }
-        self.seal(&id).await;
-        id
-    }
-
-    /// Records a fixture of which one blob never arrives.
-    pub(crate) async fn record_without(&self, fixture: &str, lost: u64) -> RecordingId {
-        let id = self.start("{}").await;
-        let blobs = self.blobs(fixture);
-        self.upload(&id, "ann", TrackKind::Video, &blobs, &[lost]).await;
-        self.seal(&id).await;
-        id
-    }
-
-    pub(crate) async fn record_bytes(&self, user: &str, blobs: &[Vec<u8>], options: &str) -> RecordingId {
-        let id = self.start(options).await;
-        self.upload(&id, user, TrackKind::Video, blobs, &[]).await;
-        self.seal(&id).await;
-        id
-    }
-
-    /// Seals a recording of logs that the edge wrote, one track each; they begin [`rtp_sender::START_US`] after 1970 and
-    /// are moved to where the recording begins.
-    pub(crate) async fn record_logs(
+    /// Records what browsers upload, and logs that the edge wrote, one track each, and seals the recording. Logs begin
+    /// [`rtp_sender::START_US`] after 1970 and are moved to where the recording begins.
+    pub(crate) async fn record_tracks(
         &self,
+        uploads: Vec<Upload<'_>>,
         logs: Vec<(&str, TrackKind, Vec<Logged>)>,
         options: &str,
     ) -> RecordingId {
         let id = self.start(options).await;
+        for upload in uploads {
+            self.upload(&id, upload).await;
+        }
         for (user, kind, log) in logs {
             self.capture_log(&id, user, kind, log).await;
         }
@@ -105,23 +103,36 @@ impl House {
         id
     }
 
-    /// Records one participant both ways: fixtures as the browser uploads them, each without its fifth blob, and logs that the
-    /// edge wrote as in [`Self::record_logs`].
+    /// Records fixtures, one track each.
+    pub(crate) async fn record(&self, fixtures: &[(&str, TrackKind, &str)], options: &str) -> RecordingId {
+        let uploads = fixtures.iter().map(|(user, kind, fixture)| Upload::of(user, *kind, fixture));
+        self.record_tracks(uploads.collect(), Vec::new(), options).await
+    }
+
+    /// Records a fixture of which one blob never arrives.
+    pub(crate) async fn record_without(&self, fixture: &str, lost: u64) -> RecordingId {
+        let upload = Upload::of("ann", TrackKind::Video, fixture).without([lost]);
+        self.record_tracks(vec![upload], Vec::new(), "{}").await
+    }
+
+    pub(crate) async fn record_logs(
+        &self,
+        logs: Vec<(&str, TrackKind, Vec<Logged>)>,
+        options: &str,
+    ) -> RecordingId {
+        self.record_tracks(Vec::new(), logs, options).await
+    }
+
+    /// Records one participant both ways: fixtures as the browser uploads them, each without its fifth blob, and logs.
     pub(crate) async fn record_both(
         &self,
         fixtures: &[(TrackKind, &str)],
         logs: Vec<(TrackKind, Vec<Logged>)>,
         options: &str,
     ) -> RecordingId {
-        let id = self.start(options).await;
-        for (kind, fixture) in fixtures {
-            self.upload(&id, "ann", *kind, &self.blobs(fixture), &[4]).await;
-        }
-        for (kind, log) in logs {
-            self.capture_log(&id, "ann", kind, log).await;
-        }
-        self.seal(&id).await;
-        id
+        let uploads = fixtures.iter().map(|(kind, fixture)| Upload::of("ann", *kind, fixture).without([4]));
+        let logs = logs.into_iter().map(|(kind, log)| ("ann", kind, log));
+        self.record_tracks(uploads.collect(), logs.collect(), options).await
     }
 
     /// A recording whose edge was lost after all of its logs had reached the spool, and whose deadline was long ago.
@@ -141,51 +152,29 @@ impl House {
     }
 
     async fn capture_log(&self, id: &RecordingId, user: &str, kind: TrackKind, log: Vec<Logged>) {
-        let records = log.len() as u64;
-        let (header, bytes) = self.spool_log(id, user, kind, log).await;
-        let track = Track {
-            id: header.track,
-            recording: id.clone(),
-            participant: header.spec.participant,
-            source: header.spec.source,
-            kind,
-            mime_type: None,
-            codec: None,
-            started_at: DateTime::from_timestamp_micros(header.base_us).unwrap(),
-            duration_ms: None,
-            chunks: records,
-            bytes,
-            received: Vec::new(),
-            last_sequence: None,
-            gaps: None,
-        };
-        tracks::upsert(&self.db, &track).await.unwrap();
+        let track = self.spool_log(id, user, kind, log).await;
+        let facts = TrackReader::open(&self.spool, id, &track).unwrap().facts().unwrap();
+        tracks::upsert(&self.db, &facts.row(now())).await.unwrap();
     }
 
-    /// Puts a log into the spool as one segment; gives its header and its bytes.
+    /// Puts a log into the spool as one segment.
     async fn spool_log(
         &self,
         id: &RecordingId,
         user: &str,
         kind: TrackKind,
         mut log: Vec<Logged>,
-    ) -> (SegmentHeader, u64) {
+    ) -> TrackId {
         let began = recordings::find(&self.db, id).await.unwrap().unwrap().started_at;
         let base_us = began.timestamp_micros();
         shift(&mut log, base_us - rtp_sender::START_US);
         let (participant, track) = (UserId::parse(user).unwrap(), TrackId::generate());
         let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Server, kind };
         let header = SegmentHeader { spec, track, number: 0, base_us, salt: 5 };
-        let bytes = rtp_sender::segment(&header, &log);
         let file = self.dir.path().join("segment");
-        std::fs::write(&file, &bytes).unwrap();
+        std::fs::write(&file, rtp_sender::segment(&header, &log)).unwrap();
         self.spool.publish(id, &header.track, 0, &file).unwrap();
-        (header, bytes.len() as u64)
-    }
-
-    pub(crate) fn fixture(&self, name: &str, blob: usize) -> PathBuf {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mediarecorder");
-        data.join(name).join(format!("{blob:04}.bin"))
+        header.track
     }
 
     async fn start(&self, options: &str) -> RecordingId {
@@ -209,15 +198,19 @@ impl House {
         id
     }
 
-    async fn upload(&self, id: &RecordingId, user: &str, kind: TrackKind, blobs: &[Vec<u8>], lost: &[u64]) {
-        let participant = UserId::parse(user).unwrap();
+    async fn upload(&self, id: &RecordingId, upload: Upload<'_>) {
+        let began_ms = recordings::find(&self.db, id).await.unwrap().unwrap().started_at.timestamp_millis();
+        let Upload { user, kind, blobs, lost, clock_ahead_ms } = upload;
+        let (participant, last) = (UserId::parse(user).unwrap(), blobs.len() as u64 - 1);
         let spec = TrackSpec { recording: id.clone(), participant, source: TrackSource::Client, kind };
         let log = self.capture.track(&spec).await.unwrap();
         for (sequence, blob) in (0..).zip(blobs).filter(|(sequence, _)| !lost.contains(sequence)) {
-            let header = ChunkHeader { sequence, client_timestamp_ms: None, mime: None };
-            log.append_chunk(header, ReceivedBody::from_bytes(Bytes::from(blob.clone()))).await.unwrap();
+            let told = |ahead_ms| began_ms + ahead_ms + i64::try_from(sequence).unwrap() * 1_000;
+            let client_timestamp_ms = clock_ahead_ms.map(told);
+            let header = ChunkHeader { sequence, client_timestamp_ms, mime: None };
+            log.append_chunk(header, ReceivedBody::from_bytes(Bytes::from(blob))).await.unwrap();
         }
-        log.complete(blobs.len() as u64 - 1).await.unwrap();
+        log.complete(last).await.unwrap();
     }
 
     async fn seal(&self, id: &RecordingId) {
@@ -238,6 +231,26 @@ impl House {
 
     /// Runs a worker until the recording is finished.
     pub(crate) async fn process(&self, id: &RecordingId) -> Recording {
+        self.work_until(async || {
+            let recording = recordings::find(&self.db, id).await.unwrap().unwrap();
+            let done = matches!(recording.state, RecordingState::Completed | RecordingState::Failed);
+            done.then_some(recording)
+        })
+        .await
+    }
+
+    /// Runs a worker until its first job is dead.
+    pub(crate) async fn process_in_vain(&self) {
+        self.work_until(async || {
+            let states = sqlx::query_scalar("select job_state(j) from apalis.jobs j where job_type = $1");
+            let states: Vec<String> = states.bind(MuxRecording::QUEUE).fetch_all(&self.db).await.unwrap();
+            (states == ["dead"]).then_some(())
+        })
+        .await;
+    }
+
+    /// Runs a worker until what is asked for is there.
+    async fn work_until<T>(&self, found: impl AsyncFn() -> Option<T>) -> T {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         let env = Env::from_pairs([
             ("DATABASE_URL", self.url.clone()),
@@ -249,25 +262,20 @@ impl House {
         ]);
         let worker = Worker::bind(Settings::from_env(&env).unwrap()).await.unwrap();
         let stop = CancellationToken::new();
-        let mut changed = PgListener::connect_with(&self.db).await.unwrap();
-        changed.listen("recording_changed").await.unwrap();
+        let mut changes = Changes::of(&self.db, &["recording", "apalis.jobs"]).await;
         let running = tokio::spawn(worker.run(stop.clone()));
-        let finished = self.finished(id, changed);
+        let finished = async {
+            loop {
+                if let Some(found) = found().await {
+                    return found;
+                }
+                changes.next().await;
+            }
+        };
         let finished = tokio::time::timeout(PATIENCE, finished).await.expect("it is finished in time");
         stop.cancel();
         running.await.unwrap().unwrap();
         finished
-    }
-
-    /// The recording when it is final; `changed` must have listened since before it could be.
-    async fn finished(&self, id: &RecordingId, mut changed: PgListener) -> Recording {
-        loop {
-            let recording = recordings::find(&self.db, id).await.unwrap().unwrap();
-            if matches!(recording.state, RecordingState::Completed | RecordingState::Failed) {
-                return recording;
-            }
-            changed.recv().await.unwrap();
-        }
     }
 
     pub(crate) async fn artifacts(&self, id: &RecordingId) -> Vec<artifacts::Artifact> {
@@ -289,23 +297,19 @@ impl House {
     /// A fixture's blobs one behind the other, as the browser would have saved them.
     pub(crate) fn whole(&self, fixture: &str) -> PathBuf {
         let path = self.dir.path().join(format!("{fixture}.webm"));
-        std::fs::write(&path, self.blobs(fixture).concat()).unwrap();
+        std::fs::write(&path, blobs(fixture).concat()).unwrap();
         path
     }
 
     /// Where a blob is in [`Self::whole`].
     pub(crate) fn bytes_of_blob(&self, fixture: &str, blob: u64) -> Range<usize> {
-        let (mut at, blobs) = (0, self.blobs(fixture));
+        let (mut at, blobs) = (0, blobs(fixture));
         let mut ranges = blobs.iter().map(|blob| {
             let from = at;
             at += blob.len();
             from..at
         });
         ranges.nth(usize::try_from(blob).unwrap()).unwrap()
-    }
-
-    fn blobs(&self, fixture: &str) -> Vec<Vec<u8>> {
-        (0..).map_while(|n| std::fs::read(self.fixture(fixture, n)).ok()).collect()
     }
 
     /// Flips one byte in the middle of the only track's first segment.
@@ -333,6 +337,16 @@ impl House {
         let folders = scratch.filter(|entry| entry.as_ref().unwrap().path().is_dir());
         assert_eq!(folders.count(), 0);
     }
+}
+
+/// Where a blob of a fixture is.
+pub(crate) fn fixture(name: &str, blob: usize) -> PathBuf {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/mediarecorder");
+    data.join(name).join(format!("{blob:04}.bin"))
+}
+
+fn blobs(name: &str) -> Vec<Vec<u8>> {
+    (0..).map_while(|n| std::fs::read(fixture(name, n)).ok()).collect()
 }
 
 pub(crate) fn now() -> Timestamp {

@@ -104,7 +104,9 @@ async fn a_burst_is_run_completely_and_each_job_once() {
         (left == 0).then_some(())
     };
     bench.when("all jobs to be done", all_done).await;
-    let said = log.rest();
+    let mut said = log.rest();
+    // A busy machine is slow, and that is no fault of the queue's.
+    said.retain(|line| !line.contains("sqlx::query: slow statement"));
     assert!(said.is_empty(), "there is nothing to warn of: {said:?}");
     let attempts: i64 = sqlx::query_scalar(
         "select count(*) from job_attempts a join apalis.jobs j on j.id = a.job_id where job_type = 'errand'",

@@ -30,11 +30,12 @@ pub(super) fn asked(datagram: &[u8]) -> Option<Cipher> {
     }
     datagram.windows(6).enumerate().find_map(|(at, window)| {
         let [t0, t1, l0, l1, p0, p1] = window.try_into().ok()?;
-        let (length, list) = (u16::from_be_bytes([l0, l1]), u16::from_be_bytes([p0, p1]));
+        let length = |bytes| usize::from(u16::from_be_bytes(bytes));
+        let (length, list) = (length([l0, l1]), length([p0, p1]));
         if [t0, t1] != USE_SRTP || list == 0 || list % 2 != 0 || length < list + 3 {
             return None;
         }
-        let profiles = datagram.get(at + 6..at + 6 + usize::from(list))?;
+        let profiles = datagram.get(at + 6..at + 6 + list)?;
         let has = |cipher: u16| profiles.chunks_exact(2).any(|profile| profile == cipher.to_be_bytes());
         match (has(AEAD_AES_128_GCM), has(AES128_CM_SHA1_80)) {
             (true, _) => Some(Cipher::Gcm),
@@ -65,6 +66,10 @@ mod tests {
         assert_eq!(asked(&hello(&[1, 7, 8])), Some(Cipher::Gcm));
         assert_eq!(asked(&hello(&[2, 1])), Some(Cipher::CounterMode));
         assert_eq!(asked(&hello(&[])), None);
+        let mut long = hello(&[1]);
+        let at = RECORD_HEADER + 5 + USE_SRTP.len();
+        long[at..at + 4].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFE]);
+        assert_eq!(asked(&long), None, "a list longer than any message");
         let whole = hello(&[1, 7]);
         (0..whole.len()).for_each(|end| assert_ne!(asked(&whole[..end]), Some(Cipher::CounterMode), "{end}"));
     }

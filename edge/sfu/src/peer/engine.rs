@@ -92,16 +92,13 @@ pub(super) fn build(
 
 fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
-    let opus = codec("audio/opus", 48_000, 2, "minptime=10;useinbandfec=1", &[("transport-cc", "")]);
+    let opus =
+        codec("audio/opus", 48_000, 2, "minptime=10;useinbandfec=1", &[("nack", ""), ("transport-cc", "")]);
     engine
         .register_codec(RTCRtpCodecParameters { rtp_codec: opus, payload_type: 111 }, RtpCodecKind::Audio)?;
-    let feedback = [("ccm", "fir"), ("nack", ""), ("nack", "pli"), ("transport-cc", "")];
-    for (payload_type, mime, fmtp) in PICTURES {
-        let picture = codec(mime, 90_000, 0, fmtp, &feedback);
-        engine.register_codec(
-            RTCRtpCodecParameters { rtp_codec: picture, payload_type },
-            RtpCodecKind::Video,
-        )?;
+    for known in PICTURES {
+        let payload_type = known.0;
+        engine.register_codec(picture(known), RtpCodecKind::Video)?;
         let repair = codec("video/rtx", 90_000, 0, &format!("apt={payload_type}"), &[]);
         engine.register_codec(
             RTCRtpCodecParameters { rtp_codec: repair, payload_type: payload_type + 1 },
@@ -120,6 +117,23 @@ fn media_engine() -> Result<MediaEngine, Error> {
         }
     }
     Ok(engine)
+}
+
+/// All codecs of pictures, those first that can carry a stream of this one.
+pub(super) fn pictures(first: &format::Codec) -> Vec<RTCRtpCodecParameters> {
+    let mut all = PICTURES;
+    all.sort_by_key(|(payload_type, mime, fmtp)| {
+        let (mime, fmtp) = ((*mime).to_owned(), (*fmtp).to_owned());
+        let known =
+            format::Codec { payload_type: *payload_type, mime, clock_rate: 90_000, channels: 0, fmtp };
+        !known.accepts(first)
+    });
+    all.map(picture).to_vec()
+}
+
+fn picture((payload_type, mime, fmtp): (u8, &str, &str)) -> RTCRtpCodecParameters {
+    let feedback = [("ccm", "fir"), ("nack", ""), ("nack", "pli"), ("transport-cc", "")];
+    RTCRtpCodecParameters { rtp_codec: codec(mime, 90_000, 0, fmtp, &feedback), payload_type }
 }
 
 fn codec(mime: &str, clock_rate: u32, channels: u16, fmtp: &str, feedback: &[(&str, &str)]) -> RTCRtpCodec {

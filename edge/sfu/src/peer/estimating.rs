@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::estimate;
 use crate::quality::Receipt;
 
-use super::Peer;
+use super::{Peer, Touched};
 
 /// Where the estimate of what may be sent begins and ends. It begins where a camera of 640 lines fits: a call that begins blurred
 /// on every good line is worse than half a second of queue on a bad one. 50 kbit/s is sound with its headers, 20 Mbit/s nine screens.
@@ -13,6 +13,11 @@ pub(super) const ESTIMATE: estimate::Limits =
     estimate::Limits { least_bps: 50_000, start_bps: 1_000_000, most_bps: 20_000_000 };
 
 impl Peer {
+    /// Packets that the client has asked for again so far.
+    pub(crate) fn asked_again(&self) -> u64 {
+        self.exchange.asked_again()
+    }
+
     /// Bits a second that may be sent to the client.
     pub(crate) fn estimate_bps(&self, now: Instant) -> u64 {
         self.exchange.estimate(|estimator| {
@@ -24,8 +29,8 @@ impl Peer {
     }
 
     /// Whether the way to the client shows that it carries less than is sent.
-    pub(crate) fn strain(&self) -> estimate::Strain {
-        self.exchange.estimate(|estimator| estimator.strain())
+    pub(crate) fn strain(&self, now: Instant) -> estimate::Strain {
+        self.exchange.estimate(|estimator| estimator.strain(now))
     }
 
     /// The way to the client is new: what was learned of the old one, and what it lost while it ended, says nothing of it.
@@ -45,5 +50,6 @@ impl Peer {
     /// So much could be sent if there was room: looks for it now and then.
     pub(crate) fn probe(&mut self, now: Instant, wanted_bps: u64) {
         self.exchange.probe(now, wanted_bps);
+        self.touched = Touched::Yes;
     }
 }

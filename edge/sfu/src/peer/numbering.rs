@@ -43,13 +43,22 @@ impl Numbering {
         }
     }
 
-    /// Numbers a packet, if the receiver wants it.
+    /// Numbers a packet, if the receiver wants it. One that has a number is sent again as it was.
     pub(super) fn number(&mut self, header: &mut Header) -> Option<u16> {
         let id = self.ids.get(&header.ssrc)?;
+        if self.borne(header).is_some() {
+            return None;
+        }
         let number = self.next;
         header.set_extension(*id, Bytes::copy_from_slice(&number.to_be_bytes())).ok()?;
         self.next = number.wrapping_add(1);
         Some(number)
+    }
+
+    /// The number that a packet bears already.
+    pub(super) fn borne(&self, header: &Header) -> Option<u16> {
+        let value = header.get_extension(*self.ids.get(&header.ssrc)?)?;
+        Some(u16::from_be_bytes(value[..].try_into().ok()?))
     }
 
     /// Whether packets of a stream can be sent again on another.
@@ -83,6 +92,10 @@ mod tests {
         assert_eq!(number(1), (Some(0), Some(vec![0, 0])));
         assert_eq!(number(2), (Some(1), Some(vec![0, 1])));
         assert_eq!(number(3), (None, None));
+        let mut header = Header { ssrc: 1, ..Header::default() };
+        assert_eq!(numbering.number(&mut header), Some(2));
+        let sent = header.clone();
+        assert_eq!((numbering.number(&mut header), header), (None, sent), "again, as it was");
         assert!(numbering.is_repaired(1) && !numbering.is_repaired(2));
         numbering.unbind(&info);
         assert!(numbering.ids.is_empty() && numbering.repairs.is_empty());

@@ -4,6 +4,7 @@
 //! which SSRC repairs which in simulcast. It must not judge: what cannot be read is left out.
 
 use std::fmt::Write;
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,8 +15,6 @@ use crate::path::Transport;
 
 /// Sections read from one description; a client has a handful of its own and one per track of the others.
 const MAX_SECTIONS: usize = 512;
-/// Addresses of a client that we check; browsers give about ten.
-const MAX_CANDIDATES: usize = 20;
 /// Largest description taken: a frame of the signaling is not larger.
 pub(crate) const MAX_LENGTH: usize = 256 * 1024;
 
@@ -32,6 +31,8 @@ pub(crate) struct Section {
     pub(crate) codecs: Vec<Codec>,
     /// Payload types of retransmissions, and of what they repair (RFC 4588, section 8.1).
     pub(crate) repairs: Vec<(u8, u8)>,
+    /// Payload types whose lost packets may be asked for again (RFC 4585, section 4.2).
+    pub(crate) nacks: Vec<u8>,
     pub(crate) extensions: Extensions,
     pub(crate) ssrcs: Vec<u32>,
     /// SSRCs and what repairs them (RFC 5576, section 4.2).
@@ -96,6 +97,7 @@ fn begin(media: &str) -> Section {
         receives: true,
         codecs: Vec::new(),
         repairs: Vec::new(),
+        nacks: Vec::new(),
         extensions: Extensions::default(),
         ssrcs: Vec::new(),
         groups: Vec::new(),
@@ -115,6 +117,7 @@ fn read_attribute(section: &mut Section, attribute: &str) {
         "rtpmap" => drop(read_rtpmap(section, value)),
         "fmtp" => drop(read_fmtp(section, value)),
         "extmap" => drop(read_extmap(section, value)),
+        "rtcp-fb" => drop(read_feedback(section, value)),
         "ssrc" => drop(read_ssrc(section, value)),
         "ssrc-group" => drop(read_group(section, value)),
         "rid" => drop(read_rid(section, value)),
@@ -137,6 +140,14 @@ fn read_rtpmap(section: &mut Section, value: &str) -> Option<()> {
             .unwrap_or(u16::from(section.kind == Kind::Audio)),
         fmtp: String::new(),
     });
+    Some(())
+}
+
+fn read_feedback(section: &mut Section, value: &str) -> Option<()> {
+    let (payload_type, wish) = value.split_once(' ')?;
+    if wish == "nack" {
+        section.nacks.push(payload_type.parse().ok()?);
+    }
     Some(())
 }
 
@@ -212,20 +223,45 @@ pub(crate) fn open_bundled(offer: &str) -> String {
 /// A client's description as the library shall see it: without addresses that we may not check, and with idle sections
 /// receiving. The library stops a section for good that a client's offer calls inactive; to us it is one of ours without a
 /// track at the moment, which the next track takes over.
-pub(crate) fn sanitize(sdp: &str, families: Families) -> String {
+/// `checked` says of each address whether it is one too many.
+pub(crate) fn sanitize(sdp: &str, families: Families, checked: &mut dyn FnMut(&str) -> bool) -> String {
     let mut clean = String::with_capacity(sdp.len());
-    let mut candidates = 0;
     for line in sdp.lines().map(str::trim_end) {
-        if let Some(candidate) = line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:")) {
-            candidates += 1;
-            if candidates > MAX_CANDIDATES || !usable(candidate, families) {
-                continue;
-            }
+        let candidate = line.strip_prefix("a=").filter(|rest| rest.starts_with("candidate:"));
+        if candidate.is_some_and(|candidate| !usable(candidate, families) || !checked(candidate)) {
+            continue;
         }
         clean.push_str(if line == "a=inactive" { "a=recvonly" } else { line });
         clean.push_str("\r\n");
     }
     clean
+}
+
+/// A client's answer to our offer, with our codecs in the sections that it rejects: formats of those mean nothing (RFC 3264, section 6),
+/// and may not even be explained.
+pub(crate) fn name_rejected(answer: &str, offer: &str) -> String {
+    let ours = split_sections(offer);
+    let about_formats =
+        |line: &&str| ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().any(|start| line.starts_with(start));
+    let mut named = String::with_capacity(answer.len());
+    for part in split_sections(answer) {
+        let rejected = sections(part).pop().filter(|section| section.port == Port::Closed);
+        let mine = rejected.and_then(|section| {
+            ours.iter().find(|mine| sections(mine).pop().is_some_and(|mine| mine.mid == section.mid))
+        });
+        let formats = mine.and_then(|mine| mine.lines().next()?.splitn(4, ' ').nth(3));
+        let (Some(mine), Some(formats)) = (mine, formats) else {
+            named.push_str(part);
+            continue;
+        };
+        let mut lines = part.lines();
+        let media: Vec<&str> = lines.next().unwrap_or_default().splitn(4, ' ').take(3).collect();
+        let rest = lines.filter(|line| !about_formats(line)).chain(mine.lines().filter(about_formats));
+        for line in iter::once([&media.join(" "), " ", formats].concat().as_str()).chain(rest) {
+            named.extend([line.trim_end(), "\r\n"]);
+        }
+    }
+    named
 }
 
 /// Kinds of addresses that our own candidates can talk to.
@@ -264,9 +300,17 @@ pub(crate) fn usable(candidate: &str, families: Families) -> bool {
         && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
+/// Whose turn a description is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Words {
+    Offer,
+    Answer,
+}
+
 /// Our description as the client shall see it: with all our addresses, the bandwidth that one user may send (RFC 3890, and
-/// RFC 8866, section 5.8, for clients that know only that), and the wish for discontinuous transmission of silence.
-pub(crate) fn dress(sdp: &str, candidates: &[Candidate], limits: Limits) -> String {
+/// RFC 8866, section 5.8, for clients that know only that), and the wish for discontinuous transmission of silence. Our offers
+/// tell that sound may be asked for again, whatever the client offered before: the library only repeats what that had.
+pub(crate) fn dress(words: Words, sdp: &str, candidates: &[Candidate], limits: Limits) -> String {
     let mut dressed = String::with_capacity(sdp.len() + 512);
     let mut first = true;
     for part in split_sections(sdp) {
@@ -279,6 +323,11 @@ pub(crate) fn dress(sdp: &str, candidates: &[Candidate], limits: Limits) -> Stri
                 continue;
             }
             write_line(&mut dressed, line, &section, limits);
+            if let Some(payload_type) = opus_at(line, &section).filter(|_| words == Words::Offer)
+                && !section.nacks.contains(&payload_type)
+            {
+                let _ = write!(dressed, "a=rtcp-fb:{payload_type} nack\r\n");
+            }
         }
         if first && (section.sends || section.receives || section.kind == Kind::Other) {
             first = false;
@@ -290,6 +339,17 @@ pub(crate) fn dress(sdp: &str, candidates: &[Candidate], limits: Limits) -> Stri
         }
     }
     dressed
+}
+
+/// Our description as a client sees it that may not send: no section receives. The library, which goes on without knowing, could
+/// otherwise take a refused section for a stream of ours.
+pub(crate) fn taking_nothing(sdp: &str) -> String {
+    let silent = |line: &str| match line {
+        "a=sendrecv" => "a=sendonly\r\n".to_owned(),
+        "a=recvonly" => "a=inactive\r\n".to_owned(),
+        line => format!("{line}\r\n"),
+    };
+    sdp.lines().map(|line| silent(line.trim_end())).collect()
 }
 
 /// The session part, then every section.
@@ -304,7 +364,7 @@ fn write_line(out: &mut String, line: &str, section: &Section, limits: Limits) {
     out.push_str(line);
     if let Some(fmtp) = line.strip_prefix("a=fmtp:")
         && section.receives
-        && is_opus(section, fmtp)
+        && opus(section, fmtp).is_some()
         && !line.contains("usedtx")
     {
         out.push_str(";usedtx=1");
@@ -316,11 +376,16 @@ fn write_line(out: &mut String, line: &str, section: &Section, limits: Limits) {
     }
 }
 
-fn is_opus(section: &Section, fmtp: &str) -> bool {
-    let payload_type = fmtp.split(' ').next().and_then(|number| number.parse().ok());
-    section.codecs.iter().any(|codec| {
-        Some(codec.payload_type) == payload_type && codec.mime.eq_ignore_ascii_case("audio/opus")
-    })
+/// The payload type of Opus, if a line begins its description.
+fn opus_at(line: &str, section: &Section) -> Option<u8> {
+    opus(section, line.strip_prefix("a=rtpmap:")?)
+}
+
+/// The payload type of Opus, if an attribute's value begins with it.
+fn opus(section: &Section, value: &str) -> Option<u8> {
+    let payload_type = value.split(' ').next()?.parse().ok()?;
+    let is_opus = |it: &Codec| it.payload_type == payload_type && it.mime.eq_ignore_ascii_case("audio/opus");
+    section.codecs.iter().any(is_opus).then_some(payload_type)
 }
 
 /// Priorities as RFC 8445, section 5.1.2.1: UDP before TCP before a relay, and in the order of the settings.
@@ -389,7 +454,8 @@ mod tests {
 
     #[test]
     fn names_and_foreign_families_are_not_checked() {
-        let clean = sanitize(OFFER, Families { v4: true, v6: false, loopback: false });
+        let families = Families { v4: true, v6: false, loopback: false };
+        let clean = sanitize(OFFER, families, &mut |_| true);
         assert!(clean.contains("10.0.0.1"));
         assert!(!clean.contains("0e.local"));
         let families = Families { v4: true, v6: false, loopback: false };
@@ -420,12 +486,23 @@ mod tests {
 
     #[test]
     fn our_descriptions_tell_addresses_limits_and_silence() {
-        let dressed = dress(OFFER, &loopback(), Limits::default());
+        let dressed = dress(Words::Answer, OFFER, &loopback(), Limits::default());
         assert!(dressed.contains("a=candidate:1 1 udp 2130706431 127.0.0.1 5000 typ host\r\n"), "{dressed}");
         assert!(dressed.contains("127.0.0.1 5000 typ host tcptype passive\r\na=end-of-candidates\r\n"));
         assert!(!dressed.contains("10.0.0.1"));
         assert!(dressed.contains("c=IN IP4 0.0.0.0\r\nb=AS:128\r\nb=TIAS:128000\r\na=mid:0"));
         assert!(!dressed.contains("b=AS:2000"), "we do not receive on a section that we send on");
         assert!(dressed.contains("useinbandfec=1;usedtx=1"));
+        assert!(!dressed.contains(" nack"), "an answer says what was offered");
+    }
+
+    #[test]
+    fn our_offers_ask_for_lost_sound_once() {
+        let offer = |sdp: &str| dress(Words::Offer, sdp, &loopback(), Limits::default());
+        let dressed = offer(OFFER);
+        assert_eq!(dressed.matches("a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 nack\r\n").count(), 1);
+        assert_eq!(dressed.matches("nack").count(), 1);
+        assert_eq!(offer(&dressed).matches("nack").count(), 1);
+        assert_eq!((&sections(&dressed)[0].nacks[..], &sections(OFFER)[0].nacks[..]), (&[111][..], &[][..]));
     }
 }

@@ -58,6 +58,7 @@ impl Peer {
         let track = track(user, medium, codec, number, (ssrc, repair));
         self.apply(self.clock, Step::AddSender(track))?;
         let transceiver = self.added;
+        self.offer_all(transceiver, codec)?;
         let (codec, state) = (codec.clone(), SenderState::InUse);
         self.senders.push(Sender { transceiver, medium, codec, ssrc, repair, state, agreed: None });
         Ok((SenderId(self.senders.len() - 1), ssrc))

@@ -9,16 +9,18 @@ use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportProtocol};
 
 use crate::leg;
+use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
 use super::sockets::Socket;
-use super::{Peer, translate};
+use super::{Peer, Touched, translate};
 
 impl Peer {
-    /// Sends a packet of one of our streams with the next [`Self::flush`].
-    pub(crate) fn send(&mut self, packet: Packet) {
-        self.waiting.push(packet);
+    /// Sends a packet of one of our streams with the next [`Self::flush`], with this change to its payload. Returns how many wait.
+    pub(crate) fn send(&mut self, packet: Packet, patch: Patch) -> usize {
+        self.waiting.push((packet, patch));
+        self.waiting.len()
     }
 
     /// Sends a sender report of one of our streams.
@@ -32,13 +34,18 @@ impl Peer {
             octet_count: octets,
             ..Default::default()
         };
-        self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]));
+        self.write_report(now, Box::new(report));
     }
 
     /// Asks for a keyframe of one of the client's streams.
     pub(crate) fn ask_keyframe(&mut self, now: Instant, ssrc: u32) {
         let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: ssrc };
-        self.write(now, RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]));
+        self.write_report(now, Box::new(request));
+    }
+
+    fn write_report(&mut self, now: Instant, report: Box<dyn rtc::rtcp::Packet>) {
+        self.touched = Touched::Yes;
+        self.write(now, RTCMessage::RtcpPacket(String::new(), vec![report]));
     }
 
     fn write(&mut self, now: Instant, message: RTCMessage) {
@@ -49,21 +56,30 @@ impl Peer {
 
     /// Gives out every datagram that is ready.
     pub(crate) fn flush(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
-        self.pump();
+        let touched = std::mem::replace(&mut self.touched, Touched::No);
+        if touched == Touched::Yes {
+            self.pump();
+        }
         // One by one through the library: a burst at once makes each of its seven queues as long as itself, 100 KB and more a
         // connection, and has left the cache before it is encrypted. Not when it comes either: then each packet would have to
         // fetch the state of every connection anew.
         let mut waiting = std::mem::take(&mut self.waiting);
-        for packet in waiting.drain(..) {
-            self.write(now, RTCMessage::RtpPacket(String::new(), translate::write(packet)));
+        for (packet, patch) in waiting.drain(..) {
+            self.exchange.keep(&packet, patch);
+            let packet = translate::write(translate::patched(packet, patch));
+            self.write(now, RTCMessage::RtpPacket(String::new(), packet));
             if let Some(written) = self.connection.poll_write() {
                 self.give_out(now, &written, out);
             }
         }
         self.waiting = waiting;
+        if touched == Touched::No {
+            return;
+        }
         while let Some(written) = self.connection.poll_write() {
             self.give_out(now, &written, out);
         }
+        self.wake = self.connection.poll_timeout();
     }
 
     fn give_out(&mut self, now: Instant, written: &TaggedBytesMut, out: &mut dyn FnMut(Path, &[u8])) {

@@ -15,10 +15,14 @@ use crate::ids::Mid;
 use crate::packet::Packet;
 
 use super::sdp::{Kind, Section};
+use super::window::{Came, Window};
 
-/// SSRCs known of one peer. Three tracks of three layers with their retransmissions are 18; a peer that makes up more is
-/// ignored until it renegotiates.
+/// SSRCs known of one peer. Three tracks of three layers with their retransmissions are 18. Of more, the one that has been silent
+/// for longest makes room.
 const MAX_STREAMS: usize = 128;
+/// Packets of the peer's others after which an SSRC counts as silent: ten seconds of a large screen. Each new one costs everybody in
+/// the room a look, and a peer that makes them up is listened to no more often than this lets it.
+const SILENT_AFTER: u64 = 8_192;
 
 /// A stream, as everybody above needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,28 +33,25 @@ pub(crate) struct Stream {
     pub(crate) rid: Arc<str>,
     pub(crate) codec: Codec,
     pub(crate) extensions: Extensions,
+    /// Whether its lost packets may be asked for again.
+    pub(crate) nack: bool,
 }
 
 /// What a packet is.
 #[derive(Debug)]
 pub(super) enum Found {
     /// Of this stream; retransmissions are unwrapped.
-    Media(Arc<Stream>, Packet, First),
-    /// Nothing to forward: an empty retransmission, or of nobody.
+    Media(Arc<Stream>, Packet, Came),
+    /// Padding that fills the path of this stream: a retransmission of nothing.
+    Padding(Arc<Stream>, Packet),
+    /// Of nobody.
     Nothing,
 }
 
-/// Whether the stream was known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum First {
-    New,
-    Known,
-}
-
 /// What one SSRC is for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Use {
-    Media(Arc<Stream>),
+    Media(Arc<Stream>, Window),
     /// Repairs another.
     Repair(u32),
 }
@@ -59,7 +60,18 @@ enum Use {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     sections: Vec<Section>,
-    uses: HashMap<u32, Use>,
+    uses: HashMap<u32, Known>,
+    /// Packets so far.
+    packets: u64,
+    /// Streams that are no more, for whoever keeps something of them.
+    pub(super) gone: Vec<u32>,
+}
+
+/// An SSRC, and which packet was its last.
+#[derive(Debug)]
+struct Known {
+    used: Use,
+    heard: u64,
 }
 
 impl Streams {
@@ -72,35 +84,47 @@ impl Streams {
             let same = |section: &&Section| section.sends && section.mid == stream.mid;
             named.or_else(|| self.sections.iter().find(same)).is_some_and(|section| same(&section))
         };
-        let gone = |ssrc: u32, used: &Use| matches!(used, Use::Media(stream) if !stays(ssrc, stream));
+        let gone = |ssrc: u32, used: &Use| matches!(used, Use::Media(stream, _) if !stays(ssrc, stream));
+        let all = self.uses.iter();
         let lost: Vec<u32> =
-            self.uses.iter().filter(|(ssrc, used)| gone(**ssrc, used)).map(|(ssrc, _)| *ssrc).collect();
-        self.uses.retain(|ssrc, used| match used {
-            Use::Media(_) => !lost.contains(ssrc),
-            Use::Repair(of) => !lost.contains(of),
+            all.filter(|(ssrc, known)| gone(**ssrc, &known.used)).map(|(ssrc, _)| *ssrc).collect();
+        self.uses.retain(|ssrc, known| match known.used {
+            Use::Media(..) => !lost.contains(ssrc),
+            Use::Repair(of) => !lost.contains(&of),
         });
+        self.gone.extend(&lost);
         lost
     }
 
     /// What a packet is.
     pub(super) fn find(&mut self, packet: Packet) -> Found {
-        match self.uses.get(&packet.ssrc) {
-            Some(Use::Media(stream)) if stream.codec.payload_type == packet.payload_type => {
-                Found::Media(Arc::clone(stream), packet, First::Known)
+        self.packets += 1;
+        let heard = self.packets;
+        let known = self.uses.get_mut(&packet.ssrc).map(|known| {
+            known.heard = heard;
+            &mut known.used
+        });
+        match known {
+            Some(Use::Media(stream, window)) if stream.codec.payload_type == packet.payload_type => {
+                let came = window.take(packet.sequence);
+                Found::Media(Arc::clone(stream), packet, came)
             }
-            Some(Use::Repair(of)) => self.unwrap(*of, packet),
+            Some(Use::Repair(of)) => {
+                let of = *of;
+                self.unwrap(of, packet)
+            }
             _ => self.learn(packet),
         }
     }
 
     /// A new SSRC, or a known one that has changed its codec.
     fn learn(&mut self, packet: Packet) -> Found {
-        if self.uses.len() >= MAX_STREAMS {
+        if !self.has_place_for(packet.ssrc) {
             return Found::Nothing;
         }
         let Some((section, rid, repairs)) = self.place(&packet) else { return Found::Nothing };
         if let Some(of) = repairs {
-            self.uses.insert(packet.ssrc, Use::Repair(of));
+            self.note(packet.ssrc, Use::Repair(of));
             return self.unwrap(of, packet);
         }
         let section = &self.sections[section];
@@ -111,9 +135,34 @@ impl Streams {
             return Found::Nothing;
         };
         let (mid, codec, extensions) = (section.mid.clone(), codec.clone(), section.extensions.clone());
-        let stream = Arc::new(Stream { ssrc: packet.ssrc, mid, rid, codec, extensions });
-        self.uses.insert(packet.ssrc, Use::Media(Arc::clone(&stream)));
-        Found::Media(stream, packet, First::New)
+        let nack = section.nacks.contains(&packet.payload_type);
+        let stream = Arc::new(Stream { ssrc: packet.ssrc, mid, rid, codec, extensions, nack });
+        let mut window = Window::new();
+        let came = window.take(packet.sequence);
+        self.note(packet.ssrc, Use::Media(Arc::clone(&stream), window));
+        Found::Media(stream, packet, came)
+    }
+
+    /// Whether an SSRC can be noted, in place of one that is silent if need be.
+    fn has_place_for(&mut self, ssrc: u32) -> bool {
+        if self.uses.len() < MAX_STREAMS || self.uses.contains_key(&ssrc) {
+            return true;
+        }
+        let Some((oldest, heard)) =
+            self.uses.iter().map(|(ssrc, known)| (*ssrc, known.heard)).min_by_key(|(_, heard)| *heard)
+        else {
+            return true;
+        };
+        let silent = self.packets - heard >= SILENT_AFTER;
+        if silent {
+            self.uses.remove(&oldest);
+            self.gone.push(oldest);
+        }
+        silent
+    }
+
+    fn note(&mut self, ssrc: u32, used: Use) {
+        self.uses.insert(ssrc, Known { used, heard: self.packets });
     }
 
     /// The section of an unknown SSRC, its layer, and the SSRC that it repairs.
@@ -132,7 +181,7 @@ impl Streams {
                 return Some((at, "".into(), None));
             }
         }
-        if let Some(Use::Media(stream)) = self.uses.get(&packet.ssrc) {
+        if let Some(Known { used: Use::Media(stream, _), .. }) = self.uses.get(&packet.ssrc) {
             let at = self.sections.iter().position(|section| section.mid == stream.mid)?;
             return Some((at, Arc::clone(&stream.rid), None));
         }
@@ -165,8 +214,8 @@ impl Streams {
     }
 
     fn layer(&self, mid: &Mid, rid: &str) -> Option<u32> {
-        self.uses.values().find_map(|used| match used {
-            Use::Media(stream) if stream.mid == *mid && &*stream.rid == rid => Some(stream.ssrc),
+        self.uses.values().find_map(|known| match &known.used {
+            Use::Media(stream, _) if stream.mid == *mid && &*stream.rid == rid => Some(stream.ssrc),
             _ => None,
         })
     }
@@ -183,16 +232,18 @@ impl Streams {
         let Some(payload_type) = self.sections.iter().filter(|section| section.sends).find_map(apt) else {
             return Found::Nothing;
         };
-        let &[high, low, ..] = &packet.payload[..] else { return Found::Nothing };
-        if packet.payload.len() == 2 {
-            return Found::Nothing;
-        }
         packet.ssrc = of;
         packet.payload_type = payload_type;
+        let &[high, low, _, ..] = &packet.payload[..] else {
+            let Some(Known { used: Use::Media(stream, _), .. }) = self.uses.get(&of) else {
+                return Found::Nothing;
+            };
+            return Found::Padding(Arc::clone(stream), packet);
+        };
         packet.sequence = u16::from_be_bytes([high, low]);
         packet.payload = packet.payload.slice(2..);
         match self.uses.get(&of) {
-            Some(Use::Repair(_)) => Found::Nothing,
+            Some(Known { used: Use::Repair(_), .. }) => Found::Nothing,
             _ => self.find(packet),
         }
     }
@@ -237,7 +288,7 @@ mod tests {
             Found::Media(stream, packet, _) => {
                 Some((stream.rid.to_string(), packet.sequence, packet.payload))
             }
-            Found::Nothing => None,
+            Found::Padding(..) | Found::Nothing => None,
         }
     }
 
@@ -267,7 +318,22 @@ mod tests {
             media(streams.find(packet(6, 97, &[], &[0, 8, 2]))),
             Some(("f".into(), 8, Bytes::from_static(&[2])))
         );
-        assert!(media(streams.find(packet(6, 97, &[], &[0, 8]))).is_none(), "a probe holds nothing");
+        let probe = streams.find(packet(6, 97, &[], &[0, 8]));
+        assert!(matches!(probe, Found::Padding(_, Packet { ssrc: 5, .. })), "{probe:?}");
+    }
+
+    #[test]
+    fn what_came_already_is_told_apart_however_it_comes_again() {
+        let mut streams = Streams::default();
+        streams.agree(sections(SIMULCAST));
+        let mut came = |packet| match streams.find(packet) {
+            Found::Media(_, _, came) => came,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(came(packet(5, 96, &[(1, "1"), (2, "f")], b"x")), Came::First);
+        assert_eq!(came(packet(6, 97, &[(1, "1"), (3, "f")], &[0, 9, 1])), Came::Again);
+        assert_eq!(came(packet(6, 97, &[], &[0, 8, 1])), Came::Late);
+        assert_eq!(came(packet(6, 97, &[], &[0, 8, 1])), Came::Again);
     }
 
     const TWO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 120\r\na=mid:1\r\na=sendonly\r\na=rtpmap:120 VP8/90000\r\n\
@@ -278,7 +344,7 @@ mod tests {
     fn mid(found: Found) -> Option<String> {
         match found {
             Found::Media(stream, ..) => Some(stream.mid.as_str().to_owned()),
-            Found::Nothing => None,
+            Found::Padding(..) | Found::Nothing => None,
         }
     }
 
@@ -308,5 +374,35 @@ mod tests {
             streams.find(packet(ssrc, 96, &[(1, "1"), (2, "f")], b"x"));
         }
         assert_eq!(streams.uses.len(), MAX_STREAMS);
+    }
+
+    #[test]
+    fn a_publisher_that_has_begun_anew_often_is_heard_again_and_the_silent_are_forgotten() {
+        let mut streams = Streams::default();
+        streams.agree(sections(SIMULCAST));
+        let names: &[(u8, &str)] = &[(1, "1"), (2, "f")];
+        for ssrc in 0..MAX_STREAMS as u32 {
+            assert!(media(streams.find(packet(ssrc, 96, names, b"x"))).is_some());
+        }
+        assert!(media(streams.find(packet(1_000, 96, names, b"x"))).is_none(), "they have just been heard");
+        for _ in 0..SILENT_AFTER {
+            streams.find(packet(0, 96, &[], b"x"));
+        }
+        assert!(media(streams.find(packet(1_000, 96, names, b"x"))).is_some());
+        assert!(media(streams.find(packet(0, 96, &[], b"x"))).is_some(), "it was heard all the time");
+        assert_eq!((streams.gone, streams.uses.len()), (vec![1], MAX_STREAMS));
+    }
+
+    #[test]
+    fn a_known_ssrc_may_change_its_codec_when_all_places_are_taken() {
+        let both =
+            SIMULCAST.replace("96 97", "96 97 98").replace("a=rid:q", "a=rtpmap:98 VP9/90000\r\na=rid:q");
+        let mut streams = Streams::default();
+        streams.agree(sections(&both));
+        for ssrc in 0..MAX_STREAMS as u32 {
+            streams.find(packet(ssrc, 96, &[(1, "1"), (2, "f")], b"x"));
+        }
+        let Found::Media(stream, ..) = streams.find(packet(7, 98, &[], b"x")) else { panic!("it is known") };
+        assert_eq!(stream.codec.mime, "video/VP9");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use rtc::interceptor::{RTCPFeedback, RTPHeaderExtension, StreamInfo};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -9,10 +10,12 @@ use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEs
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::shared::marshal::Marshal;
 
 use crate::estimate::Estimator;
 use crate::format::TRANSPORT_CC;
+use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
@@ -40,6 +43,16 @@ pub(super) fn read(packet: rtc::rtp::packet::Packet) -> Packet {
 /// The library's from ours, for parts that look at headers.
 pub(super) fn header_only(packet: &Packet) -> rtc::rtp::packet::Packet {
     write(Packet { payload: packet.payload.clone(), ..packet.clone() })
+}
+
+/// A packet with its payload changed.
+pub(super) fn patched(mut packet: Packet, patch: Patch) -> Packet {
+    if !patch.is_empty() {
+        let mut payload = BytesMut::from(&packet.payload[..]);
+        patch.apply(&mut payload);
+        packet.payload = payload.freeze();
+    }
+    packet
 }
 
 /// The library's from ours.
@@ -73,6 +86,12 @@ pub(super) fn read_feedback(now: Instant, packet: &dyn std::any::Any, estimator:
     }
 }
 
+/// How many packets a report asks for again.
+pub(super) fn asked_again(packet: &dyn std::any::Any) -> u64 {
+    let pairs = packet.downcast_ref::<TransportLayerNack>().map_or(&[][..], |request| &request.nacks);
+    pairs.iter().map(|pair| 1 + u64::from(pair.lost_packets.count_ones())).sum()
+}
+
 pub(super) fn read_report(packet: &dyn std::any::Any) -> Vec<Inbound> {
     if let Some(report) = packet.downcast_ref::<SenderReport>() {
         let own = Inbound::SenderReport { ssrc: report.ssrc, ntp: report.ntp_time, rtp: report.rtp_time };
@@ -102,10 +121,15 @@ fn receipt(block: &rtc::rtcp::reception_report::ReceptionReport) -> Inbound {
     }
 }
 
-/// A stream in the library's words. Pictures are asked for again; sound repairs itself (Opus' own redundancy).
+/// That lost packets may be asked for.
+pub(super) fn nack() -> RTCPFeedback {
+    RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() }
+}
+
+/// A stream in the library's words. What a client does not say of pictures is taken for granted, of sound it is not: every client
+/// repeats pictures, but few repeat sound.
 pub(super) fn describe(stream: &Stream) -> StreamInfo {
-    let nack = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
-    let picture = stream.codec.mime.starts_with("video/");
+    let repeats = stream.codec.mime.starts_with("video/") || stream.nack;
     StreamInfo {
         ssrc: stream.ssrc,
         payload_type: stream.codec.payload_type,
@@ -113,7 +137,7 @@ pub(super) fn describe(stream: &Stream) -> StreamInfo {
         clock_rate: stream.codec.clock_rate,
         channels: stream.codec.channels,
         sdp_fmtp_line: stream.codec.fmtp.clone(),
-        rtcp_feedback: if picture { vec![nack] } else { Vec::new() },
+        rtcp_feedback: if repeats { vec![nack()] } else { Vec::new() },
         rtp_header_extensions: stream
             .extensions
             .id(TRANSPORT_CC)

@@ -8,7 +8,7 @@ use crate::command::{Command, Muting, Role};
 use crate::event::{Event, SignalError};
 use crate::ids::{Medium, PeerId, RoomId, User};
 use crate::negotiation::{Manners, Negotiation};
-use crate::peer::Peer;
+use crate::peer::{Peer, Publishing};
 use crate::session::Session;
 use crate::sfu::Sfu;
 use crate::tap::{Tap, TapMark};
@@ -20,7 +20,8 @@ impl Sfu {
     pub(super) fn carry_out(&mut self, now: Instant, command: Command) {
         match command {
             Command::Join { room, peer, user, role } => self.join(now, room, peer, user, role),
-            Command::Leave { peer } => self.leave(now, peer),
+            Command::Renew { peer, fresh } => self.renew(now, peer, fresh),
+            Command::Leave { peer } => drop(self.leave(now, peer)),
             Command::CloseRoom { room } => self.close_room(now, &room),
             Command::Offer { peer, sdp, screens } => self.on_offer(now, peer, sdp, screens),
             Command::Answer { peer, sdp } => self.on_answer(now, peer, &sdp),
@@ -45,17 +46,54 @@ impl Sfu {
         if self.is_full_for(&room) {
             return self.refuse(id, SignalError::Full);
         }
-        let peer = match Peer::new(&self.factory, now) {
-            Ok(peer) => peer,
-            Err(error) => return self.refuse(id, SignalError::Internal(error.to_string())),
+        let session = match self.session(now, room, user, role) {
+            Ok(session) => session,
+            Err(error) => return self.refuse(id, error),
         };
-        let manners =
-            if matches!(role, Role::Member(_)) { Manners::BothOffer } else { Manners::ClientOffers };
+        let (at, user) = (self.unix_us(now), session.user.clone());
+        self.enter(now, id, session);
+        if let Some(there) = self.sessions.get(&id).and_then(|session| self.rooms.get_mut(&session.room)) {
+            // An older session's mutes are not this one's.
+            there.mark(&user, None, at, TapMark::Unmuted);
+        }
+    }
+
+    fn renew(&mut self, now: Instant, older: PeerId, id: PeerId) {
+        let Some(session) = self.sessions.get(&older) else { return };
+        if self.sessions.contains_key(&id) {
+            return self.refuse(id, SignalError::AlreadyJoined);
+        }
+        let (room, user, role) = (session.room.clone(), session.user.clone(), session.role.clone());
+        let mut session = match self.session(now, room, user, role) {
+            Ok(session) => session,
+            Err(error) => return self.refuse(id, error),
+        };
+        if let Some(older) = self.leave(now, older) {
+            session.take_over(older);
+        }
+        self.enter(now, id, session);
+    }
+
+    fn session(&self, now: Instant, room: RoomId, user: User, role: Role) -> Result<Session, SignalError> {
+        let manners = match role {
+            Role::Member(_) | Role::Listener(_) => Manners::BothOffer,
+            Role::Publisher | Role::Player { .. } => Manners::ClientOffers,
+        };
+        let publishing = match role {
+            Role::Member(_) | Role::Publisher => Publishing::Allowed,
+            Role::Listener(_) | Role::Player { .. } => Publishing::Refused,
+        };
+        let peer = Peer::new(&self.factory, publishing, now)
+            .map_err(|error| SignalError::NotMade(error.to_string()))?;
+        Ok(Session::new(room, user, role, peer, Negotiation::new(manners, now)))
+    }
+
+    fn enter(&mut self, now: Instant, id: PeerId, session: Session) {
         let at = self.unix_us(now);
-        let there = self.rooms.entry(room.clone()).or_default();
-        there.mark(&user, None, at, TapMark::Joined);
+        let there = self.rooms.entry(session.room.clone()).or_default();
+        there.mark(&session.user, None, at, TapMark::Joined);
         there.members.push(id);
-        self.sessions.insert(id, Session::new(room, user, role, peer, Negotiation::new(manners, now)));
+        self.sessions.insert(id, session);
         self.subscribe_all(now, id);
         self.mark(id);
     }
@@ -66,16 +104,19 @@ impl Sfu {
         self.sessions.len() + kept >= self.max_sessions
     }
 
-    fn leave(&mut self, now: Instant, id: PeerId) {
-        let Some(mut session) = self.sessions.remove(&id) else { return };
+    /// Ends a session and gives what is left of it.
+    fn leave(&mut self, now: Instant, id: PeerId) -> Option<Session> {
+        let mut session = self.sessions.remove(&id)?;
         session.peer.close();
         let farewells = &mut self.farewells;
         session.peer.flush(now, &mut |path, datagram| farewells.push((path, BytesMut::from(datagram))));
         self.demux.remove(id);
         self.timers.remove(&id);
         let at = self.unix_us(now);
-        let Some(room) = self.rooms.get_mut(&session.room) else { return };
+        let room = self.rooms.get_mut(&session.room)?;
         room.members.retain(|member| *member != id);
+        let same = |other: &PeerId| self.sessions.get(other).is_some_and(|other| other.user == session.user);
+        let stays = room.members.iter().any(same);
         for track in room.tracks.values_mut() {
             track.legs.retain(|leg| leg.peer != id);
         }
@@ -83,10 +124,11 @@ impl Sfu {
             self.unpublish(&session.room, track);
         }
         self.forget_voice(id, &session.room);
-        if let Some(room) = self.rooms.get_mut(&session.room) {
+        if let Some(room) = self.rooms.get_mut(&session.room).filter(|_| !stays) {
             room.mark(&session.user, None, at, TapMark::Left);
         }
         self.forget_idle(&session.room);
+        Some(session)
     }
 
     fn close_room(&mut self, now: Instant, room: &RoomId) {

@@ -6,7 +6,7 @@ use crate::ids::PeerId;
 use crate::keyframe::Due;
 use crate::leg::timestamp::ClockMap;
 use crate::packet::Packet;
-use crate::path::Arrival;
+use crate::path::{Arrival, Fate};
 use crate::peer::Inbound;
 use crate::quality::ReportBlock;
 use crate::sfu::Sfu;
@@ -14,7 +14,8 @@ use crate::sfu::speaking::level;
 use crate::track::TrackId;
 
 impl Sfu {
-    pub(super) fn take_inbound(&mut self, now: Instant, arrival: Arrival, id: PeerId) {
+    pub(super) fn take_inbound(&mut self, now: Instant, arrival: Arrival, id: PeerId) -> Fate {
+        let mut fate = Fate::Taken;
         while let Some(inbound) = self.sessions.get_mut(&id).and_then(|session| session.peer.poll_inbound()) {
             match inbound {
                 Inbound::Media(stream, packet) => {
@@ -22,12 +23,29 @@ impl Sfu {
                         self.forward(now, arrival, id, track, &packet);
                     }
                 }
+                Inbound::OverLimit { ssrc } => {
+                    fate = Fate::OverLimit;
+                    self.note_over_limit(id, ssrc);
+                }
                 Inbound::SenderReport { ssrc, ntp, rtp } => {
                     self.forward_report(now, arrival, id, ssrc, ClockMap { ntp, rtp });
                 }
                 Inbound::Receipt { ssrc, block } => self.note_receipt(now, id, ssrc, block),
                 Inbound::KeyframeWanted { ssrc } => self.want_keyframe(now, id, ssrc),
             }
+        }
+        fate
+    }
+
+    fn note_over_limit(&mut self, id: PeerId, ssrc: u32) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(track) = session.sources.get(&ssrc) else { return };
+        let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track))
+        else {
+            return;
+        };
+        if let Some(layer) = track.layers.iter_mut().find(|layer| layer.stream.ssrc == ssrc) {
+            layer.over_limit += 1;
         }
     }
 
@@ -52,8 +70,12 @@ impl Sfu {
             if let Some(report) = out.taken.report {
                 subscriber.peer.send_report(now, report);
             }
-            subscriber.peer.send(out.taken.packet);
-            self.mark(out.peer);
+            let waiting = subscriber.peer.send(out.taken.packet, out.taken.patch);
+            self.deepest = self.deepest.max(waiting);
+            if !subscriber.dirty {
+                subscriber.dirty = true;
+                self.dirty.push_back(out.peer);
+            }
         }
         self.outs = outs;
     }

@@ -35,7 +35,8 @@ fn report_of(now: Instant, (name, room): (&RoomId, &mut Room), id: PeerId, sessi
         }
     }
     let (room, user) = (name.clone(), session.user.clone());
-    PeerReport { room, peer: id, user, published, received, estimate_bps: session.peer.estimate_bps(now) }
+    let (estimate_bps, asked_again) = (session.peer.estimate_bps(now), session.peer.asked_again());
+    PeerReport { room, peer: id, user, published, received, estimate_bps, asked_again }
 }
 
 fn incoming(now: Instant, medium: Medium, layer: &mut Arrivals) -> TrackReport {
@@ -45,6 +46,7 @@ fn incoming(now: Instant, medium: Medium, layer: &mut Arrivals) -> TrackReport {
         rid: layer.stream.rid.to_string(),
         packets,
         bytes,
+        over_limit: layer.over_limit,
         bitrate_bps: quality.bitrate_bps,
         loss: quality.loss as f32,
         jitter: quality.jitter,

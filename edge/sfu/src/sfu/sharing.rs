@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::ids::{Medium, PeerId, RoomId};
 use crate::layers::share::{least, share};
 use crate::layers::{Choice, Layer, Rank};
+use crate::negotiation::Standing;
 use crate::room::Room;
 use crate::session::Session;
 use crate::sfu::Sfu;
@@ -18,9 +19,13 @@ use crate::track::TrackId;
 pub(super) const SHARE_EVERY: Duration = Duration::from_millis(250);
 
 impl Sfu {
-    /// Chooses for one session.
+    /// Chooses for one session. Before it is connected nothing flows to it: the keyframe that it would ask for is gone by
+    /// then, and whoever comes soon after would wait for the throttle.
     pub(super) fn share(&mut self, now: Instant, id: PeerId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.standing == Standing::Apart {
+            return;
+        }
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let mut legs: Vec<(TrackId, u32)> =
             session.legs.iter().map(|(ssrc, track)| (*track, *ssrc)).collect();
@@ -62,7 +67,7 @@ fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], session: &m
             _ => Rank::Other,
         };
         let mut subscription = track.legs[at].share;
-        subscription.source = track.source(now, track.legs[at].up_to, rank);
+        subscription.source = track.source(now, track.legs[at].wanted, rank);
         if track.medium.is_picture() {
             pictures.push(subscription);
             chosen.push((*number, at));
@@ -73,7 +78,7 @@ fn share_out(now: Instant, room: &mut Room, legs: &[(TrackId, u32)], session: &m
         }
     }
     let (estimate_bps, least) = (session.peer.estimate_bps(now), least(audio_bps, &pictures));
-    let budget = session.trials.budget(now, estimate_bps, least, session.peer.strain());
+    let budget = session.trials.budget(now, estimate_bps, least, session.peer.strain(now));
     let wanted_bps = share(now, budget, audio_bps, &mut pictures);
     session.peer.probe(now, wanted_bps);
     let mut owners = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::event::{Event, SignalError};
 use crate::ids::{Mid, PeerId};
 use crate::negotiation::{Due, OnOffer};
+use crate::session::Session;
 use crate::sfu::Sfu;
 
 impl Sfu {
@@ -20,15 +21,30 @@ impl Sfu {
     }
 
     fn answer(&mut self, now: Instant, id: PeerId, sdp: &str) {
+        self.hear(now, id, |session| session.peer.hear(sdp));
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match session.peer.answer_to(now, sdp) {
             Ok(answer) => {
                 session.negotiation.completed();
                 self.demux.add_ufrag(id, session.peer.ufrag());
+                let refused = session.peer.refuses_media_of(sdp) && session.role.is_told();
                 self.events.push_back(Event::Answer { peer: id, sdp: answer });
+                if refused {
+                    self.refuse(id, SignalError::MayNotPublish);
+                }
                 self.agreed(now, id);
             }
             Err(error) => self.refuse(id, SignalError::BadDescription(error.to_string())),
+        }
+    }
+
+    /// Learns of the client what it decodes; as soon as anything is known, it is sent what it wants.
+    fn hear(&mut self, now: Instant, id: PeerId, learn: impl FnOnce(&mut Session)) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let unheard = session.peer.is_unheard();
+        learn(session);
+        if unheard {
+            self.subscribe_all(now, id);
         }
     }
 
@@ -87,6 +103,7 @@ impl Sfu {
     }
 
     fn offer(&mut self, now: Instant, id: PeerId) {
+        self.hear(now, id, |session| session.peer.hear_nothing());
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.negotiation.offered(now);
         match session.peer.offer(now) {
@@ -103,7 +120,7 @@ impl Sfu {
 
     /// Brings tracks and legs into line with what both sides have agreed.
     fn agreed(&mut self, now: Instant, id: PeerId) {
-        self.unpublish_silent(id);
+        self.unpublish_silent(now, id);
         self.agree_legs(id);
         self.share(now, id);
         // The library forgets its streams at every renegotiation, and so may a decoder that was set up anew.

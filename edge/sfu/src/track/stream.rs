@@ -30,6 +30,8 @@ pub(crate) struct Arrivals {
     pub(crate) layer: Layer,
     /// NTP and RTP time of the last sender report.
     pub(crate) clock: Option<ClockMap>,
+    /// Packets that were more than the publisher may send.
+    pub(crate) over_limit: u64,
     incoming: Incoming,
     figures: Figures,
     meter: Meter,
@@ -47,6 +49,7 @@ impl Arrivals {
             requests: Requests::default(),
             layer,
             clock: None,
+            over_limit: 0,
             incoming: Incoming::new(now, stream.codec.clock_rate),
             figures: Figures::new(now),
             meter: Meter { since: now, bytes: 0, bps: assumed },

@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod client;
+mod codecs;
 mod network;
+mod sessions;
 mod tap;
 mod world;
 
 use std::time::Duration;
 
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::{Command, Event, PeerId};
 use world::World;
 
@@ -153,6 +157,40 @@ fn a_server_behind_a_turn_server_is_met_there_and_found_again_at_another_address
 }
 
 #[test]
+fn a_client_with_the_slow_cipher_alone_meets_a_crowd() {
+    let mut world = World::new();
+    let published =
+        |world: &World| world.events.iter().filter(|event| matches!(event, Event::Published { .. })).count();
+    for id in 1..=33 {
+        world.join_as(id, &format!("user{id}"), sfu::Role::Member(sfu::Reception::Nothing));
+        let (now, client) = (world.now, world.clients.get_mut(&id).unwrap());
+        client.publish(now, RtpCodecKind::Audio);
+        client.publish(now, RtpCodecKind::Video);
+        world.offer(id);
+    }
+    world.until("all publish", |world| published(world) == 66);
+    world.ciphers = vec![SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80];
+    world.join_speaking(34, "late");
+    world.until("it sees and hears the first and the last of them", |world| {
+        let of = |user| world.heard(34, user);
+        [of("user1"), of("user33")].iter().all(|(audio, video)| *audio > 20 && *video > 20)
+    });
+    assert_eq!(world.refused(), Vec::<&Event>::new());
+}
+
+#[test]
+fn addresses_that_a_client_names_without_end_are_refused() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.until("it is connected", |world| world.events.contains(&Event::Connected { peer: PeerId(1) }));
+    for port in 1..=100 {
+        let candidate = Some(format!("candidate:1 1 udp 2130706431 198.51.100.9 {port} typ host"));
+        world.command(Command::Candidate { peer: PeerId(1), candidate });
+    }
+    assert!(world.refused().len() >= 60, "{}", world.refused().len());
+}
+
+#[test]
 fn a_client_whose_address_changes_goes_on() {
     let mut world = World::new();
     world.join_speaking(1, "ann");
@@ -171,11 +209,7 @@ fn two_hundred_peers_connect_and_vanish() {
     let mut world = World::new();
     for id in 1..=200 {
         world.join_as(id, &format!("user{id}"), sfu::Role::Member(sfu::Reception::Nothing));
-        world
-            .clients
-            .get_mut(&id)
-            .unwrap()
-            .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        world.clients.get_mut(&id).unwrap().publish(world.now, RtpCodecKind::Audio);
         world.command(Command::Subscribe {
             peer: PeerId(id),
             of: sfu::User::new(format!("user{}", id - 1)),
@@ -250,6 +284,9 @@ fn pictures_lost_on_the_way_are_sent_again() {
     numbers.dedup();
     let missing = (numbers[numbers.len() - 1] - numbers[0] + 1) as usize - numbers.len();
     assert!(numbers.len() > 550 && missing == 0, "{} there, {missing} missing", numbers.len());
+    world.command(Command::Report { room: None, token: 9 });
+    let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
+    assert!(peers.iter().all(|peer| peer.asked_again > 10), "{peers:?}");
 }
 
 #[test]
@@ -296,11 +333,7 @@ fn many_wishes_for_a_keyframe_become_few() {
     world.join_speaking(1, "ann");
     for id in 2..12 {
         world.join(id, &format!("viewer{id}"));
-        world
-            .clients
-            .get_mut(&id)
-            .unwrap()
-            .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
+        world.clients.get_mut(&id).unwrap().publish(world.now, RtpCodecKind::Audio);
         world.offer(id);
     }
     world.until("all see", |world| (2..12).all(|id| world.heard(id, "ann").1 > 50));
@@ -316,6 +349,39 @@ fn many_wishes_for_a_keyframe_become_few() {
     let after = asked(&mut world) - before;
     // One in a third of a second at most.
     assert!((2..=3).contains(&after), "{after} in a second");
+}
+
+#[test]
+fn a_keyframe_is_asked_for_when_the_newcomer_can_take_it() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.run(SECOND);
+    let before = asked(&mut world);
+    let answered = |world: &World, id| {
+        world.events.iter().any(|event| matches!(event, Event::Answer { peer: PeerId(it), .. } if *it == id))
+    };
+    world.join_as(3, "gone", sfu::Role::Player { of: sfu::User::new("ann") });
+    watch(&mut world, 3);
+    world.clients.remove(&3);
+    world.until("who is gone is answered", |world| answered(world, 3));
+    world.join_as(4, "viewer", sfu::Role::Player { of: sfu::User::new("ann") });
+    watch(&mut world, 4);
+    world.until("the viewer is answered", |world| answered(world, 4));
+    assert_eq!(asked(&mut world), before, "nobody could take it yet");
+    let connected = Event::Connected { peer: PeerId(4) };
+    world.until("the viewer is connected", |world| world.events.contains(&connected));
+    assert_eq!(asked(&mut world), before + 1);
+}
+
+/// A client without media of its own offers to take sound and pictures.
+fn watch(world: &mut World, id: u64) {
+    let client = world.clients.get_mut(&id).unwrap();
+    for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
+        client.connection.add_transceiver_from_kind(kind, None).unwrap();
+    }
+    world.offer(id);
 }
 
 /// Keyframes asked of the first participant.
@@ -390,20 +456,45 @@ fn a_client_that_has_only_the_slow_cipher_is_heard_too() {
 }
 
 #[test]
+fn a_forged_nomination_takes_no_true_ones_place() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.ciphers.truncate(1);
+    world.join_speaking(2, "ben");
+    world.until("ben is answered", |world| !answers(world, 2).is_empty());
+    let answer = answers(&world, 2).pop().unwrap();
+    let forged = forged_nomination(line(&answer, "a=ice-ufrag:").trim_start_matches("a=ice-ufrag:"));
+    let (stranger, end) = (([203, 0, 113, 66], 6666).into(), world.now + 5 * SECOND);
+    while !both_hear(&world, (1, "ann"), (2, "ben"), 5) {
+        assert!(world.now < end, "never connected");
+        world.inject(stranger, &forged);
+        world.run(Duration::from_millis(1));
+    }
+}
+
+/// A check with USE-CANDIDATE (RFC 8445, section 7.1.2) of somebody who knows the name and not the password.
+fn forged_nomination(ufrag: &str) -> Vec<u8> {
+    let name = format!("{ufrag}:x");
+    let mut attributes = vec![0, 6, 0, u8::try_from(name.len()).unwrap()];
+    attributes.extend(name.as_bytes());
+    attributes.resize(attributes.len().next_multiple_of(4), 0);
+    attributes.extend([0, 0x25, 0, 0]);
+    attributes.extend([0, 8, 0, 20]);
+    attributes.extend([7; 20]);
+    let mut check = vec![0, 1, 0, u8::try_from(attributes.len()).unwrap(), 0x21, 0x12, 0xA4, 0x42];
+    check.extend([9; 12]);
+    check.extend(attributes);
+    check
+}
+
+#[test]
 fn a_player_gets_one_user_in_the_first_answer() {
     let mut world = World::new();
     world.join_speaking(1, "ann");
     world.join_speaking(2, "ben");
     world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
     world.join_as(3, "viewer", sfu::Role::Player { of: sfu::User::new("ben") });
-    let client = world.clients.get_mut(&3).unwrap();
-    for kind in [
-        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio,
-        rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video,
-    ] {
-        client.connection.add_transceiver_from_kind(kind, None).unwrap();
-    }
-    world.offer(3);
+    watch(&mut world, 3);
     world.until("it sees and hears", |world| world.heard(3, "ben").0 > 50 && world.heard(3, "ben").1 > 50);
     assert_eq!(world.heard(3, "ann"), (0, 0));
     assert!(!world.events.iter().any(|event| matches!(event, Event::Offer { peer: PeerId(3), .. })));
@@ -444,9 +535,11 @@ fn the_best_layer_flows_and_gives_way_without_a_gap() {
     );
     assert!(received.iter().all(|packet| packet.ssrc == received[0].ssrc));
     let notes = recorder.0.lock().unwrap();
-    let layers: Vec<&str> =
-        notes.streams.iter().filter(|(of, ..)| of == "ben").map(|(_, _, stream)| &*stream.rid).collect();
-    assert_eq!(layers.last(), Some(&"h"), "{layers:?}");
+    let of_ben = notes.streams.iter().filter(|(of, ..)| of == "ben");
+    let layers: Vec<(&str, u32)> = of_ben.map(|(_, _, stream)| (&*stream.rid, stream.ssrc)).collect();
+    let last = notes.last[&("ben".to_owned(), sfu::Medium::Video)];
+    assert_eq!(layers.iter().find(|(_, ssrc)| *ssrc == last).unwrap().0, "h", "{layers:?}");
+    assert_eq!(layers.len(), 3, "each is described once: {layers:?}");
 }
 
 /// The layer of ben's pictures that a participant gets.
@@ -474,11 +567,7 @@ fn tracks_that_go_are_told_and_come_back() {
     let sections =
         |world: &World| world.client(1).connection.local_description().unwrap().sdp.matches("m=").count();
     let before = (world.heard(1, "ben"), sections(&world));
-    world
-        .clients
-        .get_mut(&2)
-        .unwrap()
-        .publish(world.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video);
+    world.clients.get_mut(&2).unwrap().publish(world.now, RtpCodecKind::Video);
     world.offer(2);
     world.until("it is seen again", |world| world.heard(1, "ben").1 > before.0.1 + 50);
     assert_eq!(sections(&world), before.1, "the section that fell idle is used again");

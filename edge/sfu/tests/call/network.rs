@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::{Command, Event, LegReport, PeerId, PeerReport};
 
-use crate::client::{Client, Received};
+use crate::client::{Client, Received, Sound};
+use crate::tap::Recorder;
 use crate::world::World;
 use crate::{SECOND, both_hear};
 
@@ -167,6 +168,62 @@ fn pictures_survive_ten_percent_of_loss() {
     );
 }
 
+/// What became of twenty seconds of ann's sound, as shares of what she sent.
+#[derive(Debug)]
+struct Sounds {
+    recorded: f64,
+    heard: f64,
+    told_jitter: Duration,
+}
+
+fn sounds(name: &str, sound: Sound, loss: u32) -> Sounds {
+    let mut world = World::new();
+    world.sound = sound;
+    let recorder = Recorder::default();
+    world.command(Command::Record { room: crate::world::room(), tap: Some(Box::new(recorder.clone())) });
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let numbers = |world: &World| {
+        let heard = world.client(2).heard_of("ann", "audio").iter().map(|it| it.number).collect::<Vec<u32>>();
+        let recorded = recorder.0.lock().unwrap().numbers[&("ann".to_owned(), sfu::Medium::Audio)].clone();
+        [recorded, heard]
+    };
+    let first = numbers(&world).map(|it| it[it.len() - 1]).into_iter().max().unwrap();
+    world.loss = loss;
+    world.run(20 * SECOND);
+    let published = report(&mut world, 1).published;
+    world.loss = 0;
+    world.run(2 * SECOND);
+    let [mut recorded, mut heard] = numbers(&world);
+    for numbers in [&mut recorded, &mut heard] {
+        numbers.retain(|number| (first..first + 1_000).contains(number));
+        numbers.sort_unstable();
+    }
+    assert!(recorded.is_sorted_by(|one, other| one < other), "none twice");
+    heard.dedup();
+    let [recorded, heard] = [recorded, heard].map(|numbers| numbers.len() as f64 / 1_000.0);
+    let told_jitter = published.iter().find(|it| it.medium == sfu::Medium::Audio).unwrap().jitter;
+    let sounds = Sounds { recorded, heard, told_jitter };
+    println!("{name}: {sounds:?}");
+    sounds
+}
+
+#[test]
+fn lost_sound_is_sent_again_to_the_recording_and_to_those_who_hear() {
+    for (loss, recorded, heard) in [(10, 0.999, 0.999), (50, 0.999, 0.995), (100, 0.998, 0.99)] {
+        let sounds = sounds(&format!("{} % each way", loss / 10), Sound::Repeated, loss);
+        assert!(sounds.recorded >= recorded && sounds.heard >= heard, "{sounds:?}");
+        assert!(sounds.told_jitter < Duration::from_millis(2), "what is sent again is no jitter: {sounds:?}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_sound_once_is_not_asked_for_more() {
+    let sounds = sounds("5 % each way, once", Sound::SentOnce, 50);
+    assert!(sounds.recorded > 0.92 && sounds.recorded < 0.98 && sounds.heard > 0.85, "{sounds:?}");
+}
+
 #[test]
 fn jitter_and_reordering_freeze_no_picture() {
     let (seen, heard) = endure("100 ms of jitter", 0, Duration::from_millis(100));
@@ -274,4 +331,90 @@ fn machines_without_time_cost_no_picture_for_longer_than_they_take() {
         let one = overloaded(&format!("one size, stalls of {ms} ms"), video, stalls);
         assert!(layers.max(one) <= 2 * stalls + SECOND / 10, "{layers:?} {one:?}");
     }
+}
+
+/// A call in which ben shows one size of pictures and nobody speaks: when they rest, nothing at all is sent to ann.
+fn silent_call() -> World {
+    let mut world = World::new();
+    world.join(1, "ann");
+    world.join(2, "ben");
+    let now = world.now;
+    let ben = world.clients.get_mut(&2).unwrap();
+    ben.publish(now, RtpCodecKind::Video);
+    ben.fill();
+    world.offer(2);
+    world
+}
+
+/// Waits until ann sees ben again for a while.
+fn seen_again(world: &mut World, name: &str) -> Duration {
+    let (start, seen) = (world.now, world.heard(1, "ben").1);
+    world.until("pictures flow", |world| world.heard(1, "ben").1 > seen + 300);
+    println!("{name}: pictures again within {:?}", world.now - start);
+    world.now - start
+}
+
+#[test]
+fn pictures_alone_come_back_when_a_line_carries_them_again() {
+    let mut world = silent_call();
+    world.until("pictures are seen", |world| world.heard(1, "ben").1 > 50);
+    world.lines.insert(World::address(1), (100_000, world.now));
+    world.run(20 * SECOND);
+    world.lines.clear();
+    assert!(seen_again(&mut world, "after 100 kbit/s") < 40 * SECOND);
+}
+
+#[test]
+fn machines_that_stand_still_at_the_beginning_hold_back_no_picture_for_good() {
+    for seconds in [1, 2, 3] {
+        let mut world = silent_call();
+        world.stalls = seconds * SECOND;
+        world.run(20 * SECOND);
+        world.stalls = Duration::ZERO;
+        assert!(seen_again(&mut world, &format!("after stalls of {seconds} s")) < 12 * SECOND);
+    }
+}
+
+#[test]
+fn who_sends_more_than_allowed_is_cut_to_it_and_takes_nothing_from_others() {
+    let mut world = call();
+    let recorder = Recorder::default();
+    world.command(Command::Record { room: crate::world::room(), tap: Some(Box::new(recorder.clone())) });
+    world.clients.get_mut(&1).unwrap().flood();
+    world.run(10 * SECOND);
+    let (sound, pictures) = world.heard(2, "ann");
+    let recorded = |medium| recorder.0.lock().unwrap().numbers[&("ann".to_owned(), medium)].len();
+    let before = recorded(sfu::Medium::Video);
+    world.run(10 * SECOND);
+    let rate = |packets: usize| packets * 1_130 * 8 / 10;
+    let (sound, pictures) = (world.heard(2, "ann").0 - sound, world.heard(2, "ann").1 - pictures);
+    let kept = recorded(sfu::Medium::Video) - before;
+    let ann = report(&mut world, 1);
+    let over = ann.published.iter().map(|track| (track.medium, track.over_limit)).collect::<Vec<_>>();
+    println!("of 9 Mbit/s {} pass, {} are recorded; {over:?} over", rate(pictures), rate(kept));
+    assert!(rate(pictures) < 3_400_000 && rate(kept) < 3_400_000, "{pictures} {kept}");
+    assert!(rate(kept) > 2_800_000, "no less than it may: {kept}");
+    assert!(over.contains(&(sfu::Medium::Audio, 0)) && over.iter().any(|(_, packets)| *packets > 5_000));
+    assert!(sound >= 495, "its sound is within its limit: {sound}");
+    let loss = ann.published.iter().find(|track| track.medium == sfu::Medium::Video).unwrap().loss;
+    assert!(loss > 0.5, "what is thrown away counts as lost: {loss}");
+}
+
+#[test]
+fn who_keeps_to_what_is_allowed_loses_nothing_of_it_on_a_bad_line() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join(2, "ben");
+    let now = world.now;
+    let ben = world.clients.get_mut(&2).unwrap();
+    ben.publish(now, RtpCodecKind::Audio);
+    ben.publish_layers(now);
+    ben.fill();
+    world.offer(2);
+    world.until("the layers are seen", |world| world.heard(1, "ben").1 > 50);
+    (world.loss, world.jitter) = (100, Duration::from_millis(100));
+    world.run(20 * SECOND);
+    let published = report(&mut world, 2).published;
+    assert_eq!(published.len(), 4, "sound and three layers");
+    assert!(published.iter().all(|track| track.over_limit == 0), "{published:?}");
 }

@@ -10,7 +10,7 @@ use sfu::{
     Role, RoomId, Sfu, Transport, User,
 };
 
-use crate::client::Client;
+use crate::client::{Client, Sound};
 
 /// One way through the network.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
@@ -23,12 +23,14 @@ const STEP: Duration = Duration::from_millis(1);
 
 pub(crate) struct World {
     pub(crate) now: Instant,
-    start: Instant,
+    pub(crate) start: Instant,
     pub(crate) sfu: Sfu,
     pub(crate) clients: BTreeMap<u64, Client>,
     pub(crate) events: Vec<Event>,
     /// What the next clients can do, in their order; browsers name the slow one first.
     pub(crate) ciphers: Vec<SrtpProtectionProfile>,
+    /// What the next clients do about lost sound.
+    pub(crate) sound: Sound,
     /// In thousandths, for each direction.
     pub(crate) loss: u32,
     /// Up to so much later, each datagram by itself: so they overtake each other.
@@ -99,7 +101,7 @@ impl World {
             Candidate { transport: Transport::Tcp, ..udp(server(), server()) },
         ];
         let config = Config { candidates, relay, limits: Limits::default(), max_sessions: MAX_SESSIONS };
-        let sfu = Sfu::new(config, now).unwrap();
+        let sfu = Sfu::new(config, now, Arrival { unix_us: unix_us(now, now) }).unwrap();
         let (clients, events, flying) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self {
             now,
@@ -111,6 +113,7 @@ impl World {
                 SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
                 SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
             ],
+            sound: Sound::Repeated,
             loss: 0,
             jitter: Duration::ZERO,
             stalls: Duration::ZERO,
@@ -134,14 +137,23 @@ impl World {
     }
 
     pub(crate) fn join_as(&mut self, id: u64, user: &str, role: Role) {
-        self.clients.insert(id, Client::new(self.now, Self::address(id), &self.ciphers));
+        self.clients.insert(id, Client::new(self.now, Self::address(id), &self.ciphers, self.sound));
         self.command(Command::Join { room: room(), peer: PeerId(id), user: User::new(user), role });
     }
 
     /// A member who publishes sound and pictures.
     pub(crate) fn join_speaking(&mut self, id: u64, user: &str) {
         self.join(id, user);
-        let client = self.clients.get_mut(&id).unwrap();
+        self.attend(id);
+    }
+
+    /// The client of a session that has joined begins to publish sound and pictures, or tries to.
+    pub(crate) fn attend(&mut self, id: u64) {
+        let now = self.now;
+        let client = self
+            .clients
+            .entry(id)
+            .or_insert_with(|| Client::new(now, Self::address(id), &self.ciphers, self.sound));
         client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
         client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video);
         self.offer(id);

@@ -6,6 +6,7 @@
 //! Decisions:
 //! - A permission is asked for when we check an address of a client for the first time, a channel when media flow to it: clients
 //!   give a dozen addresses and use one, and a number must not name another address for 15 minutes after its last use.
+//! - A channel is used for as long as a permission lasts from when it was bound: binding it gives one (section 12), which ends first.
 //! - What nobody was sent to for a minute is not renewed: ICE asks every few seconds whether a client is there.
 
 use std::collections::HashMap;
@@ -93,7 +94,7 @@ impl Peers {
         if let Some((number, entry)) = self.channels.get_mut(&peer) {
             entry.used = now;
             let way = match entry.state {
-                State::Granted { at, .. } if now < at + CHANNEL_LASTS => Way::Open,
+                State::Granted { at, .. } if now < at + PERMISSION_LASTS => Way::Open,
                 State::Asked => Way::Closed,
                 State::Refused { at } if now < at + REFUSED_FOR => Way::Closed,
                 _ => Way::Ask,
@@ -113,7 +114,7 @@ impl Peers {
     pub(super) fn open_channel(&mut self, now: Instant, peer: SocketAddr) -> Option<u16> {
         let (number, entry) = self.channels.get_mut(&peer)?;
         entry.used = now;
-        matches!(entry.state, State::Granted { at, .. } if now < at + CHANNEL_LASTS).then_some(*number)
+        matches!(entry.state, State::Granted { at, .. } if now < at + PERMISSION_LASTS).then_some(*number)
     }
 
     fn free_number(&mut self) -> Option<u16> {
@@ -221,6 +222,18 @@ mod tests {
         peers.permitted(later, ip);
         assert_eq!(peers.permission(start + PERMISSION_LASTS, ip), Way::Open);
         assert_eq!(peers.permission(later + PERMISSION_LASTS, ip), Way::Ask);
+    }
+
+    #[test]
+    fn a_channel_that_rested_beyond_its_permission_is_bound_again() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let (number, _) = peers.channel(now, peer(1)).unwrap();
+        peers.bound(now, peer(1));
+        assert!(peers.renew(now + PERMISSION_LASTS).1.is_empty(), "nobody used it");
+        assert_eq!(peers.open_channel(now + PERMISSION_LASTS, peer(1)), None, "nothing would come through");
+        assert_eq!(peers.channel(now + PERMISSION_LASTS, peer(1)), Some((number, Way::Ask)));
+        peers.bound(now + PERMISSION_LASTS, peer(1));
+        assert_eq!(peers.open_channel(now + PERMISSION_LASTS, peer(1)), Some(number));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 #[path = "../../../sfu/tests/call/client.rs"]
 mod client;
 
-use client::Client;
+use client::{Client, Sound};
 
 /// How far its clock moves at a time: half of the time between two packets of sound.
 const STEP: Duration = Duration::from_millis(10);
@@ -25,6 +25,7 @@ const STEP: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
     Udp,
+    UdpV6,
     Tcp,
 }
 
@@ -45,9 +46,10 @@ impl Participant {
     }
 
     pub(crate) async fn over(over: Over) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let own = if over == Over::UdpV6 { "[::1]:0" } else { "127.0.0.1:0" };
+        let socket = UdpSocket::bind(own).await.unwrap();
         let ciphers = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
-        let client = Client::new(Instant::now(), socket.local_addr().unwrap(), &ciphers);
+        let client = Client::new(Instant::now(), socket.local_addr().unwrap(), &ciphers, Sound::Repeated);
         let (told, heard) = watch::channel((0, 0));
         Self {
             client: Arc::new(Mutex::new(client)),
@@ -81,7 +83,7 @@ impl Participant {
         Arc::get_mut(&mut self.client).unwrap().get_mut().on_answer(Instant::now(), answer);
         let (client, socket, told) = (Arc::clone(&self.client), Arc::clone(&self.socket), self.told.clone());
         self.running = Some(match self.over {
-            Over::Udp => tokio::spawn(run_udp(client, socket, told)),
+            Over::Udp | Over::UdpV6 => tokio::spawn(run_udp(client, socket, told)),
             Over::Tcp => tokio::spawn(run_tcp(client, server, told)),
         });
     }
@@ -141,7 +143,7 @@ impl Drop for Participant {
 fn passive(answer: &str) -> SocketAddr {
     let candidate = answer.lines().find(|line| line.trim_end().ends_with("tcptype passive")).unwrap();
     let words: Vec<&str> = candidate.split(' ').collect();
-    format!("{}:{}", words[4], words[5]).parse().unwrap()
+    SocketAddr::new(words[4].parse().unwrap(), words[5].parse().unwrap())
 }
 
 async fn run_udp(client: Arc<Mutex<Client>>, socket: Arc<UdpSocket>, told: watch::Sender<(usize, usize)>) {

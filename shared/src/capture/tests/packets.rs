@@ -180,3 +180,23 @@ async fn segments_tell_how_much_they_hold() {
     let told = TrackReader::open(&house.spool(), &house.spec.recording, &closed.id).unwrap().facts();
     assert_eq!(told, Some(closed));
 }
+
+#[tokio::test]
+async fn what_says_that_it_came_long_ago_moves_nothing_else() {
+    let house = house();
+    let log = house.log().await;
+    let now_us = house.clock.now().timestamp_micros();
+    let mut batch = Batch::default();
+    batch.mark(0, Mark::Joined);
+    batch.rtp(1, now_us, &packet(1));
+    log.append_batch(batch).await.unwrap();
+    let arrivals: Vec<i64> = logged(&house)
+        .await
+        .iter()
+        .filter_map(|one| match one {
+            Logged::Packet { arrival_us, .. } => Some(*arrival_us),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(arrivals, [now_us]);
+}

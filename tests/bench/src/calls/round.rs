@@ -16,8 +16,6 @@ use super::subscribers::Subscribers;
 const WARM_UP_SECONDS: u64 = 15;
 /// All but so little, which is on its way.
 const NEARLY_ALL: f64 = 0.98;
-/// After the last packet was sent, none is on its way any more.
-const SETTLE: Duration = Duration::from_millis(300);
 /// Goals at 75,000 forwards a second: of Janus' CPU, and of CPU a packet where the kernel cuts runs.
 const JANUS_GOAL: f64 = 0.25;
 const CPU_GOAL_US: f64 = 5.2;
@@ -58,13 +56,13 @@ pub(super) async fn measure(
             break;
         }
     }
-    tokio::time::sleep(SETTLE).await;
+    audience.rest().await?;
     audience.count().await?;
     let before = (cpu::used(pid)?, cpu::used(own)?, audience.overflown()?);
     let began = tokio::time::Instant::now();
     let sent = publisher.send(rate, rate.packets_in(seconds)).await?;
     let took = began.elapsed();
-    tokio::time::sleep(SETTLE).await;
+    audience.rest().await?;
     let counted = audience.count().await?;
     let after = (cpu::used(pid)?, cpu::used(own)?, audience.overflown()?);
     Ok(Round {

@@ -17,12 +17,15 @@ use super::subscriber::{Counted, Subscriber};
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Looks between two at timers, of which the shortest that matters is feedback's.
 const LOOKS_A_TIMER: u32 = 10;
+/// Media of which none has come for so long are not on their way any more.
+const REST: Duration = Duration::from_millis(300);
 /// Sockets of one look; those beyond have their turn at the next.
 const READY_MAX: usize = 1_024;
 
 enum Order {
     Add(Box<Subscriber>),
     Count(oneshot::Sender<Counted>),
+    Rest(oneshot::Sender<()>),
 }
 
 /// The thread; dropping this ends it.
@@ -37,7 +40,7 @@ impl Subscribers {
         let (orders, ordered) = channel();
         let epoll = Epoll::new(EpollCreateFlags::empty())?;
         let (list, counted) = (Vec::new(), Counted::default());
-        let audience = Audience { epoll, list, counted };
+        let audience = Audience { epoll, list, counted, media_at: Instant::now(), resting: None };
         let thread =
             std::thread::Builder::new().name("subscribers".into()).spawn(move || audience.run(&ordered))?;
         Ok(Self { orders: Some(orders), thread: Some(thread), ports: Vec::new() })
@@ -56,6 +59,13 @@ impl Subscribers {
         let mut counted = counted.await.context("the subscribers' thread has ended")?;
         counted.latencies.sort_unstable();
         Ok(counted)
+    }
+
+    /// Waits until media come no more, once nobody sends.
+    pub(super) async fn rest(&self) -> anyhow::Result<()> {
+        let (told, resting) = oneshot::channel();
+        self.order(Order::Rest(told));
+        resting.await.context("the subscribers' thread has ended")
     }
 
     /// How many datagrams came too fast for this program.
@@ -80,6 +90,9 @@ struct Audience {
     epoll: Epoll,
     list: Vec<Subscriber>,
     counted: Counted,
+    /// When media came last.
+    media_at: Instant,
+    resting: Option<oneshot::Sender<()>>,
 }
 
 impl Audience {
@@ -93,6 +106,7 @@ impl Audience {
                     Ok(Order::Count(told)) => {
                         let _ = told.send(std::mem::take(&mut self.counted));
                     }
+                    Ok(Order::Rest(told)) => (self.media_at, self.resting) = (Instant::now(), Some(told)),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
@@ -103,6 +117,9 @@ impl Audience {
             }
             if look.is_multiple_of(LOOKS_A_TIMER) {
                 let now = Instant::now();
+                if now - self.media_at >= REST {
+                    let _ = self.resting.take().map(|told| told.send(()));
+                }
                 self.list.iter_mut().for_each(|subscriber| subscriber.run(now));
             }
             std::thread::sleep(LOOK_EVERY);
@@ -120,10 +137,14 @@ impl Audience {
     fn receive(&mut self, number: usize, receiver: &mut Receiver) -> anyhow::Result<()> {
         let subscriber = &mut self.list[number];
         let (now, now_us) = (Instant::now(), SystemClock.now().timestamp_micros());
+        let before = self.counted.media;
         receiver.drain(&subscriber.socket(), |datagram| {
             let age = Duration::from_micros(u64::try_from(now_us - datagram.at_us).unwrap_or_default());
             subscriber.take(now, age, &datagram, &mut self.counted);
         })?;
+        if self.counted.media > before {
+            self.media_at = now;
+        }
         // Handshakes wait for nobody.
         subscriber.run(now);
         Ok(())

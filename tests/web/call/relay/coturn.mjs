@@ -2,12 +2,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { STEP_WITHIN_MS, URL_OF_EDGE } from "../stage.mjs";
+import { URL_OF_EDGE } from "../stage.mjs";
 
 /** What it says last before it answers. */
 const READY = "DB connection success";
-/** Between two looks at the edge's metrics. */
-const LOOK_EVERY_MS = 200;
 
 /** A server that answers; `end` ends it. */
 export async function startCoturn() {
@@ -31,18 +29,7 @@ export async function metric(name, label = "") {
   return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
 }
 
-/** Waits until a metric of the edge is as it shall be. @param {(value: number) => boolean} test @param {string} name @param {string} [label] */
-export async function until(test, name, label) {
-  const deadline = Date.now() + STEP_WITHIN_MS;
-  for (;;) {
-    const value = await metric(name, label);
-    if (test(value)) return;
-    if (Date.now() > deadline) throw new Error(`${name} ${label ?? ""} stays at ${value}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
-  }
-}
-
-/** Types of both ends of the way that a person's media take. @param {import("../stage.mjs").Person} person @returns {Promise<{ local: string, remote: string, address: string }>} */
+/** Types of both ends of the way that a person's media take. @param {import("../stage.mjs").Person} person @returns {Promise<{ local: string, own: string, remote: string, address: string, protocol: string }>} */
 export function wayOf(person) {
   return person.page.evaluate(async () => {
     const stats = [...(await window.call.pc.getStats()).values()];
@@ -50,6 +37,6 @@ export function wayOf(person) {
     // Chromium tells the selected pair by the transport, Firefox by the pair.
     const pair = by(stats.find((one) => one.type === "transport")?.selectedCandidatePairId) ?? stats.find((one) => one.type === "candidate-pair" && one.selected);
     const [local, remote] = [by(pair.localCandidateId), by(pair.remoteCandidateId)];
-    return { local: local.candidateType, remote: remote.candidateType, address: remote.address };
+    return { local: local.candidateType, own: local.address, remote: remote.candidateType, address: remote.address, protocol: local.protocol };
   });
 }

@@ -5,10 +5,12 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { drawnBy, keepsThePlan } from "../plan.mjs";
+import { Program } from "../outside.mjs";
+import { drawnBy, flashed, keepsThePlan } from "../plan.mjs";
 import { Stage, api, completed } from "../stage.mjs";
-import { metric, startCoturn, until, wayOf } from "./coturn.mjs";
+import { metric, startCoturn, wayOf } from "./coturn.mjs";
 
 const RECORD_MS = 10_000;
 /** Media threads of the edge: each has an address of its own at the server. */
@@ -17,16 +19,23 @@ const HELD = "callreel_media_relays";
 const ENDED = "callreel_media_relays_ended_total";
 const RELAYED = "callreel_media_relayed_datagrams_total";
 
-/** The passing of time is what is recorded: nothing else could be waited for. */
-const passes = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+/** The edge's log, from its beginning. */
+const log = new Program("tail", ["-n", "+1", "-F", join(process.env.CALLREEL_DATA ?? "", "logs", "edge.log")]);
+
+/** Resolves as soon as the edge will have been given so many addresses at the server, beginning now. */
+function given() {
+  let left = THREADS;
+  return log.line((line) => line.includes("is reached through the TURN server at") && --left === 0, `${THREADS} addresses`);
+}
 
 /** One for all, so that the edge's addresses there outlive the first test. @type {Awaited<ReturnType<typeof startCoturn>>} */
 let coturn;
 before(async () => {
+  const all = given();
   coturn = await startCoturn();
-  await until((held) => held === THREADS, HELD);
+  await all;
 });
-after(() => coturn.end());
+after(() => Promise.all([coturn.end(), log.kill()]));
 
 test("a client that reaches the edge through a TURN server alone joins and is recorded", { timeout: 300_000 }, async () => {
   const stage = await Stage.open({ title: "relayed" });
@@ -36,20 +45,22 @@ test("a client that reaches the edge through a TURN server alone joins and is re
     await ann.join({ media: "beeps", ice: { iceServers, iceTransportPolicy: "relay" } });
     await bob.join({ media: "beeps" });
     await stage.flows([ann, bob]);
+    assert.equal(await metric(HELD), THREADS);
     assert.equal((await wayOf(ann)).local, "relay");
     assert.deepEqual([(await wayOf(bob)).local, (await wayOf(bob)).remote], ["host", "host"], "who needs no relay takes none");
-    const started = await api(stage.host, "POST", `/video-calls/${stage.call.id}/recording/start`, {});
-    await passes(Date.parse(started.startedAt) + RECORD_MS - Date.now());
+    const { id, begun } = await stage.record(ann);
+    await flashed(ann, begun + RECORD_MS);
+    const lasts = Date.now() - begun;
     const drawn = Object.fromEntries(await Promise.all([ann, bob].map(drawnBy)));
     await api(stage.host, "POST", `/video-calls/${stage.call.id}/recording/stop`);
-    await keepsThePlan(await completed(stage.host, stage.call.id, started.id), drawn, RECORD_MS);
+    await keepsThePlan(await completed(stage.host, stage.call.id, id), drawn, lasts);
   } finally {
     await stage.close();
   }
 });
 
 test("an edge without inbound UDP is called through a TURN server, and again after that was restarted", { timeout: 300_000 }, async () => {
-  execFileSync(process.env.CALLREEL_CLOSE ?? "");
+  execFileSync(process.env.CALLREEL_NET ?? "", ["closed"]);
   const stage = await Stage.open({ title: "closed" });
   try {
     const people = [await stage.person("ann"), await stage.person("bob", "firefox")];
@@ -62,11 +73,13 @@ test("an edge without inbound UDP is called through a TURN server, and again aft
     assert.ok((await metric(RELAYED, '"in"')) > 100 && (await metric(RELAYED, '"out"')) > 100);
     const forgotten = await metric(ENDED, "forgotten");
     await coturn.end();
+    const again = given();
     coturn = await startCoturn();
-    await until((ended) => ended >= forgotten + THREADS, ENDED, "forgotten");
-    await until((held) => held === THREADS, HELD);
+    await again;
     for (const person of people) await person.reload();
     await stage.flows(people);
+    assert.ok((await metric(ENDED, "forgotten")) >= forgotten + THREADS);
+    assert.equal(await metric(HELD), THREADS);
     for (const person of people) assert.equal((await wayOf(person)).remote, "relay", person.user);
   } finally {
     await stage.close();

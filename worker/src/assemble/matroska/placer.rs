@@ -6,14 +6,15 @@
 //! clock; both are reported as estimates. A session without a head is held until its payloads have shown their codecs.
 
 mod recover;
+mod strangers;
 
 use std::io::{self, Seek, Write};
 
 use super::block::Block;
-use super::header::{self, Muxer, Track};
+use super::header::{Muxer, Track};
 use crate::assemble::GapReason;
 use crate::assemble::clock::{Clock, Stamp};
-use crate::assemble::codec::{self, Marked};
+use crate::assemble::codec::Marked;
 use crate::assemble::timeline::{Frame, Timeline};
 
 /// Payload held at most while times or codecs are unknown: a minute of 1.2 Mb/s.
@@ -97,6 +98,8 @@ pub(super) struct Placer {
     untimed_from: Option<usize>,
     /// Held frames at which codecs are guessed again: doubling keeps the work linear.
     guess_at: usize,
+    /// Frames of tracks that have not shown themselves: more of one tell its codec together.
+    strangers: Vec<HeldFrame>,
     paces: Vec<Pace>,
     pub(super) clock: Clock,
     stamp: Stamp,
@@ -120,6 +123,7 @@ impl Placer {
             held_bytes: 0,
             untimed_from: None,
             guess_at: 8,
+            strangers: Vec::new(),
             paces: Vec::new(),
             clock: Clock::default(),
             stamp: Stamp::default(),
@@ -198,7 +202,7 @@ impl Placer {
     /// After a lost chunk time goes back: the lost chunk began another session, whose head went with it.
     fn begin_headless<W: Write + Seek>(&mut self, raw_us: i64, sink: &mut Timeline<W>) -> io::Result<()> {
         let run = self.untimed_from.take().map_or_else(Vec::new, |from| self.held.split_off(from));
-        self.settle(sink)?;
+        self.finish(sink)?;
         let zero_us = self.clock.estimate(&self.stamp).saturating_sub(raw_us);
         sink.begin_session_at(zero_us);
         let stamp = self.stamp;
@@ -225,6 +229,7 @@ impl Placer {
         self.time_held(Patience::Decide, sink);
         self.release(sink)?;
         if self.held.is_empty() {
+            self.leave_strangers(sink)?;
             sink.hole(reason);
         } else if !matches!(self.held.last(), Some(Held::Hole(_))) {
             self.held.push(Held::Hole(reason));
@@ -314,6 +319,12 @@ impl Placer {
         self.release(sink)
     }
 
+    /// The same, when nothing more comes.
+    pub(super) fn finish<W: Write + Seek>(&mut self, sink: &mut Timeline<W>) -> io::Result<()> {
+        self.settle(sink)?;
+        self.leave_strangers(sink)
+    }
+
     fn release<W: Write + Seek>(&mut self, sink: &mut Timeline<W>) -> io::Result<()> {
         if self.held.is_empty() || self.untimed_from.is_some() || self.tracks.is_none() {
             return Ok(());
@@ -321,7 +332,10 @@ impl Placer {
         self.held_bytes = 0;
         for held in std::mem::take(&mut self.held) {
             match held {
-                Held::Hole(reason) => sink.hole(reason),
+                Held::Hole(reason) => {
+                    self.leave_strangers(sink)?;
+                    sink.hole(reason);
+                }
                 Held::Frame(frame) => {
                     let us = frame.time_us.unwrap_or(0);
                     self.emit(&frame, us, &frame.data, &frame.additions, sink)?;
@@ -340,7 +354,11 @@ impl Placer {
         sink: &mut Timeline<W>,
     ) -> io::Result<()> {
         if self.headless && !self.is_track(frame.track) {
-            self.meet(frame.track, data, sink);
+            let (data, additions) = (data.to_vec(), additions.to_vec());
+            let stranger = HeldFrame { time_us: Some(time_us), data, additions, ..*frame };
+            if !self.meet(stranger, sink)? {
+                return Ok(());
+            }
         }
         if let Some(pace) = self.paces.iter_mut().find(|pace| pace.track == frame.track) {
             let step = time_us - pace.last_us;
@@ -362,17 +380,6 @@ impl Placer {
             data,
             additions,
         })
-    }
-
-    /// A track of a session without a head that has not shown itself so far: a keyframe tells how to decode it.
-    fn meet<W: Write + Seek>(&mut self, number: u64, data: &[u8], sink: &mut Timeline<W>) {
-        match codec::sniff(std::iter::once((0, data))) {
-            Some(codec) => {
-                sink.track(number, header::guessed(codec, data, self.muxer));
-                self.tracks.get_or_insert_default().push(Track { number, codec, default_duration_us: 0 });
-            }
-            None => sink.leave_out(number),
-        }
     }
 
     fn is_track(&self, number: u64) -> bool {

@@ -1,11 +1,11 @@
 //! From a stream's ticks to the edge's wall clock, for every stream of one participant at once.
 //!
 //! Sender reports tie a stream to its sender's wall clock, exactly and for all of the sender's streams alike, so sound and
-//! picture stay together, also where a media clock jumps or drifts (`path`); what lies before the first report is placed
-//! by it too. The sender's clock is tied to the edge's
-//! by the packets that came quickest, over all streams of that sender and over time, because two computers' clocks drift
-//! apart by 180 ms an hour at 50 ppm. A stream without reports is tied to the edge's clock by its own quickest packets:
-//! that is the same as taking the sender's offset off and putting it on again.
+//! picture stay together, also where a media clock jumps or drifts (`path`) or the wall clock is set (`reports`); what lies
+//! before the first report is placed by it too. The sender's clock is tied to the edge's by the packets that came quickest,
+//! over all streams of that sender and over time, because two computers' clocks drift apart by 180 ms an hour at 50 ppm. A
+//! stream without reports is tied to the edge's clock by its own quickest packets: that is the same as taking the sender's
+//! offset off and putting it on again.
 //!
 //! The time so given is later than the capture by the quickest way from the sender to the edge, for all streams alike.
 
@@ -13,12 +13,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::fit::{Line, Through, line};
-use super::path::{Low, Path};
+use super::path::Path;
+use super::reports::{Low, clock_steps, distinct, take_off};
 use super::survey::{EpochFacts, Survey};
 
 /// Clocks whose offsets from the edge's differ by less are the same sender's: two devices of one person rarely agree so
 /// well, and when they do, taking them for one is wrong by less than that.
-const SAME_SENDER_US: i64 = 250_000;
+pub(super) const SAME_SENDER_US: i64 = 250_000;
 
 /// A drift against the edge's clock shows above this; the quickest of ten seconds' packets are some milliseconds late.
 const ARRIVAL_NOISE_US: f64 = 20_000.0;
@@ -43,31 +44,33 @@ enum Clock {
 }
 
 impl Clocks {
-    /// Learns the clocks of one participant's logs; the answer has their order.
+    /// Learns the clocks of one participant's logs; the answer has their order. What the surveys hold for it alone is taken
+    /// out of them.
     #[must_use]
-    pub fn learn(surveys: &[Survey]) -> Vec<Self> {
+    pub fn learn(surveys: &mut [Survey]) -> Vec<Self> {
         let mut learnt: Vec<Self> = surveys.iter().map(|_| Self::default()).collect();
+        let mut all = Vec::new();
+        for (log, survey) in surveys.iter_mut().enumerate() {
+            for (ssrc, stream) in &mut survey.streams {
+                all.extend(runs(std::mem::take(&mut stream.epochs)).into_iter().map(|run| (log, *ssrc, run)));
+            }
+        }
+        let set = distinct(all.iter().flat_map(|(_, _, run)| clock_steps(&run.reports, &run.fine)).collect());
         let mut reported = Vec::new();
-        for (log, survey) in surveys.iter().enumerate() {
-            for (ssrc, stream) in &survey.streams {
-                for run in runs(&stream.epochs) {
-                    match Path::follow(&run.reports, &run.fine) {
-                        Some(to_sender) => reported.push(Reported::new((log, *ssrc), run, to_sender)),
-                        None => learnt[log].learn_run(*ssrc, &run, run.by_arrival().as_ref()),
-                    }
-                }
+        for (log, ssrc, mut run) in all {
+            take_off(&set, &mut run.reports, &run.fine);
+            match Path::follow(&run.reports, &run.fine) {
+                Some(to_sender) => reported.push(Reported::new((log, ssrc), run, to_sender)),
+                None => learnt[log].learn_run(ssrc, &run, run.by_arrival().as_ref()),
             }
         }
         for group in by_sender(reported) {
             let mut points: Vec<(i64, i64)> = group.iter().flat_map(|one| one.lows.iter().copied()).collect();
             points.sort_unstable();
             let Some(to_edge) = line(&points, Through::LowerEdge, ARRIVAL_NOISE_US) else { continue };
-            for Reported { log, ssrc, run, to_sender, lows, .. } in group {
-                let late_us = |&(sender, arrival): &(i64, i64)| arrival - to_edge.at(sender);
-                let fits = lows.iter().all(|low| late_us(low).abs() <= MAX_DELAY_US);
-                let clock =
-                    if fits { Some(Clock::Sender(Arc::new(to_sender), to_edge)) } else { run.by_arrival() };
-                learnt[log].learn_run(ssrc, &run, clock.as_ref());
+            for one in group {
+                let clock = one.clock(to_edge);
+                learnt[one.log].learn_run(one.ssrc, &one.run, clock.as_ref());
             }
         }
         learnt
@@ -101,15 +104,27 @@ struct Run {
 }
 
 impl Run {
+    fn add(&mut self, epoch: usize, facts: EpochFacts) {
+        self.epochs.push(epoch);
+        append(&mut self.lows, facts.lows);
+        append(&mut self.reports, facts.reports);
+        append(&mut self.fine, facts.fine);
+    }
+
     fn by_arrival(&self) -> Option<Clock> {
         line(&self.lows, Through::LowerEdge, ARRIVAL_NOISE_US).map(Clock::Arrival)
     }
 }
 
+/// The first is moved, not copied: it is all of most streams.
+fn append<T>(to: &mut Vec<T>, mut more: Vec<T>) {
+    if to.is_empty() { *to = more } else { to.append(&mut more) }
+}
+
 /// Puts epochs together whose quickest packets are equally quick: the one clock cannot have stood still between them.
-fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
+fn runs(epochs: Vec<EpochFacts>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
-    for (n, facts) in epochs.iter().enumerate() {
+    for (n, mut facts) in epochs.into_iter().enumerate() {
         let Some(offset_us) = facts.lows.iter().map(|(media, arrival)| arrival - media).min() else {
             continue;
         };
@@ -119,9 +134,8 @@ fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
         };
         if let Some(run) = runs.iter_mut().find(stalled).filter(|_| facts.drains()) {
             // It was still catching up when it ended, so it does not tell how quick packets can be.
-            run.epochs.push(n);
-            run.reports.extend_from_slice(&facts.reports);
-            run.fine.extend_from_slice(&facts.fine);
+            facts.lows.clear();
+            run.add(n, facts);
             continue;
         }
         let same = |run: &&mut Run| (run.offset_us - offset_us).abs() < SAME_SENDER_US;
@@ -132,10 +146,7 @@ fn runs(epochs: &[EpochFacts]) -> Vec<Run> {
                 runs.last_mut().expect("it was just pushed")
             }
         };
-        run.epochs.push(n);
-        run.lows.extend_from_slice(&facts.lows);
-        run.reports.extend_from_slice(&facts.reports);
-        run.fine.extend_from_slice(&facts.fine);
+        run.add(n, facts);
         run.offset_us = offset_us;
     }
     runs.iter_mut().for_each(|run| run.fine.sort_by_key(|low| low.media_us));
@@ -147,7 +158,7 @@ struct Reported {
     log: usize,
     ssrc: u32,
     run: Run,
-    to_sender: Path,
+    to_sender: Arc<Path>,
     /// The sender's clock and the arrival of the quickest packets.
     lows: Vec<(i64, i64)>,
     /// The least difference between the two.
@@ -167,7 +178,19 @@ impl Reported {
         let lows = if lows.is_empty() { &run.lows } else { &lows };
         let lows: Vec<_> = lows.iter().map(|&(media, arrival)| (to_sender.at(media), arrival)).collect();
         let offset_us = lows.iter().map(|(sender, arrival)| arrival - sender).min().unwrap_or(0);
-        Self { log, ssrc, run, to_sender, lows, offset_us }
+        Self { log, ssrc, run, to_sender: Arc::new(to_sender), lows, offset_us }
+    }
+}
+
+impl Reported {
+    /// By the sender's clock, unless that puts a quick packet too far from its arrival, wherever in the run.
+    fn clock(&self, to_edge: Line) -> Option<Clock> {
+        let late_us = |&(media, arrival): &(i64, i64)| arrival - to_edge.at(self.to_sender.at(media));
+        if self.run.lows.iter().all(|low| late_us(low).abs() <= MAX_DELAY_US) {
+            Some(Clock::Sender(Arc::clone(&self.to_sender), to_edge))
+        } else {
+            self.run.by_arrival()
+        }
     }
 }
 
@@ -185,4 +208,40 @@ fn by_sender(mut reported: Vec<Reported>) -> Vec<Vec<Reported>> {
         }
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use shared::capture::Mark;
+    use shared::capture::rtp::{Logged, StreamDescription};
+
+    use super::super::survey::survey;
+    use super::*;
+
+    #[test]
+    fn what_clocks_are_learnt_from_is_not_held_any_longer() {
+        let description = StreamDescription {
+            ssrc: 7,
+            payload_type: 111,
+            clock_rate: 48_000,
+            channels: 2,
+            mime: "audio/opus".to_owned(),
+            fmtp: String::new(),
+            rid: String::new(),
+            extensions: Vec::new(),
+        };
+        let packet = |n: u8| Logged::Packet {
+            arrival_us: i64::from(n) * 1_000_000,
+            sequence: n.into(),
+            bytes: vec![0x80, 111, 0, n, 0, n, 0, 0, 0, 0, 0, 7, 0xFC],
+        };
+        let mark = Logged::Mark { arrival_us: 0, mark: Mark::Stream(description) };
+        let log: Vec<Logged> = std::iter::once(mark).chain((0..9).map(packet)).collect();
+        let mut surveys = [survey(|| io::Result::Ok(log.clone().into_iter().map(Ok))).unwrap()];
+        assert!(!surveys[0].streams[&7].epochs.is_empty());
+        let clocks = Clocks::learn(&mut surveys);
+        assert!(clocks[0].edge_us(7, 0, 0).is_some() && surveys[0].streams[&7].epochs.capacity() == 0);
+    }
 }

@@ -78,6 +78,12 @@ impl Facts {
         }
     }
 
+    /// Whether somebody went and came again in a span without media.
+    pub(super) fn was_absent(&self, from_us: i64, to_us: i64) -> bool {
+        let within = |(went, came): &Span| went + SLACK_US >= from_us && came - DELAY_US <= to_us;
+        self.absent.iter().filter(|(_, came)| *came != i64::MAX).any(within)
+    }
+
     /// Why nothing is there: our own faults first, then what the participant did, else as it looked.
     pub(super) fn reason(&self, from_us: i64, to_us: i64, looked: GapReason) -> GapReason {
         let touches = |spans: &[Span]| {

@@ -27,6 +27,7 @@ pub(super) struct Lanes<'a> {
     lanes: BTreeMap<u32, Lane>,
     swept_us: i64,
     lost: u64,
+    unplaced: u64,
 }
 
 struct Lane {
@@ -42,12 +43,17 @@ struct Lane {
 
 impl<'a> Lanes<'a> {
     pub(super) fn new(survey: &'a Survey, clocks: &'a Clocks) -> Self {
-        Self { survey, clocks, lanes: BTreeMap::new(), swept_us: i64::MIN, lost: 0 }
+        Self { survey, clocks, lanes: BTreeMap::new(), swept_us: i64::MIN, lost: 0, unplaced: 0 }
     }
 
     /// Packets that never came.
     pub(super) fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Frames whose clock is not known; there are none as long as both readers of the log place packets alike.
+    pub(super) fn unplaced(&self) -> u64 {
+        self.unplaced
     }
 
     /// Takes the next packet of the log.
@@ -106,14 +112,17 @@ impl<'a> Lanes<'a> {
                     let description = self.survey.description(ssrc, packet.payload_type);
                     let described = description.and_then(|found| Some((found, codec_of(found)?)));
                     let (ready, rate, clocks) = (&mut lane.ready, lane.rate, self.clocks);
-                    let sets = &mut lane.sets;
+                    let (sets, unplaced) = (&mut lane.sets, &mut self.unplaced);
                     lane.builder.packet(held.at, &packet, described, |mut frame| {
                         if let Some((description, codec)) =
                             described.filter(|(_, codec)| *codec == frame.codec)
                         {
                             sets.complete(&mut frame, codec, description);
                         }
-                        ready.extend(timed(clocks, ssrc, rate, frame));
+                        match clocks.edge_us(ssrc, frame.at.epoch, us(frame.at.ticks, rate)) {
+                            Some(edge_us) => ready.push_back((edge_us, frame)),
+                            None => *unplaced += 1,
+                        }
                     });
                 }
             }
@@ -183,9 +192,4 @@ impl Lane {
             self.builder.pending().or_else(|| self.reorder.first().map(|held| held.at))?;
         clocks.edge_us(ssrc, epoch, us(ticks, self.rate))
     }
-}
-
-fn timed(clocks: &Clocks, ssrc: u32, rate: i64, frame: Frame) -> Option<(i64, Frame)> {
-    let edge_us = clocks.edge_us(ssrc, frame.at.epoch, us(frame.at.ticks, rate))?;
-    Some((edge_us, frame))
 }

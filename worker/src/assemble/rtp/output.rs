@@ -9,6 +9,7 @@ use std::io::{self, Seek, Write};
 use super::depacketize::av1_config;
 use super::facts::{Cut, Facts};
 use super::frames::{Frame, Loss};
+use super::side::Side;
 use super::survey::Survey;
 use super::{AfterLoss, Rotation, RtpPlan};
 use crate::assemble::codec::{Codec, Kind, Marked, h264, opus};
@@ -17,13 +18,10 @@ use crate::assemble::writer::TrackHeader;
 use crate::assemble::{Gap, GapReason};
 
 /// Multiples of time in the file: finer than a sample's 1 ms rounding, coarse enough for clusters of three seconds.
-const TICK_US: i64 = 100;
-
-/// How far apart frames stand that were moved: what WebM can tell apart.
-const NUDGE_US: i64 = 1_000;
+pub(super) const TICK_US: i64 = 100;
 
 /// Less missing than this at the beginning is how long a call takes to start.
-const EDGE_US: i64 = 100_000;
+pub(super) const EDGE_US: i64 = 100_000;
 
 /// The same of sound: a recording may begin between two packets of a silence, which come every 400 ms (RFC 7587, section 3.1.3).
 const SOUND_EDGE_US: i64 = EDGE_US + 400_000;
@@ -78,17 +76,12 @@ pub(super) struct Output<'a, W> {
     stereo: bool,
     codecs: Vec<Codec>,
     gate: Gate,
-    /// The SSRC and epoch of the last frame that was kept.
-    source: Option<(u32, usize)>,
+    sound: Side,
+    pictures: Side,
     /// The SSRC of the last packet of sound, and the ticks at its end.
     heard: Option<(u32, i64)>,
     /// The stereo bit of the last packet of sound.
     stereo_bit: u8,
-    /// Frames of the current source stand after this.
-    floor_us: i64,
-    last_us: i64,
-    /// What happened since the last frame that was kept.
-    looked: Option<GapReason>,
     gaps: Vec<Gap>,
     rotations: Vec<Rotation>,
 }
@@ -114,12 +107,10 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             stereo: survey.streams.values().any(|stream| stream.stereo),
             codecs: Vec::new(),
             gate: Gate::Keyframe,
-            source: None,
+            sound: Side::default(),
+            pictures: Side::default(),
             heard: None,
             stereo_bit: 0,
-            floor_us: -NUDGE_US,
-            last_us: -TICK_US,
-            looked: None,
             gaps: Vec::new(),
             rotations: Vec::new(),
         })
@@ -132,7 +123,8 @@ impl<'a, W: Write + Seek> Output<'a, W> {
     /// Takes the next frame.
     pub(super) fn frame(&mut self, placed: &Placed) -> io::Result<()> {
         if self.cut.is_paused(placed.edge_us) {
-            self.looked = Some(GapReason::Paused);
+            self.sound.looked = Some(GapReason::Paused);
+            self.pictures.looked = Some(GapReason::Paused);
             self.freeze();
             return Ok(());
         }
@@ -144,10 +136,10 @@ impl<'a, W: Write + Seek> Output<'a, W> {
     }
 
     fn sound(&mut self, placed: &Placed, time_us: i64) -> io::Result<()> {
-        let (frame, end_us) = (&placed.frame, self.timeline.end_us());
+        let (frame, end_us) = (&placed.frame, self.timeline.end_of(Kind::Audio));
         let lasts_us = opus::duration_us(&frame.data).unwrap_or(0);
         if frame.lost_before != Loss::None {
-            self.looked = Some(GapReason::PacketLoss);
+            self.sound.looked = Some(GapReason::PacketLoss);
         }
         let counts_on = self.heard == Some((placed.ssrc, frame.at.ticks));
         self.heard = Some((placed.ssrc, frame.at.ticks + lasts_us * OPUS_TICKS_MS / 1_000));
@@ -156,7 +148,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             return Ok(());
         }
         let missing_us = time_us - end_us;
-        let looked = self.looked(missing_us).or_else(|| match self.source {
+        let looked = self.sound.looked(missing_us).or_else(|| match self.sound.source {
             None => (missing_us >= SOUND_EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && missing_us >= GONE_US => Some(GapReason::Disconnected),
             Some(_) if missing_us > LONGEST_DTX_US => Some(GapReason::Muted),
@@ -167,8 +159,8 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         }
         self.stereo_bit = frame.data.first().map_or(0, |toc| toc & 4);
         self.silence(end_us, time_us)?;
-        self.source = Some((placed.ssrc, frame.at.epoch));
-        self.write(frame, time_us.max(self.last_us + TICK_US))
+        self.sound.source = Some((placed.ssrc, frame.at.epoch));
+        self.write(frame, time_us.max(self.sound.last_us + TICK_US))
     }
 
     /// Fills a span with Opus silence, to less than 2.5 ms.
@@ -190,11 +182,11 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         let frame = &placed.frame;
         let key = frame.codec.is_keyframe(&frame.data, frame.marked) && self.knows(frame);
         // Another SSRC begins with a keyframe; what else comes of one is a straggler of the layer before.
-        if !key && self.source.is_some_and(|(ssrc, _)| ssrc != placed.ssrc) {
+        if !key && self.pictures.source.is_some_and(|(ssrc, _)| ssrc != placed.ssrc) {
             return Ok(());
         }
         if frame.lost_before != Loss::None {
-            self.looked = Some(GapReason::PacketLoss);
+            self.pictures.looked = Some(GapReason::PacketLoss);
         }
         if frame.lost_before == Loss::Reference {
             self.freeze();
@@ -203,11 +195,14 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             return Ok(());
         }
         self.gate = Gate::Open;
-        let time_us = self.settle(placed, time_us);
-        let end_us = self.timeline.end_us();
-        let looked = self.looked(time_us).or_else(|| match self.source {
+        let time_us = self.pictures.settle((placed.ssrc, frame.at.epoch), time_us);
+        let end_us = self.timeline.end_of(Kind::Video);
+        let looked = self.pictures.looked(time_us).or_else(|| match self.pictures.source {
             None => (time_us >= EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && time_us - end_us >= GONE_US => {
+                Some(GapReason::Disconnected)
+            }
+            Some(_) if time_us - end_us >= GONE_US && self.facts.was_absent(end_us, time_us) => {
                 Some(GapReason::Disconnected)
             }
             Some(_) => None,
@@ -215,16 +210,9 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         if let Some(looked) = looked {
             self.gap(end_us, time_us, looked);
         }
-        self.source = Some((placed.ssrc, frame.at.epoch));
+        self.pictures.source = Some((placed.ssrc, frame.at.epoch));
         self.turn(frame, time_us);
         self.write(frame, time_us)
-    }
-
-    /// What seems to have happened since the last frame. Before the first one little is missing if anything: a capture that begins
-    /// in the middle of a stream begins with the rest of a picture, and nothing of that was lost.
-    fn looked(&mut self, missing_us: i64) -> Option<GapReason> {
-        let begins = self.source.is_none() && missing_us < EDGE_US;
-        self.looked.take().filter(|looked| !(begins && *looked == GapReason::PacketLoss))
     }
 
     /// Whether a picture that needs others may pass.
@@ -239,20 +227,8 @@ impl<'a, W: Write + Seek> Output<'a, W> {
     /// Pictures from here on may refer to one that is missing.
     fn freeze(&mut self) {
         if self.gate == Gate::Open {
-            self.gate = Gate::Frozen(self.timeline.end_us());
+            self.gate = Gate::Frozen(self.timeline.end_of(Kind::Video));
         }
-    }
-
-    /// Moves a frame behind what another source has written. Within a source times may go back: those are B frames.
-    fn settle(&mut self, placed: &Placed, time_us: i64) -> i64 {
-        if self.source.is_some_and(|source| source != (placed.ssrc, placed.frame.at.epoch)) {
-            self.floor_us = self.last_us;
-        }
-        if time_us > self.floor_us {
-            return time_us.max(0);
-        }
-        self.floor_us += NUDGE_US;
-        self.floor_us
     }
 
     /// Whether the file has a track for the frame's codec; a keyframe tells what one needs.
@@ -295,7 +271,8 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         if codec == Codec::Opus && !self.codecs.contains(&codec) {
             self.begin_track(self.opus_header());
         }
-        self.last_us = self.last_us.max(time_us);
+        let side = if codec.kind() == Kind::Audio { &mut self.sound } else { &mut self.pictures };
+        side.last_us = side.last_us.max(time_us);
         let frame =
             timeline::Frame { track: number(codec), time_us, marked, duration_us: 0, data, additions: &[] };
         self.timeline.frame(&frame)

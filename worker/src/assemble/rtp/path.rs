@@ -6,23 +6,22 @@
 //! be absurd; the arrivals are dense but late by whatever the network does. So what both say is followed:
 //!
 //! 1. All reports within [`FIT_US`] of one line (drift up to 500 ppm, `fit`): the line.
-//! 2. Else each report is held against the quickest packets around it. The difference is the same for all right reports,
-//!    whatever the media clock does; one that is [`AGREE_US`] off the median of its [`AROUND`] neighbours on either side is
-//!    left out. So a lone wrong report moves nothing, nor does a late or a doubled one: they are sorted by media time.
-//! 3. A step of the reports that arrivals do not show at all is one of the sender's wall clock, which a sender's streams
-//!    share. It is taken off again, on each stream, so media go on as they were.
-//! 4. If what is left fits a line, the line. Else the line goes from report to report, and a change of [`JUMP_US`] and more
+//! 2. Else the reports that packets agree with are kept, without the steps of the sender's wall clock (`reports`).
+//! 3. If what is left fits a line, the line. Else the line goes from report to report, and a change of [`JUMP_US`] and more
 //!    between two is put where packets show it: at the largest steps from one packet's lateness to the next's that are
-//!    still there in the quickest packets of [`NEAR_US`], no larger than the reports tell. What no packet shows is spread evenly.
-//! 5. Before the first report and after the last the drift of the [`END`] reports next to it goes on.
+//!    still there in the quickest packets of a second, no larger than the reports tell. What no packet shows is spread evenly.
+//! 4. Before the first report and after the last the drift of the reports within [`END_US`] goes on for as long as they
+//!    span, which bounds what a few wrong ones do; beyond that no drift is known.
 //!
 //! Limits: a jump of less than 300 ms (what begins an epoch, `unwrap`) before the first report or after the last is not
 //! seen (and moves no other stream), nor is a drift that fewer than two right reports tell of. Loss of less than
 //! [`JUMP_US`] at once is spread between two reports, and so is a jump during a second of jitter as large as itself,
 //! which is wrong by its size at most. Half of the reports must be right, else the line is what it is and `clocks` may
-//! believe arrivals alone.
+//! believe arrivals alone. A step of the sender's wall clock of which fewer than three reports of any one stream tell, on
+//! either side of it, is taken for wrong reports; that moves no stream against another.
 
 use super::fit::{Line, Through, line};
+use super::reports::{AGREE_US, Low, NEAR_US, Report, agreeing, between, quickest, take_off_steps};
 
 /// A line that is off by no more fits: half of the 40 ms that sound may be off pictures.
 const FIT_US: i64 = 20_000;
@@ -30,44 +29,24 @@ const FIT_US: i64 = 20_000;
 /// A drift between the media's and the sender's clock shows above this; reports are a few milliseconds off.
 const REPORT_NOISE_US: f64 = 5_000.0;
 
-/// How far a right report and the quickest packets around it disagree: reports' noise, and a second's jitter.
-const AGREE_US: i64 = 30_000;
-
-/// Reports on either side that say together what one should be.
-const AROUND: usize = 4;
-
-/// Packets this near to a report or to a jump tell of it: fifty of sound, enough for one that came quickly.
-const NEAR_US: i64 = 1_000_000;
-
 /// A change between two reports is looked for as a jump from here on: it is an Opus packet of the usual length.
 const JUMP_US: i64 = 20_000;
 
-/// Steps of the sender's wall clock from here on are taken off: above two reports' noise and a second's jitter.
-const CLOCK_STEP_US: i64 = 50_000;
-
-/// Reports at an end whose drift goes on beyond it: 20 s of sound's.
+/// Reports at an end whose drift goes on beyond it: of [`END_US`], and at least so many.
 const END: usize = 5;
 
-/// The quickest packet of a short while, and the largest step in it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Low {
-    pub(super) media_us: i64,
-    pub(super) arrival_us: i64,
-    /// Media time of a packet, and how much later it was than the one sent before.
-    pub(super) step: (i64, i64),
-}
-
-impl Low {
-    pub(super) fn offset_us(&self) -> i64 {
-        self.arrival_us - self.media_us
-    }
-}
+/// What a report is off says little about the drift over this long: four intervals of sound's.
+const END_US: i64 = 20_000_000;
 
 /// Media time to the sender's wall clock.
 #[derive(Debug, Clone)]
 pub(super) enum Path {
     Straight(Line),
-    Bent(Vec<Piece>),
+    Bent {
+        pieces: Vec<Piece>,
+        /// The first report and the last.
+        told_us: (i64, i64),
+    },
 }
 
 /// From a media time on: an offset at another media time, and how it changes.
@@ -79,14 +58,10 @@ pub(super) struct Piece {
     drift: f64,
 }
 
-/// A report that packets agree with.
-#[derive(Debug, Clone, Copy)]
-struct Report {
-    media_us: i64,
-    /// Sender's clock minus media time.
-    offset_us: i64,
-    /// What the quickest packet around it has above that.
-    delay_us: i64,
+impl Piece {
+    fn at(at_us: i64, offset_us: i64, drift: f64) -> Self {
+        Self { from_us: at_us, at_us, offset_us, drift }
+    }
 }
 
 impl Path {
@@ -100,7 +75,7 @@ impl Path {
         if kept.len() < 2 || kept.len() * 2 < reports.len() {
             return Some(Self::Straight(straight));
         }
-        take_off_clock_steps(&mut kept);
+        take_off_steps(&mut kept);
         let points: Vec<_> = kept.iter().map(|one| (one.media_us, one.media_us + one.offset_us)).collect();
         let straight = line(&points, Through::Middle, REPORT_NOISE_US)?;
         let off = |n: usize| points.get(n).is_none_or(|point| !fits(&straight, point));
@@ -108,14 +83,15 @@ impl Path {
         if (0..points.len()).all(|n| !off(n) || (n > 0 && !off(n - 1) && !off(n + 1))) {
             return Some(Self::Straight(straight));
         }
-        Some(Self::Bent(bend(&kept, lows)))
+        let told_us = (kept[0].media_us, kept[kept.len() - 1].media_us);
+        Some(Self::Bent { pieces: bend(&kept, lows), told_us })
     }
 
     /// The sender's clock at a media time.
     pub(super) fn at(&self, media_us: i64) -> i64 {
         match self {
             Self::Straight(line) => line.at(media_us),
-            Self::Bent(pieces) => {
+            Self::Bent { pieces, .. } => {
                 let after = pieces.partition_point(|piece| piece.from_us <= media_us);
                 pieces.get(after.saturating_sub(1)).map_or(media_us, |piece| {
                     let since_us = media_us.saturating_sub(piece.at_us);
@@ -127,80 +103,18 @@ impl Path {
 
     /// From the first report to the last of a path that is bent; what lies beyond must not move other streams.
     pub(super) fn bent(&self) -> Option<(i64, i64)> {
-        let Self::Bent(pieces) = self else { return None };
-        Some((pieces.first()?.at_us, pieces.last()?.at_us))
+        if let Self::Bent { told_us, .. } = self { Some(*told_us) } else { None }
     }
+}
+
+/// Whether one line fits all reports.
+pub(super) fn fits_a_line(reports: &[(i64, i64)]) -> bool {
+    let line = line(reports, Through::Middle, REPORT_NOISE_US);
+    line.is_none_or(|line| reports.iter().all(|report| fits(&line, report)))
 }
 
 fn fits(line: &Line, &(media_us, sender_us): &(i64, i64)) -> bool {
     (sender_us - line.at(media_us)).abs() <= FIT_US
-}
-
-/// The lows whose media time lies in `from_us..to_us`.
-fn between(lows: &[Low], from_us: i64, to_us: i64) -> &[Low] {
-    let at = |us: i64| lows.partition_point(|low| low.media_us < us);
-    lows.get(at(from_us)..at(to_us)).unwrap_or_default()
-}
-
-fn quickest(lows: &[Low]) -> Option<i64> {
-    lows.iter().map(Low::offset_us).min()
-}
-
-fn median(values: impl Iterator<Item = i64>) -> i64 {
-    let mut values: Vec<i64> = values.collect();
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or(0)
-}
-
-/// The reports that agree with the packets around them as their neighbours do, in order, one for each media time.
-fn agreeing(reports: &[(i64, i64)], lows: &[Low]) -> Vec<Report> {
-    let near = |media_us: i64| between(lows, media_us - NEAR_US, media_us + NEAR_US);
-    let mut all: Vec<Report> = reports
-        .iter()
-        .filter_map(|&(media_us, sender_us)| {
-            let offset_us = sender_us - media_us;
-            let delay_us = quickest(near(media_us))? - offset_us;
-            Some(Report { media_us, offset_us, delay_us })
-        })
-        .collect();
-    all.sort_unstable_by_key(|one| (one.media_us, one.offset_us));
-    all.dedup_by_key(|one| (one.media_us, one.offset_us));
-    let agrees = |&n: &usize| {
-        let around = &all[n.saturating_sub(AROUND)..all.len().min(n + AROUND + 1)];
-        let usual_us = median(around.iter().map(|one| one.delay_us));
-        // Any packet will do: just after a jump the quickest one may be from before it.
-        let off_us = |low: &Low| low.offset_us() - all[n].offset_us - usual_us;
-        near(all[n].media_us).iter().any(|low| off_us(low).abs() <= AGREE_US)
-    };
-    let mut kept: Vec<Report> = (0..all.len()).filter(agrees).map(|n| all[n]).collect();
-    kept.dedup_by_key(|one| one.media_us);
-    kept
-}
-
-/// Takes off what the reports step by, for good, beyond their drift, and arrivals do not.
-fn take_off_clock_steps(kept: &mut [Report]) {
-    let mut stepped_us = 0;
-    let mut steps = vec![0; kept.len()];
-    let drifts: Vec<f64> = kept
-        .windows(2)
-        .map(|pair| ratio(pair[1].offset_us - pair[0].offset_us, pair[1].media_us - pair[0].media_us))
-        .collect();
-    for n in 1..kept.len() {
-        let mut around = drifts[(n - 1).saturating_sub(AROUND)..drifts.len().min(n + AROUND)].to_vec();
-        around.sort_unstable_by(f64::total_cmp);
-        let drifted_us = scaled(kept[n].media_us - kept[n - 1].media_us, around[around.len() / 2]);
-        let by_us = kept[n].offset_us - kept[n - 1].offset_us - drifted_us;
-        let before_us = median(kept[n.saturating_sub(AROUND)..n].iter().map(|one| one.delay_us));
-        let after_us = median(kept[n..kept.len().min(n + AROUND)].iter().map(|one| one.delay_us));
-        let unseen = (after_us - before_us + by_us).abs() <= JUMP_US.max(by_us.abs() / 10);
-        if by_us.abs() >= CLOCK_STEP_US && unseen {
-            stepped_us += by_us;
-        }
-        steps[n] = stepped_us;
-    }
-    for (one, step_us) in kept.iter_mut().zip(steps) {
-        one.offset_us -= step_us;
-    }
 }
 
 /// Pieces from report to report, with jumps where packets show them.
@@ -226,21 +140,34 @@ fn bend(kept: &[Report], lows: &[Low]) -> Vec<Piece> {
         jumped_us += sum_us;
         even.push((b.media_us, b.offset_us - jumped_us));
     }
-    let drift = |ends: &[(i64, i64)]| match (ends.first(), ends.last()) {
-        (Some(first), Some(last)) => ratio(last.1 - first.1, last.0 - first.0),
-        _ => 0.0,
-    };
-    let (first, last) = (kept[0], kept[kept.len() - 1]);
-    let piece = |one: Report, drift| Piece {
-        from_us: one.media_us,
-        at_us: one.media_us,
-        offset_us: one.offset_us,
-        drift,
-    };
-    let before = Piece { from_us: i64::MIN, ..piece(first, drift(&even[..even.len().min(END)])) };
-    pieces.insert(0, before);
-    pieces.push(piece(last, drift(&even[even.len().saturating_sub(END)..])));
+    begin(&mut pieces, &kept[0], &even);
+    end(&mut pieces, &kept[kept.len() - 1], &even);
     pieces
+}
+
+/// Before the first report: the drift of those after it, for as long as they span.
+fn begin(pieces: &mut Vec<Piece>, first: &Report, even: &[(i64, i64)]) {
+    let near = even.iter().take_while(|(media_us, _)| media_us - first.media_us <= END_US).count().max(END);
+    let (drift, spans_us) = drift(&even[..near.min(even.len())]);
+    let even = Piece::at(first.media_us - spans_us, first.offset_us - scaled(spans_us, drift), 0.0);
+    let drifting = Piece { from_us: even.at_us, ..Piece::at(first.media_us, first.offset_us, drift) };
+    pieces.splice(..0, [Piece { from_us: i64::MIN, ..even }, drifting]);
+}
+
+/// After the last report, likewise.
+fn end(pieces: &mut Vec<Piece>, last: &Report, even: &[(i64, i64)]) {
+    let near = even.iter().rev().take_while(|(media_us, _)| last.media_us - media_us <= END_US).count();
+    let (drift, spans_us) = drift(&even[even.len().saturating_sub(near.max(END))..]);
+    pieces.push(Piece::at(last.media_us, last.offset_us, drift));
+    pieces.push(Piece::at(last.media_us + spans_us, last.offset_us + scaled(spans_us, drift), 0.0));
+}
+
+/// The drift of some reports, and how long they span.
+fn drift(reports: &[(i64, i64)]) -> (f64, i64) {
+    match (reports.first(), reports.last()) {
+        (Some(first), Some(last)) => (ratio(last.1 - first.1, last.0 - first.0), last.0 - first.0),
+        _ => (0.0, 0),
+    }
 }
 
 /// Where between two reports, whose offsets differ by `by_us`, the clock jumped, and by how much: in order.
@@ -273,7 +200,7 @@ fn jumps(lows: &[Low], (from_us, to_us): (i64, i64), by_us: i64) -> Vec<(i64, i6
 }
 
 #[expect(clippy::cast_precision_loss, reason = "offsets of days are below 2^53 microseconds")]
-fn ratio(by_us: i64, over_us: i64) -> f64 {
+pub(super) fn ratio(by_us: i64, over_us: i64) -> f64 {
     if over_us == 0 { 0.0 } else { by_us as f64 / over_us as f64 }
 }
 
@@ -282,7 +209,7 @@ fn ratio(by_us: i64, over_us: i64) -> f64 {
     clippy::cast_precision_loss,
     reason = "drift of days is below 2^53"
 )]
-fn scaled(us: i64, drift: f64) -> i64 {
+pub(super) fn scaled(us: i64, drift: f64) -> i64 {
     (us as f64 * drift).round() as i64
 }
 

@@ -1,14 +1,16 @@
 //! The first reading of a log: what streams there are, what is known of their clocks, and when media could not come.
 //!
-//! Keeps no media. Memory is a few numbers for every half second and every sender report of a stream: 6 MB a day.
+//! Keeps no media. Memory is a few numbers for every half second and every sender report of a stream, 7 MB for a day of it,
+//! until its participant's clocks are learnt.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use shared::capture::Mark;
 use shared::capture::rtp::{Logged, RtpPacket, StreamDescription};
 
-use super::path::Low;
+use super::pauses::STRAGGLERS_US;
+use super::reports::Low;
 use super::unwrap::Unwrapper;
 use super::{LogSource, codec_of};
 use crate::assemble::GapReason;
@@ -40,6 +42,10 @@ pub(super) type Span = (i64, i64);
 pub struct Survey {
     pub(super) streams: BTreeMap<u32, Stream>,
     descriptions: HashMap<(u32, u8), StreamDescription>,
+    /// Payload types of packets that nothing had described when they came.
+    undescribed: HashSet<u8>,
+    /// Whether any of them was described later.
+    described_late: bool,
     pub(super) muted: Vec<Span>,
     pub(super) absent: Vec<Span>,
     pub(super) paused: Vec<Span>,
@@ -47,6 +53,7 @@ pub struct Survey {
     pub(super) damaged: Vec<Span>,
     /// Records with a packet.
     pub packets: u64,
+    pub(super) first_packet_us: Option<i64>,
     /// First and last arrival.
     pub arrivals: Option<Span>,
 }
@@ -78,12 +85,18 @@ pub(super) struct EpochFacts {
     pub(super) reports: Vec<(i64, i64)>,
 }
 
-/// Reads a whole log.
+/// Reads a whole log. It is opened once more where packets came before what describes them, as they do after damage, so that
+/// they are placed from the first one on, by this reader and by the next.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn survey(log: &mut dyn LogSource) -> io::Result<Survey> {
-    let mut survey = Survey::default();
+/// When it cannot be opened or read.
+pub fn survey<L: LogSource, E: From<io::Error>>(mut open: impl FnMut() -> Result<L, E>) -> Result<Survey, E> {
+    let survey = read(&mut open()?, HashMap::new())?;
+    Ok(if survey.described_late { read(&mut open()?, survey.descriptions)? } else { survey })
+}
+
+fn read(log: &mut dyn LogSource, descriptions: HashMap<(u32, u8), StreamDescription>) -> io::Result<Survey> {
+    let mut survey = Survey { descriptions, ..Survey::default() };
     let mut open = Open::default();
     while let Some(logged) = log.next_logged()? {
         survey.note(&mut open, &logged);
@@ -110,12 +123,6 @@ impl Survey {
             let same = self.descriptions.iter().filter(|((_, known), _)| *known == payload_type);
             same.min_by_key(|((ssrc, _), _)| *ssrc).map(|(_, found)| found)
         })
-    }
-
-    /// The spans in which the recording was paused.
-    #[must_use]
-    pub fn pauses(&self) -> &[Span] {
-        &self.paused
     }
 
     /// Why there is no media, where there is none: who sent nothing was muted or away.
@@ -145,7 +152,13 @@ impl Survey {
         let (first, last) = self.arrivals.unwrap_or((arrival_us, arrival_us));
         self.arrivals = Some((first.min(arrival_us), last.max(arrival_us)));
         match logged {
-            Logged::Packet { bytes, .. } => self.packet(bytes, arrival_us),
+            Logged::Packet { bytes, .. } => {
+                self.first_packet_us.get_or_insert(arrival_us);
+                if let Some(from) = open.paused.take_if(|from| arrival_us > *from + STRAGGLERS_US) {
+                    push(&mut self.paused, (from, arrival_us));
+                }
+                self.packet(bytes, arrival_us);
+            }
             Logged::SenderReport { report, .. } => {
                 if let Some(stream) = self.streams.get_mut(&report.ssrc) {
                     stream.report(report.rtp, report.ntp_us(), arrival_us);
@@ -171,6 +184,7 @@ impl Survey {
             Mark::Resumed => end(&mut open.paused, &mut self.paused),
             Mark::Dropped { from_us, to_us, .. } => push(&mut self.dropped, (*from_us, *to_us)),
             Mark::Stream(found) if self.descriptions.len() < MAX_STREAMS * 2 => {
+                self.described_late |= self.undescribed.contains(&found.payload_type);
                 self.descriptions.insert((found.ssrc, found.payload_type), found.clone());
             }
             Mark::Stream(_)
@@ -185,7 +199,10 @@ impl Survey {
         self.packets += 1;
         let Some(packet) = RtpPacket::parse(bytes) else { return };
         let full = self.streams.len() >= MAX_STREAMS;
-        let Some(found) = self.description(packet.ssrc, packet.payload_type) else { return };
+        let Some(found) = self.description(packet.ssrc, packet.payload_type) else {
+            self.undescribed.insert(packet.payload_type);
+            return;
+        };
         let (rate, codec) = (found.clock_rate, codec_of(found));
         if full && !self.streams.contains_key(&packet.ssrc) {
             return;

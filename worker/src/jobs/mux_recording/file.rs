@@ -58,7 +58,9 @@ pub(super) async fn finish(
     report: &(dyn Fn(f64) + Send + Sync),
 ) -> Result<Finished, StageError> {
     let streams: Vec<_> = tracks.iter().map(|track| track.streams.clone()).collect();
-    let plan = media::plan(&streams, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
+    let turns: Vec<_> = tracks.iter().map(|track| &track.turn).collect();
+    let plan =
+        media::plan(&streams, &turns, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
     let inputs = inputs(tracks);
     let duration_ms = inputs.iter().map(MuxInput::end_ms).max().unwrap_or(0);
     let name = match place {
@@ -101,6 +103,7 @@ fn inputs(tracks: &[&AssembledTrack]) -> Vec<MuxInput> {
         offset_ms: u64::try_from(track.began_ms - first).unwrap_or(0),
         duration_ms: track.duration_ms,
         delays_ms: track.delays_ms.clone(),
+        turn: track.turn.clone(),
     };
     tracks.iter().map(input).collect()
 }

@@ -1,7 +1,7 @@
 //! Tracks that the edge captured become Matroska files whose zero is the recording's start.
 //!
 //! All of a recording's logs are surveyed before any is assembled: a participant's logs share one clock, and a pause that
-//! one log tells of holds for all.
+//! one log tells of holds for all. What the clocks are learnt from is held for one participant at a time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,16 +11,17 @@ use std::sync::Arc;
 
 use shared::capture::rtp::{Logged, Records};
 use shared::id::UserId;
-use shared::recording::Recording;
+use shared::recording::{AfterLoss, Recording};
 use shared::spool::Spool;
 use shared::track::Track;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::track::{AssembledTrack, empty, ms, reason, usable};
-use crate::assemble::AssembleError;
-use crate::assemble::rtp::{self, Clocks, LogSource, RtpPlan, Survey};
+use crate::assemble::rtp::{self, Clocks, LogSource, RtpAssembled, RtpPlan, Survey};
+use crate::assemble::{AssembleError, Kind};
 use crate::ctx::Ctx;
+use crate::media::Turn;
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -47,29 +48,41 @@ pub(super) async fn survey(
     let mut plan = RtpPlan {
         start_us: recording.started_at.timestamp_micros(),
         stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
+        after_loss: recording.options.after_loss.map_or_else(rtp::AfterLoss::default, after_loss),
         ..RtpPlan::default()
     };
     let (spool, cancel) = (ctx.spool.clone(), cancel.clone());
     ctx.blocking(move || {
-        let mut participants: BTreeMap<UserId, Vec<(Track, Survey)>> = BTreeMap::new();
-        for track in tracks {
-            let survey = rtp::survey(&mut Source::open(&spool, &track, &cancel)?)?;
-            plan.pauses.extend_from_slice(survey.pauses());
-            participants.entry(track.participant.clone()).or_default().push((track, survey));
-        }
-        let plan = Arc::new(plan);
         let mut all = Vec::new();
-        for (tracks, surveys) in
-            participants.into_values().map(|both| both.into_iter().unzip::<_, _, Vec<_>, Vec<_>>())
-        {
-            let clocks = Clocks::learn(&surveys);
-            for ((track, survey), clocks) in tracks.into_iter().zip(surveys).zip(clocks) {
-                all.push(Surveyed { track, survey, clocks, plan: plan.clone() });
-            }
+        for tracks in by_participant(tracks) {
+            let read = |track: &Track| rtp::survey(|| Source::open(&spool, track, &cancel));
+            let mut surveys = tracks.iter().map(read).collect::<anyhow::Result<Vec<Survey>>>()?;
+            let clocks = Clocks::learn(&mut surveys);
+            all.extend(tracks.into_iter().zip(surveys).zip(clocks));
         }
-        Ok(all)
+        let surveys: Vec<&Survey> = all.iter().map(|((_, survey), _)| survey).collect();
+        plan.pauses = rtp::pauses(&surveys);
+        let plan = Arc::new(plan);
+        let surveyed =
+            |((track, survey), clocks)| Surveyed { track, survey, clocks, plan: Arc::clone(&plan) };
+        Ok(all.into_iter().map(surveyed).collect())
     })
     .await
+}
+
+fn after_loss(asked: AfterLoss) -> rtp::AfterLoss {
+    match asked {
+        AfterLoss::Freeze => rtp::AfterLoss::default(),
+        AfterLoss::Keep => rtp::AfterLoss::Keep,
+    }
+}
+
+fn by_participant(tracks: Vec<Track>) -> impl Iterator<Item = Vec<Track>> {
+    let mut participants: BTreeMap<UserId, Vec<Track>> = BTreeMap::new();
+    for track in tracks {
+        participants.entry(track.participant.clone()).or_default().push(track);
+    }
+    participants.into_values()
 }
 
 /// Assembles a surveyed track into `folder`.
@@ -104,7 +117,10 @@ fn assemble_blocking(
         Ok(done) => {
             let turns = done.rotations.len();
             info!(track.id = %track.id, "track {}: {} packets lost, {turns} turns of the picture", track.id, done.lost);
-            Ok(usable(track, name, began_ms, &done.file))
+            if done.unplaced > 0 {
+                warn!(track.id = %track.id, "track {}: nothing tells the time of {} frames", track.id, done.unplaced);
+            }
+            Ok(AssembledTrack { turn: turn(&done), ..usable(track, name, began_ms, &done.file) })
         }
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
@@ -112,6 +128,22 @@ fn assemble_blocking(
             Ok(empty(track, began_ms, ms(last_us - plan.start_us), reason(survey.why_empty())))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// How a track's pictures must be turned. The square for those that turn in between holds every size that they had.
+fn turn(done: &RtpAssembled) -> Turn {
+    let pictures = done.file.streams.iter().filter(|stream| stream.kind == Kind::Video);
+    let first_us = pictures.clone().map(|stream| stream.first_us).min().unwrap_or(0);
+    match done.rotations.as_slice() {
+        [] => Turn::None,
+        [only] if only.time_us <= first_us => Turn::All(only.degrees / 90),
+        all => {
+            let sides = pictures.flat_map(|stream| &stream.sizes).map(|size| size.width.max(size.height));
+            let side = sides.max().unwrap_or(0).next_multiple_of(2);
+            let turns = all.iter().map(|turn| (ms(turn.time_us), turn.degrees / 90)).collect();
+            Turn::Changing { side, turns }
+        }
     }
 }
 

@@ -65,19 +65,42 @@ pub(super) fn add_spare(assembled: &mut Vec<AssembledTrack>, mut spare: Vec<Asse
     assembled.append(&mut spare);
 }
 
-/// Keeps a browser's track beside the edge's within what the edge's clock has seen: it began after the recording did, and
-/// before its first chunk came. A clock that is wrong by an hour must not move it by an hour.
+/// A browser's clock is right to this much: what else chunks are late by, they take to come.
+const CLOCK_RIGHT_MS: i64 = 3_000;
+
+/// Puts a browser's track beside the edge's by the edge's clock: one that the browser's is off from is corrected by as much as
+/// the chunk tells that came quickest. In any case the track began after the recording did, and before its first chunk came.
 pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
     let zeros: BTreeMap<UserId, i64> = assembled
         .iter()
         .filter(|track| track.source == TrackSource::Server && track.file.is_some())
         .map(|track| (track.participant.clone(), track.began_ms))
         .collect();
-    for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
+    let offs = clocks_off(assembled);
+    for (track, off_ms) in
+        assembled.iter_mut().zip(offs).filter(|(track, _)| track.source == TrackSource::Client)
+    {
         if let Some(&zero_ms) = zeros.get(&track.participant) {
-            track.began_ms = track.began_ms.min(track.arrived_ms).max(zero_ms);
+            let off_ms = if off_ms.abs() > CLOCK_RIGHT_MS { off_ms } else { 0 };
+            track.began_ms = track.began_ms.saturating_add(off_ms).min(track.arrived_ms).max(zero_ms);
         }
     }
+}
+
+/// How far each track's clock is off: that of a participant's tracks whose chunks came quickest, as long as it may be the same
+/// browser's, so that its tracks stay together.
+fn clocks_off(assembled: &[AssembledTrack]) -> Vec<i64> {
+    let off = |track: &AssembledTrack| {
+        let same = |other: &&AssembledTrack| {
+            other.source == track.source
+                && other.participant == track.participant
+                && other.file.is_some()
+                && (other.clock_off_ms - track.clock_off_ms).abs() <= CLOCK_RIGHT_MS
+        };
+        let theirs = assembled.iter().filter(same).map(|other| other.clock_off_ms);
+        theirs.min().unwrap_or(track.clock_off_ms)
+    };
+    assembled.iter().map(off).collect()
 }
 
 /// What of a participant can be played.
@@ -151,6 +174,7 @@ fn is_of(source: Source, track: &Track) -> bool {
 mod tests {
     use super::*;
     use crate::assemble::Codec;
+    use crate::media::Turn;
     use shared::clock::Timestamp;
     use shared::id::{RecordingId, TrackId};
 
@@ -239,7 +263,9 @@ mod tests {
             keyframes: 1,
             began_ms: 5_000,
             arrived_ms: 5_000,
+            clock_off_ms: 0,
             duration_ms: 9,
+            turn: Turn::None,
             gaps: Vec::new(),
         }
     }
@@ -262,19 +288,53 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_with_a_wrong_clock_is_kept_within_what_the_edge_has_seen() {
+    fn a_browsers_wrong_clock_is_set_by_what_the_edge_has_seen() {
         let camera = track(TrackSource::Client, TrackKind::Video, &[], "");
         let heard = track(TrackSource::Server, TrackKind::Audio, &[], "");
-        for (began_ms, expected_ms) in [(0, 5_000), (6_000, 6_000), (3_600_000, 7_000)] {
+        let hour_ms = 3_600_000;
+        // The recording begins at 5,000, and the track at 1,206,000, whose first chunk has come at 1,207,000.
+        for (clock_off_ms, expected_ms) in [
+            (-hour_ms, 1_206_000),
+            (-20_000, 1_206_000),
+            (500, 1_205_500),
+            (20_000, 1_206_000),
+            (hour_ms, 1_206_000),
+        ] {
+            let mut both = vec![assembled(&camera, &[Codec::Vp8]), assembled(&heard, &[Codec::Opus])];
+            let told_ms = 1_206_000 - clock_off_ms;
+            (both[0].began_ms, both[0].arrived_ms, both[0].clock_off_ms) = (told_ms, 1_207_000, clock_off_ms);
+            bound_by_the_edge(&mut both);
+            assert_eq!(both[0].began_ms, expected_ms);
+            let mut alone = vec![assembled(&camera, &[Codec::Vp8])];
+            (alone[0].began_ms, alone[0].clock_off_ms) = (told_ms, clock_off_ms);
+            bound_by_the_edge(&mut alone);
+            assert_eq!(alone[0].began_ms, told_ms, "alone it has its own clock");
+        }
+    }
+
+    #[test]
+    fn a_browsers_track_is_kept_within_what_the_edge_has_seen() {
+        let camera = track(TrackSource::Client, TrackKind::Video, &[], "");
+        let heard = track(TrackSource::Server, TrackKind::Audio, &[], "");
+        for (began_ms, expected_ms) in [(4_000, 5_000), (6_000, 6_000), (8_000, 7_000)] {
             let mut both = vec![assembled(&camera, &[Codec::Vp8]), assembled(&heard, &[Codec::Opus])];
             (both[0].began_ms, both[0].arrived_ms) = (began_ms, 7_000);
             bound_by_the_edge(&mut both);
             assert_eq!(both[0].began_ms, expected_ms);
-            let mut alone = vec![assembled(&camera, &[Codec::Vp8])];
-            alone[0].began_ms = began_ms;
-            bound_by_the_edge(&mut alone);
-            assert_eq!(alone[0].began_ms, began_ms, "alone it has its own clock");
         }
+    }
+
+    #[test]
+    fn a_browsers_tracks_stay_together_when_its_clock_is_set() {
+        let (camera, screen) = (TrackKind::Video, TrackKind::Screen);
+        let of = |kind| assembled(&track(TrackSource::Client, kind, &[], ""), &[Codec::Vp8]);
+        let heard = assembled(&track(TrackSource::Server, TrackKind::Audio, &[], ""), &[Codec::Opus]);
+        let mut all = vec![of(camera), of(screen), heard];
+        for (n, off_ms) in [(0, 60_200), (1, 60_900)] {
+            (all[n].began_ms, all[n].arrived_ms, all[n].clock_off_ms) = (0, 70_000, off_ms);
+        }
+        bound_by_the_edge(&mut all);
+        assert_eq!((all[0].began_ms, all[1].began_ms), (60_200, 60_200));
     }
 
     #[test]

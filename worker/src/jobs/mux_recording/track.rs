@@ -5,6 +5,7 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 
 use shared::capture::{ChunkRef, ReadError, TrackReader};
+use shared::db::tracks::Shown;
 use shared::id::{TrackId, UserId};
 use shared::recording::Recording;
 use shared::spool::Spool;
@@ -12,9 +13,9 @@ use shared::track::{Gap, GapReason, Track, TrackKind, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Plan};
+use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan};
 use crate::ctx::Ctx;
-use crate::media::codec_name;
+use crate::media::{Turn, codec_name};
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -41,21 +42,32 @@ pub(super) struct AssembledTrack {
     pub(super) codec: Option<String>,
     /// Pictures that decode without any before them.
     pub(super) keyframes: u64,
-    /// When its media began, milliseconds since the epoch, by the client's clock or else by arrival.
+    /// Where its file's zero lies, milliseconds since the epoch, by the client's clock or else by arrival.
     pub(super) began_ms: i64,
-    /// When its first media came, milliseconds since the epoch by the edge's clock; of the edge's own, when it began.
+    /// The same by the edge's clock, as far as arrivals tell: it was no later. Of the edge's own, when it began.
     pub(super) arrived_ms: i64,
+    /// By how much the edge's clock is ahead of the browser's, as the chunk tells that came quickest; 0 of the edge's own.
+    pub(super) clock_off_ms: i64,
     /// Its length in milliseconds.
     pub(super) duration_ms: u64,
+    /// How its pictures must be turned.
+    pub(super) turn: Turn,
     /// What is missing from it.
     pub(super) gaps: Vec<Gap>,
 }
 
 impl AssembledTrack {
+    /// What assembling it has shown, for its row.
+    pub(super) fn shown(&self) -> Shown {
+        let (codec, gaps) = (self.codec.clone(), self.gaps.clone());
+        Shown { track: self.id.clone(), codec, duration_ms: self.duration_ms, gaps }
+    }
+
     /// Leaves its pictures out of the participant's file; without sound, all of it.
     pub(super) fn keep_sound_alone(&mut self) {
         self.streams.retain(|(_, codec)| codec.kind() == Kind::Audio);
         self.keyframes = 0;
+        self.turn = Turn::None;
         if self.streams.is_empty() {
             self.file = None;
         }
@@ -92,16 +104,21 @@ fn assemble_blocking(
     for span in reader.damaged() {
         warn!(track.id = %track.id, "capture of track {} is damaged: {span:?}", track.id);
     }
-    let (began_ms, arrived_ms) = (began_ms(&reader, track), arrived_ms(&reader, track));
     let plan = Plan { last_sequence: reader.last_sequence().or(track.last_sequence) };
     let name = format!("{}.mkv", track.id);
     let out = BufWriter::with_capacity(BUFFER, File::create(folder.join(&name))?);
     let mut source = Source { reader, next: 0, cancel };
     match assemble::assemble(&mut source, &plan, out) {
-        Ok(assembled) => Ok(AssembledTrack { arrived_ms, ..usable(track, name, began_ms, &assembled) }),
+        Ok(assembled) => {
+            let Began { told_ms, arrived_ms } = Began::of(track, &source.reader, assembled.origin);
+            let stamped: Vec<Stamped> = source.reader.chunks().iter().filter_map(Stamped::of).collect();
+            let clock_off_ms = clock_off_ms(&stamped, ms(assembled.duration_us));
+            let usable = usable(track, name, told_ms, &assembled);
+            Ok(AssembledTrack { arrived_ms, clock_off_ms, ..usable })
+        }
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
-            Ok(unusable(track, since_ms, began_ms, &source.reader))
+            Ok(unusable(track, since_ms, &source.reader))
         }
         Err(error) => Err(error.into()),
     }
@@ -125,14 +142,19 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
         keyframes: keyframes.sum(),
         began_ms,
         arrived_ms: began_ms,
+        clock_off_ms: 0,
         duration_ms: ms(assembled.duration_us),
+        turn: Turn::None,
         gaps: assembled.gaps.iter().map(gap).collect(),
     }
 }
 
 /// Nothing of the track can be played: all of it is a gap, as long as its uploads took. Of a lone blob that tells no time of its
-/// own it is known that it was made after the recording began and before it came; so it is missing between the two.
-fn unusable(track: &Track, since_ms: i64, began_ms: i64, reader: &TrackReader) -> AssembledTrack {
+/// own it is known that it was made after the recording began and before it came; so it is missing between the two. A time of
+/// its own is by the browser's clock, and believed between the same two.
+fn unusable(track: &Track, since_ms: i64, reader: &TrackReader) -> AssembledTrack {
+    let Began { told_ms, arrived_ms } = Began::of(track, reader, None);
+    let began_ms = told_ms.max(since_ms).min(arrived_ms);
     let last_ms = reader.chunks().last().map_or(began_ms, |chunk| chunk.arrival().timestamp_millis());
     let began_ms = if last_ms > began_ms { began_ms } else { since_ms.min(last_ms) };
     // What came in the millisecond in which the recording began is told too.
@@ -153,7 +175,9 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapR
         keyframes: 0,
         began_ms,
         arrived_ms: began_ms,
+        clock_off_ms: 0,
         duration_ms,
+        turn: Turn::None,
         gaps: if duration_ms > 0 { vec![Gap { from: 0, to: duration_ms, reason }] } else { Vec::new() },
     }
 }
@@ -180,14 +204,52 @@ pub(super) fn ms(us: i64) -> u64 {
     u64::try_from((us + 500) / 1000).unwrap_or(0)
 }
 
-fn began_ms(reader: &TrackReader, track: &Track) -> i64 {
-    let first = reader.chunks().first();
-    let told = first.and_then(ChunkRef::client_timestamp_ms);
-    told.unwrap_or_else(|| arrived_ms(reader, track))
+/// Where a track's timeline begins, milliseconds since the epoch.
+struct Began {
+    /// By the browser's clock, or else by arrival.
+    told_ms: i64,
+    /// By arrival: no earlier than it did.
+    arrived_ms: i64,
 }
 
-fn arrived_ms(reader: &TrackReader, track: &Track) -> i64 {
-    reader.chunks().first().map_or(track.started_at, ChunkRef::arrival).timestamp_millis()
+impl Began {
+    /// As the chunk tells that ties the timeline to the clocks; without one, the first.
+    fn of(track: &Track, reader: &TrackReader, origin: Option<Origin>) -> Self {
+        let named = |origin: Origin| reader.chunks().iter().find(|chunk| chunk.sequence() == origin.sequence);
+        let chunk = origin.and_then(named).or(reader.chunks().first());
+        let into_ms = origin.map_or(0, |origin| (origin.time_us + 500) / 1_000);
+        let arrived_ms = chunk.map_or(track.started_at, ChunkRef::arrival).timestamp_millis();
+        let told_ms = chunk.and_then(ChunkRef::client_timestamp_ms).unwrap_or(arrived_ms);
+        Self { told_ms: told_ms.saturating_sub(into_ms), arrived_ms: arrived_ms.saturating_sub(into_ms) }
+    }
+}
+
+/// A chunk by both clocks, milliseconds since the epoch.
+struct Stamped {
+    sequence: u64,
+    /// When its media began, by the browser's.
+    told_ms: i64,
+    /// When it came, by the edge's.
+    arrival_ms: i64,
+}
+
+impl Stamped {
+    fn of(chunk: &ChunkRef) -> Option<Self> {
+        let told_ms = chunk.client_timestamp_ms()?;
+        Some(Self { sequence: chunk.sequence(), told_ms, arrival_ms: chunk.arrival().timestamp_millis() })
+    }
+}
+
+/// By how much the edge's clock is ahead of the browser's. A chunk comes when its media end and later by what uploading takes,
+/// so it is the least of all chunks' arrival less begin, less the usual chunk's length; of a lone chunk, less the track's.
+fn clock_off_ms(chunks: &[Stamped], duration_ms: u64) -> i64 {
+    let delays = chunks.iter().map(|chunk| chunk.arrival_ms.saturating_sub(chunk.told_ms));
+    let follow = chunks.windows(2).filter(|pair| pair[0].sequence + 1 == pair[1].sequence);
+    let mut lengths: Vec<i64> = follow.map(|pair| pair[1].told_ms.saturating_sub(pair[0].told_ms)).collect();
+    lengths.sort_unstable();
+    let alone = i64::try_from(duration_ms).unwrap_or(i64::MAX);
+    let length = lengths.get(lengths.len() / 2).copied().unwrap_or(alone);
+    delays.min().map_or(0, |least| least.saturating_sub(length))
 }
 
 /// The capture as the assembly reads it: one chunk in memory at a time.
@@ -221,5 +283,36 @@ impl ChunkSource for Source {
             }));
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Chunks of a second whose browser's clock is an hour slow; each takes as long to upload as is said.
+    fn slow(uploads_ms: &[i64]) -> Vec<Stamped> {
+        let stamped = |(n, upload_ms): (u64, &i64)| {
+            let told_ms = 1_000 * n.cast_signed();
+            Stamped { sequence: n, told_ms, arrival_ms: told_ms + 3_600_000 + 1_000 + upload_ms }
+        };
+        (0..).zip(uploads_ms).map(stamped).collect()
+    }
+
+    #[test]
+    fn the_chunk_that_came_quickest_tells_how_far_a_clock_is_off() {
+        assert_eq!(clock_off_ms(&slow(&[40_000, 30_000, 90, 80, 5_000]), 5_000), 3_600_080);
+        let mut reloaded = slow(&[90, 90, 90, 90, 90]);
+        for chunk in &mut reloaded[3..] {
+            chunk.told_ms += 60_000;
+            chunk.arrival_ms += 60_000;
+        }
+        assert_eq!(clock_off_ms(&reloaded, 65_000), 3_600_090, "a pause is no chunk's length");
+    }
+
+    #[test]
+    fn a_lone_chunk_is_as_long_as_its_track_and_none_tells_nothing() {
+        let minute = [Stamped { sequence: 0, told_ms: 0, arrival_ms: 60_200 }];
+        assert_eq!((clock_off_ms(&minute, 60_000), clock_off_ms(&[], 60_000)), (200, 0));
     }
 }

@@ -4,8 +4,9 @@ use std::io::{Seek, Write};
 
 use super::{DEFAULT_FRAME_US, Held, HeldFrame, Patience, Placer, ROUNDING_US};
 use crate::assemble::codec::{self, Codec, pcm};
-use crate::assemble::matroska::header::{self, Track};
+use crate::assemble::matroska::header::{self, Muxer, Track};
 use crate::assemble::timeline::Timeline;
+use crate::assemble::writer::TrackHeader;
 
 /// Blocks with a known time that are waited for before one of a track with sound.
 const PATIENCE: usize = 64;
@@ -21,6 +22,22 @@ const BEYOND_US: i64 = 1_000_000;
 
 /// An estimate this near to the cluster before the hole means that cluster: clusters are about a second apart.
 const SAME_CLUSTER_US: i64 = 40_000;
+
+/// A header for a track whose own is lost, from what came of it: milliseconds and payloads, in order.
+pub(super) fn header<'a>(
+    codec: Codec,
+    payloads: impl Iterator<Item = (i64, &'a [u8])> + Clone,
+    muxer: Muxer,
+) -> TrackHeader {
+    let mut each = payloads.clone().map(|(_, data)| data);
+    let first = each.clone().next().unwrap_or_default();
+    let data = each.find(|data| codec.picture_size(data).is_some()).unwrap_or(first);
+    let mut header = header::guessed(codec, data, muxer);
+    if let (Codec::PcmFloat, Some((rate, channels))) = (codec, pcm::layout(payloads)) {
+        (header.sample_rate, header.channels, header.bit_depth) = (rate as f64, channels.into(), 32);
+    }
+    header
+}
 
 impl Placer {
     /// Recognises the tracks of a session without a head. All of those seen, unless it is time to decide.
@@ -40,16 +57,7 @@ impl Placer {
                 unknown.push(number);
                 continue;
             };
-            let mut payloads =
-                self.frames().filter(|frame| frame.track == number).map(|frame| frame.data.as_slice());
-            let first = payloads.clone().next().unwrap_or_default();
-            let data = payloads.find(|data| codec.picture_size(data).is_some()).unwrap_or(first);
-            let mut header = header::guessed(codec, data, self.muxer);
-            if let (Codec::PcmFloat, Some((rate, channels))) =
-                (codec, pcm::layout(self.timed_payloads(number)))
-            {
-                (header.sample_rate, header.channels, header.bit_depth) = (rate as f64, channels.into(), 32);
-            }
+            let header = header(codec, self.timed_payloads(number), self.muxer);
             headers.push((number, header));
             tracks.push(Track { number, codec, default_duration_us: 0 });
         }

@@ -100,6 +100,18 @@ fn a_step_of_the_senders_clock_moves_no_media() {
 }
 
 #[test]
+fn reports_that_wobble_and_end_move_nothing_that_comes_long_after() {
+    let mut many = case(3_600, 1, |_| 0);
+    many.reports.truncate(5);
+    many.reports[3..].iter_mut().for_each(|report| report.1 += 25_000);
+    let mut two = case(3_600, 1, |_| 0);
+    two.reports = vec![(SECOND, SECOND), (1_100_000, 1_125_000)];
+    for case in [many, two] {
+        assert!(off(&case, |_| 0) <= 60_000, "{} us", off(&case, |_| 0));
+    }
+}
+
+#[test]
 fn what_the_network_adds_moves_nothing() {
     let mut case = case(60, 5, slow);
     for low in case.lows.iter_mut().skip(50) {

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool, raw_sql};
 const CHANNEL: &str = "rows_changed";
 
 /// What changes in some tables, from its making on.
+#[derive(Debug)]
 pub struct Changes(PgListener);
 
 impl Changes {
