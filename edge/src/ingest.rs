@@ -25,7 +25,7 @@ use shared::clock::{SharedClock, Timestamp};
 use shared::env::{Env, EnvError};
 use shared::id::{CallId, EdgeId, RecordingId, UserId};
 use shared::lifecycle::Tasks;
-use shared::recording::{RecordingOptions, RecordingState, Source};
+use shared::recording::{Pause, RecordingOptions, RecordingState, Source};
 use shared::track::Track;
 use sqlx::PgPool;
 use tokio::sync::{oneshot, watch as changes};
@@ -141,6 +141,8 @@ pub struct LiveRecording {
     pub participants: BTreeSet<UserId>,
     /// Where it stands.
     pub state: RecordingState,
+    /// Whether it rests.
+    pub pause: Pause,
     /// When it must have been stopped.
     pub deadline_at: Timestamp,
     /// Whether what the edge itself receives belongs to it.
@@ -257,15 +259,23 @@ impl Ingest {
         }
     }
 
-    /// Resolves whenever a recording began or was stopped here.
+    /// Follows a recording's pause. Called after the transaction of its turn was committed.
+    pub fn turned(&self, recording: &RecordingId, pause: Pause) {
+        if let Some(live) = self.inner.registry.find(recording) {
+            self.inner.turned(&live, pause);
+        }
+    }
+
+    /// Resolves whenever a recording began, was paused, went on or was stopped here.
     pub(crate) fn changes(&self) -> changes::Receiver<()> {
         self.inner.changed.subscribe()
     }
 
-    /// The recording that is on in a call and takes what the edge receives.
-    pub(crate) fn captured_in(&self, call: &CallId) -> Option<RecordingId> {
+    /// The recording that is on in a call and takes what the edge receives, and since when it is paused.
+    pub(crate) fn captured_in(&self, call: &CallId) -> Option<(RecordingId, Option<Timestamp>)> {
         let mut live = self.inner.registry.all().into_iter();
-        live.find(|live| live.call == *call && live.takes_server_media()).map(|live| live.id.clone())
+        let live = live.find(|live| live.call == *call && live.takes_server_media())?;
+        Some((live.id.clone(), live.paused_since()))
     }
 
     /// The tracks of a recording that takes chunks here; `None` when it does not.
@@ -321,6 +331,12 @@ impl Inner {
         self.registry.remove(recording);
         self.changed.send_replace(());
         self.metrics.live.set(i64::try_from(self.registry.len()).unwrap_or(i64::MAX));
+    }
+
+    fn turned(&self, live: &Live, pause: Pause) {
+        if live.turn(pause) == Change::Made {
+            self.changed.send_replace(());
+        }
     }
 
     fn stopped(self: &Arc<Self>, live: &Arc<Live>) {

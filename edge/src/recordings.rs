@@ -12,7 +12,7 @@ use shared::db::events::{self, EventType};
 use shared::db::recordings::NewRecording;
 use shared::db::{calls, recordings};
 use shared::id::{CallId, RecordingId, UserId};
-use shared::recording::{RecordingOptions, RecordingState};
+use shared::recording::{Pause, RecordingOptions, RecordingState};
 use sqlx::{PgConnection, PgPool};
 
 use crate::error::{ApiError, Code};
@@ -132,6 +132,7 @@ impl Starter {
             host: call.host,
             participants: people.into_iter().map(|person| person.user).collect(),
             state: RecordingState::Recording,
+            pause: Pause::default(),
             deadline_at: deadline,
             edge_captures: EdgeCaptures::of(options),
         };

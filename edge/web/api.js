@@ -64,6 +64,16 @@ export class Api {
     return this.#send("POST", `/${part(callId)}/recording/start`, {});
   }
 
+  /** What is said until it goes on is in no file. @param {string} callId @returns {Promise<void>} */
+  pauseRecording(callId) {
+    return this.#send("POST", `/${part(callId)}/recording/pause`);
+  }
+
+  /** @param {string} callId @returns {Promise<void>} */
+  resumeRecording(callId) {
+    return this.#send("POST", `/${part(callId)}/recording/resume`);
+  }
+
   /** @param {string} callId @returns {Promise<void>} */
   stopRecording(callId) {
     return this.#send("POST", `/${part(callId)}/recording/stop`);

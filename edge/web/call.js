@@ -52,6 +52,7 @@ export class CallClient extends EventTarget {
   /** For people. */ detail = "";
   /** The others, by user id, in the order in which they came. @type {Map<string, Person>} */ people = new Map();
   /** The recording that is on. @type {string | undefined} */ recording;
+  /** What is said now is in no file. */ recordingPaused = false;
   /** Whether sound and picture flow. @type {"none" | "looking" | "standing" | "broken"} */ path = "none";
   /** Who speaks; may be this client's own user. @type {string | undefined} */ speaker;
   /** What this client has muted. @type {Set<Mutable>} */ muted = new Set();
@@ -174,10 +175,10 @@ export class CallClient extends EventTarget {
   }
 
   /** @param {any} data */
-  #joined({ participants, recording, iceServers, sessionId }) {
+  #joined({ participants, recording, recordingPaused, iceServers, sessionId }) {
     this.people = new Map(participants.map((/** @type {any} */ data) => [data.userId, person(data)]));
     this.#assign();
-    this.recording = recording ?? undefined;
+    this.#records(recording ?? undefined, recordingPaused === true);
     const resumed = sessionId === this.#sessionId && this.#connection !== undefined;
     this.#sessionId = sessionId;
     this.#set({ state: "joined" });
@@ -215,10 +216,18 @@ export class CallClient extends EventTarget {
 
   /** @param {string} type @param {any} data */
   #recordingTold(type, data) {
-    if (type === "recording-started") this.recording = data?.recordingId;
-    else if (type === "recording-stopped" && data?.recordingId === this.recording) this.recording = undefined;
-    else if (type !== "recording-paused" && type !== "recording-resumed") return; // its file is the list's matter
+    const mine = data?.recordingId === this.recording;
+    if (type === "recording-started") this.#records(data?.recordingId, false);
+    else if (type === "recording-stopped" && mine) this.#records(undefined, false);
+    else if ((type === "recording-paused" || type === "recording-resumed") && mine) this.recordingPaused = type === "recording-paused";
+    else return; // its file is the list's matter
     this.#notice({ kind: /** @type {Notice["kind"]} */ (type), name: "" });
+  }
+
+  /** @param {string | undefined} recording @param {boolean} paused */
+  #records(recording, paused) {
+    this.recording = recording;
+    this.recordingPaused = paused;
   }
 
   /** @param {RTCConfiguration} configuration */
@@ -325,7 +334,8 @@ export class CallClient extends EventTarget {
     this.#signaling.close();
     this.#disconnect();
     this.people = new Map();
-    this.recording = this.speaker = undefined;
+    this.#records(undefined, false);
+    this.speaker = undefined;
     this.path = "none";
     this.#set({ state: "ended", reason });
   }

@@ -98,6 +98,15 @@ pub enum Stage {
 /// How long one stage may last before the sweeper ends it: longer than one attempt's timeout (24 h) and a retry's beginning.
 pub const STAGE_DEADLINE: TimeDelta = TimeDelta::hours(36);
 
+/// Whether a recording rests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when it is paused; `None` while it is not.
+    pub since: Option<Timestamp>,
+    /// How often it was paused or went on. Of two readings the one with more is newer.
+    pub turns: u32,
+}
+
 /// A recording as its row holds it.
 #[derive(Debug, Clone)]
 pub struct Recording {
@@ -121,6 +130,8 @@ pub struct Recording {
     pub options: RecordingOptions,
     /// When it began.
     pub started_at: Timestamp,
+    /// Whether it rests. One that was stopped while it was paused keeps that pause.
+    pub pause: Pause,
     /// When it was stopped.
     pub stopped_at: Option<Timestamp>,
     /// When its capture was sealed.

@@ -10,6 +10,7 @@
 
 mod clock;
 mod codec;
+mod cut;
 mod ebml;
 mod matroska;
 mod mp4;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 
 use self::clock::Stamp;
 pub use self::codec::{Codec, Kind};
+use self::cut::Cut;
 use self::matroska::Tail;
 use self::session::{Found, Reader, mend_head, recognise, recognise_headless};
 use self::timeline::Timeline;
@@ -71,10 +73,42 @@ pub struct Chunk {
 }
 
 /// What is known of a track besides its chunks.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The last sequence as the client declared it: what is missing at the end is a gap too.
     pub last_sequence: Option<u64>,
+    /// When the recording was paused: cut out of the file.
+    pub pauses: Vec<Pause>,
+}
+
+/// A pause of the recording, microseconds since the epoch by the client's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub from_us: i64,
+    /// Until when.
+    pub to_us: i64,
+    /// What the client's recorder did meanwhile.
+    pub meanwhile: Meanwhile,
+}
+
+/// What a client's recorder did during a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// It went on, or was stopped: what it recorded meanwhile is left out.
+    WentOn,
+    /// It was paused, too, within its session: `MediaRecorder.pause()` leaves no time for the pause in the media, so that what
+    /// follows stands where the pause began.
+    Rested,
+}
+
+/// Two readings of one moment: when a chunk's media began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// By the client's clock, or else by arrival, microseconds since the epoch.
+    pub wall_us: i64,
+    /// By the media, microseconds on the track's timeline.
+    pub time_us: i64,
 }
 
 /// Why a span of the track is not in the output.
@@ -170,6 +204,8 @@ pub struct Assembled {
     pub estimates: Vec<Estimate>,
     /// The first chunk with a time; a timeline made of RTP has none.
     pub origin: Option<Origin>,
+    /// Of every chunk with media, in order; a timeline made of RTP has none.
+    pub readings: Vec<Reading>,
     /// End of the last packet, microseconds.
     pub duration_us: i64,
     /// Recorder sessions that were put one after the other.
@@ -212,6 +248,9 @@ pub enum AssembleError {
         /// Its size.
         bytes: usize,
     },
+    /// All that there is lies in pauses.
+    #[error("all of it lies in pauses")]
+    AllPaused,
     /// There are chunks, but nothing in them is media that a file can hold.
     #[error("no media in {chunks} chunks: {detail}")]
     NoMedia {
@@ -232,7 +271,7 @@ pub fn assemble<W: Write + Seek>(
     plan: &Plan,
     out: W,
 ) -> Result<Assembled, AssembleError> {
-    let mut assembly = Assembly::new(out);
+    let mut assembly = Assembly::new(out, &plan.pauses);
     let mut last = None;
     while let Some(chunk) =
         source.next_chunk().map_err(|source| AssembleError::Read { after: last, source })?
@@ -253,7 +292,10 @@ pub fn assemble<W: Write + Seek>(
 }
 
 /// A track being assembled.
-struct Assembly<W> {
+struct Assembly<'a, W> {
+    /// Pauses that are not cut out yet.
+    pauses: &'a [Pause],
+    readings: Vec<Reading>,
     /// Taken when the first media is recognised, because that tells the file's time scale.
     out: Option<W>,
     timeline: Option<Timeline<W>>,
@@ -269,9 +311,11 @@ struct Assembly<W> {
     bytes_in: u64,
 }
 
-impl<W: Write + Seek> Assembly<W> {
-    fn new(out: W) -> Self {
+impl<'a, W: Write + Seek> Assembly<'a, W> {
+    fn new(out: W, pauses: &'a [Pause]) -> Self {
         Self {
+            pauses,
+            readings: Vec::new(),
             out: Some(out),
             timeline: None,
             reader: None,
@@ -318,8 +362,12 @@ impl<W: Write + Seek> Assembly<W> {
         }
         if let (Some(reader), Some(timeline)) = (&mut self.reader, &mut self.timeline) {
             reader.push(stamp, bytes, timeline)?;
+            if let Some((_, us)) = reader.clock().last().filter(|(last, _)| last.sequence == stamp.sequence) {
+                self.readings.push(Reading { wall_us: stamp.wall_us(), time_us: timeline.placed(us) });
+            }
             self.origin = self.origin.or_else(|| reader.clock().first());
         }
+        self.cut_pauses();
         Ok(())
     }
 
@@ -344,9 +392,26 @@ impl<W: Write + Seek> Assembly<W> {
         if self.sessions == 0 && found.has_head() {
             self.origin = Some((stamp, 0));
         }
+        self.cut_pauses();
         self.sessions += 1;
         self.reader = Some(found.reader());
         Ok(())
+    }
+
+    /// As soon as it is known where the timeline's zero lies. When the first blob is lost, that is after what the first one that is
+    /// there holds.
+    fn cut_pauses(&mut self) {
+        let (Some((stamp, time_us)), Some(timeline)) = (self.origin, &mut self.timeline) else { return };
+        let pauses = std::mem::take(&mut self.pauses);
+        if pauses.is_empty() {
+            return;
+        }
+        let zero_us = stamp.wall_us().saturating_sub(time_us);
+        let from_zero = |us: i64| if us == i64::MAX { us } else { us.saturating_sub(zero_us) };
+        let placed = |pause: &Pause| (from_zero(pause.from_us), from_zero(pause.to_us));
+        let all: Vec<_> = pauses.iter().map(placed).collect();
+        let rested = pauses.iter().filter(|pause| pause.meanwhile == Meanwhile::Rested);
+        timeline.cut_out(Cut::new(0, &all), rested.map(placed).collect());
     }
 
     fn finish(mut self, plan: &Plan, last: Option<u64>) -> Result<Assembled, AssembleError> {
@@ -355,6 +420,9 @@ impl<W: Write + Seek> Assembly<W> {
             return Err(no_media("neither matroska nor mp4"));
         };
         let tail = reader.finish(&mut timeline)?;
+        if timeline.is_empty() && timeline.end_us() > 0 {
+            return Err(AssembleError::AllPaused);
+        }
         if timeline.is_empty() {
             return Err(no_media(reader.why_empty()));
         }
@@ -376,6 +444,7 @@ impl<W: Write + Seek> Assembly<W> {
             estimates: done.estimates,
             origin: origin
                 .map(|(stamp, time_us)| Origin { sequence: stamp.sequence.unsigned_abs(), time_us }),
+            readings: self.readings,
             duration_us: done.duration_us,
             sessions: self.sessions,
             chunks: self.chunks,

@@ -87,6 +87,13 @@ pub enum Command {
         /// Where to.
         tap: Option<Box<dyn Tap>>,
     },
+    /// Lets what is recorded of a room rest, or go on.
+    Pause {
+        /// Which room; nothing happens in one that is not recorded.
+        room: RoomId,
+        /// Rest or go on.
+        pausing: Pausing,
+    },
     /// Figures of quality, answered by `Event::Report`.
     Report {
         /// Of one room; `None` is all of them.
@@ -114,6 +121,7 @@ impl fmt::Debug for Command {
             Self::Record { room, tap } => {
                 write!(f, "record {room} {}", if tap.is_some() { "on" } else { "off" })
             }
+            Self::Pause { room, pausing } => write!(f, "pause {room} {pausing:?}"),
             Self::Report { token, .. } => write!(f, "report {token}"),
         }
     }
@@ -171,6 +179,19 @@ pub enum Layer {
     Half,
     /// All of it.
     Full,
+}
+
+/// Whether what is recorded of a room rests. Marks of who comes and goes are told also while it does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pausing {
+    /// Nothing that flows is recorded.
+    Paused {
+        /// Since when, microseconds since 1970; never later than now.
+        since_us: i64,
+    },
+    /// It is recorded; every picture is asked for a keyframe.
+    #[default]
+    Running,
 }
 
 /// Whether a track is muted.

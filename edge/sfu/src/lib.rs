@@ -55,7 +55,7 @@ mod timers;
 mod track;
 pub mod twcc;
 
-pub use command::{Command, Layer, Muting, Reception, Role, Wish};
+pub use command::{Command, Layer, Muting, Pausing, Reception, Role, Wish};
 pub use config::{Candidate, CandidateKind, Config, ConfigError, Limits, MAX_SESSIONS};
 pub use event::{Event, LegReport, PeerReport, SignalError, TrackInfo, TrackReport};
 pub use ids::{Medium, Mid, PeerId, RoomId, User};

@@ -53,6 +53,7 @@ use cipher::Cipher;
 use media::Exchange;
 pub(crate) use media::Inbound;
 use pictures::Pictures;
+pub(crate) use receiving::ASKED_FOR;
 use route::Route;
 use script::{Next, Script, Step};
 pub(crate) use sdp::Kind;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use crate::command::Pausing;
 use crate::ids::{Medium, PeerId, User};
 use crate::speaker::Speakers;
 use crate::tap::{Tap, TapMark};
@@ -16,6 +17,7 @@ pub(crate) struct Room {
     pub(crate) members: Vec<PeerId>,
     pub(crate) tracks: HashMap<TrackId, Track>,
     pub(crate) tap: Option<Box<dyn Tap>>,
+    pub(crate) pausing: Pausing,
     pub(crate) speakers: Speakers<PeerId>,
     /// When layers are chosen next; `None` while nobody gets anything.
     pub(crate) share_at: Option<Instant>,

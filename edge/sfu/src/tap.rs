@@ -11,6 +11,10 @@ pub trait Tap: Send {
     fn rtp(&mut self, user: &User, medium: Medium, arrival_us: i64, packet: &[u8]);
     /// A sender report (RFC 3550, section 6.4.1) of a stream.
     fn sender_report(&mut self, user: &User, medium: Medium, arrival_us: i64, ssrc: u32, ntp: u64, rtp: u32);
+    /// What is recorded rests: nothing of media comes until [`Self::resume`], but marks do.
+    fn pause(&mut self, since_us: i64);
+    /// It goes on; streams are described again.
+    fn resume(&mut self, at_us: i64);
     /// Something happened that the timeline should show. `medium`: which track; `None` is the person.
     fn mark(&mut self, user: &User, medium: Option<Medium>, arrival_us: i64, mark: TapMark);
 }

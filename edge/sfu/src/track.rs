@@ -3,6 +3,7 @@
 //! It must not know connections: it says which packet goes to whom.
 
 pub(crate) mod figures;
+mod holes;
 pub(crate) mod recorder;
 pub(crate) mod stream;
 

@@ -2,7 +2,7 @@
 //!
 //! It is called from the thread that forwards media, so it only copies into the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sfu::{Medium, StreamInfo, Tap, TapMark, User};
 use shared::capture::Mark;
@@ -16,6 +16,9 @@ use super::queue::{Queue, TrackKey};
 /// which a reader does not mind.
 const FOLLOWED_MAX: usize = 16_384;
 
+/// How many pauses a log that begins late is told of, the newest: a worker joins those of all logs.
+const PAUSES_TOLD: usize = 64;
+
 /// One recording's tap. Dropping it ends the queue.
 pub(super) struct RoomTap {
     queue: Queue,
@@ -23,6 +26,8 @@ pub(super) struct RoomTap {
     known: BTreeSet<TrackKey>,
     /// Who is there: what a log of theirs begins with, however late it does.
     present: BTreeMap<UserId, Presence>,
+    /// The recording's pauses, oldest first; the last may not have ended.
+    pauses: VecDeque<(i64, Option<i64>)>,
     /// The last extended sequence of each SSRC.
     followed: BTreeMap<u32, u32>,
     /// Streams that were described and have not flown yet; their mark takes the time of the first packet.
@@ -41,7 +46,8 @@ struct Presence {
 impl RoomTap {
     pub(super) fn new(queue: Queue) -> Self {
         let (known, present) = (BTreeSet::new(), BTreeMap::new());
-        Self { queue, known, present, followed: BTreeMap::new(), described: Vec::new() }
+        let (pauses, followed) = (VecDeque::new(), BTreeMap::new());
+        Self { queue, known, present, pauses, followed, described: Vec::new() }
     }
 
     fn key(&mut self, user: &User, medium: Medium) -> Option<TrackKey> {
@@ -55,6 +61,12 @@ impl RoomTap {
 
     /// Whose log it is has come before. A log that an earlier process began may say that they are away or muted.
     fn begin(&self, key: &TrackKey) {
+        for (from_us, to_us) in &self.pauses {
+            self.queue.mark(key, *from_us, Mark::Paused);
+            if let Some(to_us) = to_us {
+                self.queue.mark(key, *to_us, Mark::Resumed);
+            }
+        }
         let Some(Presence { since_us, muted_us }) = self.present.get(&key.0).copied() else { return };
         self.queue.mark(key, since_us, Mark::Joined);
         match muted_us {
@@ -126,6 +138,21 @@ impl Tap for RoomTap {
     fn sender_report(&mut self, user: &User, medium: Medium, arrival_us: i64, ssrc: u32, ntp: u64, rtp: u32) {
         let Some(key) = self.key(user, medium) else { return };
         self.queue.sender_report(&key, arrival_us, &SenderReport { ssrc, ntp, rtp });
+    }
+
+    fn pause(&mut self, since_us: i64) {
+        if self.pauses.len() == PAUSES_TOLD {
+            self.pauses.pop_front();
+        }
+        self.pauses.push_back((since_us, None));
+        self.known.iter().for_each(|key| self.queue.mark(key, since_us, Mark::Paused));
+    }
+
+    fn resume(&mut self, at_us: i64) {
+        if let Some((_, to_us)) = self.pauses.back_mut() {
+            *to_us = Some(at_us);
+        }
+        self.known.iter().for_each(|key| self.queue.mark(key, at_us, Mark::Resumed));
     }
 
     fn mark(&mut self, user: &User, medium: Option<Medium>, arrival_us: i64, mark: TapMark) {
@@ -202,6 +229,25 @@ mod tests {
         tap.mark(&ann, None, 8, TapMark::Left);
         tap.mark(&ann, Some(Medium::Screen), 9, TapMark::Muted);
         assert_eq!(logged(&queue, TrackKind::Screen), [(9, Mark::Muted)], "they are not there");
+    }
+
+    #[test]
+    fn every_log_tells_of_every_pause_however_late_it_begins() {
+        let (queue, ann) = (Queue::default(), User::new("ann"));
+        let mut tap = RoomTap::new(queue.clone());
+        tap.rtp(&ann, Medium::Audio, 1, &[0x80; 16]);
+        tap.pause(2);
+        tap.resume(5);
+        assert_eq!(logged(&queue, TrackKind::Audio), [(2, Mark::Paused), (5, Mark::Resumed)]);
+        tap.pause(7);
+        tap.mark(&ann, Some(Medium::Video), 8, TapMark::Muted);
+        let late = [(2, Mark::Paused), (5, Mark::Resumed), (7, Mark::Paused), (8, Mark::Muted)];
+        assert_eq!(logged(&queue, TrackKind::Video), late);
+        (0..1_000).for_each(|at_us| {
+            tap.resume(at_us);
+            tap.pause(at_us);
+        });
+        assert_eq!(tap.pauses.len(), PAUSES_TOLD);
     }
 
     #[test]

@@ -16,6 +16,8 @@ impl Tap for Fatal {
     fn stream(&mut self, _: &User, _: Medium, _: &StreamInfo) {}
     fn rtp(&mut self, _: &User, _: Medium, _: i64, _: &[u8]) {}
     fn sender_report(&mut self, _: &User, _: Medium, _: i64, _: u32, _: u64, _: u32) {}
+    fn pause(&mut self, _: i64) {}
+    fn resume(&mut self, _: i64) {}
     fn mark(&mut self, _: &User, _: Option<Medium>, _: i64, _: TapMark) {
         panic!("the media thread shall end");
     }

@@ -99,6 +99,10 @@ codes! {
     RecordingAlreadyLive = "recording-already-live", CONFLICT, "Recording already live";
     /// The recording is not on.
     RecordingNotLive = "recording-not-live", CONFLICT, "Recording not live";
+    /// The recording is paused already.
+    RecordingPaused = "recording-paused", CONFLICT, "Recording paused";
+    /// The recording is not paused.
+    RecordingNotPaused = "recording-not-paused", CONFLICT, "Recording not paused";
     /// The recording is not yet in a final state.
     RecordingLive = "recording-live", CONFLICT, "Recording not finished";
     /// The recording has no file yet, or never will.

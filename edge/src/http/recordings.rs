@@ -1,10 +1,11 @@
-//! Recordings: start, stop, list, look, delete. Their files are served by `media`.
+//! Recordings: start, pause, resume, stop, list, look, delete. Their files are served by `media`.
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use shared::db::{artifacts, recordings, tracks};
+use shared::id::CallId;
 use shared::recording::{Recording, RecordingOptions, RecordingState};
 use tracing::Span;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,6 +24,7 @@ mod steps;
 mod view;
 
 pub use media::router as media_router;
+use steps::Turn;
 use view::RecordingView;
 
 /// The control routes.
@@ -30,6 +32,8 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(start))
         .routes(routes!(stop))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
         .routes(routes!(list))
         .routes(routes!(get, delete))
 }
@@ -66,6 +70,22 @@ struct Stopped {
     status: RecordingState,
     /// When it was stopped.
     stopped_at: DateTime<Utc>,
+}
+
+/// A recording that was just paused, or goes on.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Turned {
+    /// The recording's id.
+    id: String,
+    /// The recording's id, by its other name.
+    recording_id: String,
+    /// The call.
+    call_id: String,
+    /// `paused`, or `recording` again.
+    status: RecordingState,
+    /// Since when.
+    since: DateTime<Utc>,
 }
 
 /// Starts recording a call.
@@ -133,6 +153,67 @@ async fn stop(
         stopped_at: stopped.at,
     };
     Ok(Success::accepted(view).message("the recording has stopped and will be processed"))
+}
+
+/// Pauses the call's live recording: what is said meanwhile is in no file. The recording's longest duration counts pauses in.
+#[utoipa::path(
+    post,
+    path = "/video-calls/{callId}/recording/pause",
+    tag = "recordings",
+    params(("callId" = String, Path)),
+    responses(
+        (status = 200, description = "Paused", body = Success<Turned>),
+        (status = 403, description = "`forbidden`: not the host; `not-granted`: the token lacks `record`"),
+        (status = 404, description = "`no-such-call`"),
+        (status = 409, description = "`recording-not-live`, `recording-paused`: it is already")
+    )
+)]
+async fn pause(
+    State(app): State<App>,
+    caller: Caller,
+    CallPath(call): CallPath,
+) -> Result<Success<Turned>, ApiError> {
+    turn(app, caller, call, Turn::Pause, RecordingState::Paused).await
+}
+
+/// Lets the call's paused recording go on. In the files, what follows stands where the pause began.
+#[utoipa::path(
+    post,
+    path = "/video-calls/{callId}/recording/resume",
+    tag = "recordings",
+    params(("callId" = String, Path)),
+    responses(
+        (status = 200, description = "Recording again", body = Success<Turned>),
+        (status = 403, description = "`forbidden`: not the host; `not-granted`: the token lacks `record`"),
+        (status = 404, description = "`no-such-call`"),
+        (status = 409, description = "`recording-not-live`, `recording-not-paused`")
+    )
+)]
+async fn resume(
+    State(app): State<App>,
+    caller: Caller,
+    CallPath(call): CallPath,
+) -> Result<Success<Turned>, ApiError> {
+    turn(app, caller, call, Turn::Resume, RecordingState::Recording).await
+}
+
+async fn turn(
+    app: App,
+    caller: Caller,
+    call: CallId,
+    turn: Turn,
+    status: RecordingState,
+) -> Result<Success<Turned>, ApiError> {
+    access::must_host(&app.db, &caller, Right::Record, &call).await?;
+    let turned = app.to_the_end(steps::turn(app.clone(), call, turn)).await?;
+    Span::current().record("recording.id", turned.id.as_str());
+    Ok(Success::ok(Turned {
+        id: turned.id.to_string(),
+        recording_id: turned.id.to_string(),
+        call_id: turned.call.to_string(),
+        status,
+        since: turned.at,
+    }))
 }
 
 /// The call's recordings, newest first.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use shared::clock::Timestamp;
 use shared::id::{CallId, RecordingId, UserId};
+use shared::recording::Pause;
 use tokio::sync::{Notify, OwnedRwLockReadGuard};
 use tokio::time::Instant;
 
@@ -50,6 +51,7 @@ pub(super) struct Live {
     pub(super) deadline_at: Timestamp,
     edge_captures: EdgeCaptures,
     participants: RwLock<BTreeSet<UserId>>,
+    pause: Mutex<Pause>,
     progress: Mutex<Progress>,
     gate: Arc<tokio::sync::RwLock<Gate>>,
     changed: Notify,
@@ -177,6 +179,7 @@ impl Live {
             deadline_at: recording.deadline_at,
             edge_captures: recording.edge_captures,
             participants: RwLock::new(recording.participants),
+            pause: Mutex::new(recording.pause),
             progress: Mutex::new(Progress { phase: Phase::On, in_flight: 0, last_chunk: None }),
             gate: Arc::new(tokio::sync::RwLock::new(Gate::Open)),
             changed: Notify::new(),
@@ -191,6 +194,22 @@ impl Live {
     /// Whether it is on and what the edge itself receives belongs to it.
     pub(super) fn takes_server_media(&self) -> bool {
         self.edge_captures == EdgeCaptures::Yes && self.lock().phase == Phase::On
+    }
+
+    /// Since when it is paused.
+    pub(super) fn paused_since(&self) -> Option<Timestamp> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner).since
+    }
+
+    /// Takes in a reading of its pause, unless a newer one is known: two turns' commits may be told in another order, and a row
+    /// may have been read before either.
+    pub(super) fn turn(&self, read: Pause) -> Change {
+        let mut known = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.turns <= known.turns {
+            return Change::None;
+        }
+        *known = read;
+        Change::Made
     }
 
     /// Adds a participant whom the database knew and this edge did not.
@@ -279,6 +298,7 @@ mod tests {
             host: user("host"),
             participants: BTreeSet::from([user("ann")]),
             state: RecordingState::Recording,
+            pause: Pause::default(),
             deadline_at: Timestamp::default(),
             edge_captures: EdgeCaptures::Yes,
         }
@@ -333,6 +353,15 @@ mod tests {
         assert!(futures::poll!(&mut shut).is_pending());
         drop(gate);
         shut.await;
+    }
+
+    #[test]
+    fn the_newest_reading_of_a_pause_holds() {
+        let (live, since) = (live(), Some(Timestamp::default()));
+        assert_eq!(live.turn(Pause { since, turns: 1 }), Change::Made);
+        assert_eq!(live.turn(Pause { since: None, turns: 2 }), Change::Made);
+        assert_eq!(live.turn(Pause { since, turns: 1 }), Change::None);
+        assert_eq!(live.paused_since(), None);
     }
 
     #[test]

@@ -112,6 +112,7 @@ pub(super) async fn adopt(inner: &Arc<Inner>, row: &Recording) -> sqlx::Result<O
             Err(NotLive) => return Ok(None),
         },
     };
+    inner.turned(&live, row.pause);
     if row.state == RecordingState::Stopping {
         inner.stopped(&live);
     }
@@ -127,6 +128,7 @@ async fn load(inner: &Inner, row: &Recording) -> sqlx::Result<LiveRecording> {
         host: call.host,
         participants: people.into_iter().map(|person| person.user).collect(),
         state: row.state,
+        pause: row.pause,
         deadline_at: row.deadline_at.unwrap_or_else(|| inner.clock.now()),
         edge_captures: EdgeCaptures::of(&row.options),
     })

@@ -1,15 +1,18 @@
-//! A room's tap follows its recording: on while one is live here, off when it stops or another begins.
+//! A room's tap follows its recording: on while one is live here, at rest while that is paused, off when it stops or another begins.
 
 use std::time::Duration;
 
+use sfu::Pausing;
 use shared::db::recordings;
 use shared::id::{CallId, RecordingId};
 use shared::recording::RecordingState;
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
+use super::room::Room;
 use super::{Inner, Rooms};
 use crate::control;
+use crate::driver::Overloaded;
 use crate::signal::frame::{Outgoing, RecordingTold};
 
 /// How many stopped recordings of one room are followed to their end; a host who starts and stops more often learns the rest
@@ -77,25 +80,56 @@ pub(super) fn reconcile(rooms: &Rooms, call: &CallId) {
     let mut state = inner.state();
     let Some(room) = state.rooms.get_mut(call) else { return };
     let wanted = inner.starter.ingest.captured_in(call);
-    if room.recording == wanted {
-        return;
-    }
-    let capture = wanted.as_ref().and_then(|recording| inner.starter.ingest.server_capture(recording));
-    let tap = capture.map(|capture| control::begin(capture, &inner.tasks));
-    let on = tap.is_some();
-    let command = sfu::Command::Record { room: sfu::RoomId::new(call.as_str()), tap };
-    if inner.media.command(room.shard, command).is_err() {
-        warn!(call.id = %call, "the media thread of call {call} is overloaded: its tap is tried again");
+    let pausing = wanted
+        .as_ref()
+        .and_then(|(_, since)| *since)
+        .map_or(Pausing::Running, |since| Pausing::Paused { since_us: since.timestamp_micros() });
+    let wanted = wanted.map(|(recording, _)| recording);
+    let followed = inner.record(room, wanted).and_then(|()| inner.pause(room, pausing));
+    if followed.is_err() {
+        warn!(call.id = %call, "the media thread of call {call} is overloaded: its recording is followed later");
         inner.behind.notify_one();
-        return;
     }
-    if let Some(stopped) = room.recording.take() {
-        room.tell_all(&Outgoing::Recording(RecordingTold::Stopped, stopped.clone()));
-        room.awaited.truncate(AWAITED_MAX - 1);
-        room.awaited.push(stopped);
+}
+
+impl Inner {
+    fn record(&self, room: &mut Room, wanted: Option<RecordingId>) -> Result<(), Overloaded> {
+        if room.recording == wanted {
+            return Ok(());
+        }
+        let capture = wanted.as_ref().and_then(|recording| self.starter.ingest.server_capture(recording));
+        let tap = capture.map(|capture| control::begin(capture, &self.tasks));
+        let on = tap.is_some();
+        self.media
+            .command(room.shard, sfu::Command::Record { room: sfu::RoomId::new(room.call.as_str()), tap })?;
+        room.pausing = Pausing::Running;
+        if let Some(stopped) = room.recording.take() {
+            room.tell_all(&Outgoing::Recording(RecordingTold::Stopped, stopped.clone()));
+            room.awaited.truncate(AWAITED_MAX - 1);
+            room.awaited.push(stopped);
+        }
+        if let Some(recording) = wanted.filter(|_| on) {
+            room.tell_all(&Outgoing::Recording(RecordingTold::Started, recording.clone()));
+            room.recording = Some(recording);
+        }
+        Ok(())
     }
-    if let Some(recording) = wanted.filter(|_| on) {
-        room.tell_all(&Outgoing::Recording(RecordingTold::Started, recording.clone()));
-        room.recording = Some(recording);
+
+    /// A pause that ended and began again in between goes on.
+    fn pause(&self, room: &mut Room, pausing: Pausing) -> Result<(), Overloaded> {
+        let is_paused = |pausing| pausing != Pausing::Running;
+        let Some(recording) =
+            room.recording.clone().filter(|_| is_paused(room.pausing) != is_paused(pausing))
+        else {
+            return Ok(());
+        };
+        self.media.command(
+            room.shard,
+            sfu::Command::Pause { room: sfu::RoomId::new(room.call.as_str()), pausing },
+        )?;
+        room.pausing = pausing;
+        let told = if is_paused(pausing) { RecordingTold::Paused } else { RecordingTold::Resumed };
+        room.tell_all(&Outgoing::Recording(told, recording));
+        Ok(())
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Room {
     pub(super) max: usize,
     /// The recording that the room's tap writes to.
     pub(super) recording: Option<RecordingId>,
+    /// Whether the tap rests.
+    pub(super) pausing: sfu::Pausing,
     /// Recordings that have stopped and whose end people still wait for, oldest first.
     pub(super) awaited: Vec<RecordingId>,
     pub(super) players: HashMap<sfu::PeerId, Player>,
@@ -76,7 +78,17 @@ pub(super) enum Presence {
 impl Room {
     pub(super) fn new(call: CallId, host: UserId, max: usize, shard: ShardId) -> Self {
         let (players, members) = (HashMap::new(), BTreeMap::new());
-        Self { call, host, shard, max, recording: None, awaited: Vec::new(), players, members }
+        Self {
+            call,
+            host,
+            shard,
+            max,
+            recording: None,
+            pausing: sfu::Pausing::Running,
+            awaited: Vec::new(),
+            players,
+            members,
+        }
     }
 
     /// Whether the room has stayed where a session of it was begun.
@@ -176,6 +188,7 @@ impl Room {
         Outgoing::Joined {
             participants: others.filter_map(|other| self.person(other)).collect(),
             recording: self.recording.clone(),
+            recording_paused: self.pausing != sfu::Pausing::Running,
             ice_servers: ice.to_vec(),
             session: session.to_owned(),
         }

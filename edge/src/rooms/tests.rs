@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 
 use shared::clock::{Clock, SystemClock};
 use shared::id::RecordingId;
-use shared::recording::RecordingState;
+use shared::recording::{Pause, RecordingState};
 use sqlx::postgres::PgPoolOptions;
 
 use super::*;
@@ -71,6 +71,7 @@ fn recording(call: &CallId) -> LiveRecording {
         host: user("host"),
         participants: BTreeSet::new(),
         state: RecordingState::Recording,
+        pause: Pause::default(),
         deadline_at: SystemClock.now() + chrono::TimeDelta::hours(1),
         edge_captures: EdgeCaptures::Yes,
     }

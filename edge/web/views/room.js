@@ -22,9 +22,10 @@ export function roomView(app, callId, known, call) {
   const camera = cameraButton(app);
   const screen = toggle("screen", "toggle-screen", () => conversation.toggleScreen());
   const record = recordButton(app, callId, known, call);
+  const pause = pauseButton(app, callId, record.error, call);
   const leave = h("button", { type: "button", class: "bar-button leave", "data-testid": "leave", onclick: () => conversation.leave() }, icon("leave"), h("span", { text: "Leave" }));
   screen.element.hidden = navigator.mediaDevices?.getDisplayMedia === undefined;
-  const bar = h("div", { class: "bar", role: "toolbar", "aria-label": "Call controls" }, microphone.element, camera.element, screen.element, record.element, leave);
+  const bar = h("div", { class: "bar", role: "toolbar", "aria-label": "Call controls" }, microphone.element, camera.element, screen.element, record.element, pause.element, leave);
   const element = h("section", { class: "room", "aria-label": "Call" }, words, pictures.element, record.error, bar);
 
   const update = () => {
@@ -38,6 +39,7 @@ export function roomView(app, callId, known, call) {
     camera.element.disabled = studio.busy && !studio.stream?.getVideoTracks().length; // a recording has only sound
     screen.show(conversation.screen === undefined ? "off" : "on", conversation.screen === undefined ? "Share" : "Stop sharing");
     record.update();
+    pause.update();
     pictures.update();
   };
   return { element, update };
@@ -79,6 +81,38 @@ function recordButton({ api, conversation, studio }, callId, known, { hosts, cha
   return { element, error, update };
 }
 
+/**
+ * What is said while a recording is paused is in no file.
+ * @param {import("../app.js").App} app
+ * @param {string} callId
+ * @param {Element} error
+ * @param {{ hosts: () => boolean, changed: () => void }} call
+ */
+function pauseButton({ api, conversation }, callId, error, { hosts, changed }) {
+  let asked = false;
+  const { element, show } = toggle("pause", "pause-recording", () => ask());
+  const paused = () => conversation.client?.recordingPaused === true;
+  const ask = async () => {
+    asked = true;
+    setText(error, "");
+    update();
+    try {
+      await (paused() ? api.resumeRecording(callId) : api.pauseRecording(callId));
+    } catch (cause) {
+      setText(error, cause instanceof ApiError ? cause.detail : "The server did not answer.");
+    }
+    asked = false;
+    update();
+    changed();
+  };
+  const update = () => {
+    element.hidden = !hosts() || conversation.client?.recording === undefined;
+    element.disabled = asked;
+    show(paused() ? "on" : "off", paused() ? "Go on recording" : "Pause recording");
+  };
+  return { element, update };
+}
+
 /** @param {import("../call.js").CallState} state @param {import("../call.js").CallClient["path"]} path @param {number} others */
 function stateWords(state, path, others) {
   if (state === "joining") return "Joining…";
@@ -98,9 +132,11 @@ export function recordingBanner({ conversation }, callId) {
   const element = h("div", { class: "recorded", role: "status", "data-testid": "recording-banner" });
   const update = () => {
     const on = conversation.in(callId) && conversation.client?.recording !== undefined;
+    const paused = on && conversation.client?.recordingPaused === true;
     element.hidden = !on;
+    element.classList.toggle("paused", paused);
+    setText(words, paused ? "The recording is paused." : on ? "This call is being recorded." : "");
     if (on === (words.parentNode !== null)) return;
-    setText(words, on ? "This call is being recorded." : "");
     fill(element, on && h("span", { class: "dot", "aria-hidden": "true" }), on && words);
     if (!on) words.remove();
   };

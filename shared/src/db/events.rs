@@ -11,6 +11,10 @@ use crate::id::{CallId, RecordingId};
 pub enum EventType {
     /// A recording began.
     RecordingStarted,
+    /// A recording was paused.
+    RecordingPaused,
+    /// A recording went on after a pause.
+    RecordingResumed,
     /// A recording was stopped and waits for late chunks.
     RecordingStopping,
     /// A recording's capture is sealed; jobs make its outputs.
@@ -43,6 +47,8 @@ impl EventType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RecordingStarted => "recording.started",
+            Self::RecordingPaused => "recording.paused",
+            Self::RecordingResumed => "recording.resumed",
             Self::RecordingStopping => "recording.stopping",
             Self::RecordingProcessing => "recording.processing",
             Self::ThumbnailsGenerated => "thumbnails.generated",

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgExecutor};
 use super::{After, signed, unsigned};
 use crate::clock::Timestamp;
 use crate::id::{CallId, EdgeId, RecordingId, UserId};
-use crate::recording::{Format, Recording, RecordingError, RecordingOptions, RecordingState, Stage};
+use crate::recording::{Format, Pause, Recording, RecordingError, RecordingOptions, RecordingState, Stage};
 
 pub use processing::{
     Output, Step, advance, begin_processing, complete, fail, process_again, set_progress, take_up,
@@ -27,6 +27,8 @@ struct RecordingRow {
     revision: i32,
     options: Json<RecordingOptions>,
     started_at: Timestamp,
+    paused_at: Option<Timestamp>,
+    pause_turns: i32,
     stopped_at: Option<Timestamp>,
     sealed_at: Option<Timestamp>,
     completed_at: Option<Timestamp>,
@@ -56,6 +58,7 @@ impl From<RecordingRow> for Recording {
             revision: u32::try_from(row.revision).unwrap_or(0),
             options: row.options.0,
             started_at: row.started_at,
+            pause: Pause { since: row.paused_at, turns: u32::try_from(row.pause_turns).unwrap_or(0) },
             stopped_at: row.stopped_at,
             sealed_at: row.sealed_at,
             completed_at: row.completed_at,
@@ -78,8 +81,8 @@ macro_rules! select_recording {
             RecordingRow,
             r#"select r.id as "id: RecordingId", r.call_id as "call_id: CallId", r.started_by as "started_by: UserId",
                 r.state as "state: RecordingState", r.stage as "stage: Stage", r.stage_token, r.progress,
-                r.revision, r.options as "options: Json<RecordingOptions>", r.started_at, r.stopped_at, r.sealed_at, r.completed_at,
-                r.deadline_at, r.expires_at, r.format as "format: Format", r.duration_ms, r.file_size, r.output_key,
+                r.revision, r.options as "options: Json<RecordingOptions>", r.started_at, r.paused_at, r.pause_turns,
+                r.stopped_at, r.sealed_at, r.completed_at, r.deadline_at, r.expires_at, r.format as "format: Format", r.duration_ms, r.file_size, r.output_key,
                 r.storage_provider, r.storage_bucket, r.error_code, r.error_detail from recording r "# + $tail,
             $($arg),*
         )
@@ -188,6 +191,60 @@ pub async fn of_call(
 pub async fn live_of_call(db: impl PgExecutor<'_>, call: &CallId) -> sqlx::Result<Option<Recording>> {
     let row = select_recording!("where r.call_id = $1 and r.state in ('recording', 'paused')", call.as_str());
     Ok(row.fetch_optional(db).await?.map(Into::into))
+}
+
+/// `recording → paused`. `None`: the recording was in another state.
+///
+/// # Errors
+/// Those of the database.
+pub async fn pause(tx: &mut PgConnection, id: &RecordingId, at: Timestamp) -> sqlx::Result<Option<Pause>> {
+    let turns = sqlx::query_scalar!(
+        "update recording set state = 'paused', paused_at = $2, pause_turns = pause_turns + 1
+         where id = $1 and state = 'recording' returning pause_turns",
+        id.as_str(),
+        at,
+    );
+    let Some(turns) = turns.fetch_optional(&mut *tx).await? else { return Ok(None) };
+    sqlx::query!("insert into recording_pause (recording_id, paused_at) values ($1, $2)", id.as_str(), at)
+        .execute(tx)
+        .await?;
+    Ok(Some(Pause { since: Some(at), turns: u32::try_from(turns).unwrap_or(0) }))
+}
+
+/// `paused → recording`. `None`: the recording was in another state.
+///
+/// # Errors
+/// Those of the database.
+pub async fn resume(tx: &mut PgConnection, id: &RecordingId, at: Timestamp) -> sqlx::Result<Option<Pause>> {
+    let turns = sqlx::query_scalar!(
+        "update recording set state = 'recording', paused_at = null, pause_turns = pause_turns + 1
+         where id = $1 and state = 'paused' returning pause_turns",
+        id.as_str(),
+    );
+    let Some(turns) = turns.fetch_optional(&mut *tx).await? else { return Ok(None) };
+    sqlx::query!(
+        "update recording_pause set resumed_at = greatest($2, paused_at) where recording_id = $1 and resumed_at is null",
+        id.as_str(),
+        at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(Some(Pause { since: None, turns: u32::try_from(turns).unwrap_or(0) }))
+}
+
+/// When a recording was paused, in order; the last may not have ended.
+///
+/// # Errors
+/// Those of the database.
+pub async fn pauses(
+    db: impl PgExecutor<'_>,
+    id: &RecordingId,
+) -> sqlx::Result<Vec<(Timestamp, Option<Timestamp>)>> {
+    let rows = sqlx::query!(
+        "select paused_at, resumed_at from recording_pause where recording_id = $1 order by paused_at",
+        id.as_str(),
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.paused_at, row.resumed_at)).collect())
 }
 
 /// `recording | paused → stopping`. `None`: the recording was in another state.

@@ -1,7 +1,8 @@
 //! The one timeline of a track: places every session's frames on it, keeps the streams, and accounts for what is missing.
 //!
 //! Readers hand frames over with times of their own session; this adds the session's offset, so that nothing overlaps
-//! what is already written. It knows no container's syntax on the way in, and leaves the way out to the writer.
+//! what is already written. Its own times hold the recording's pauses; those of the file, and all that it tells at the end, do not.
+//! It knows no container's syntax on the way in, and leaves the way out to the writer.
 
 mod hole;
 mod stream;
@@ -12,6 +13,7 @@ use self::hole::{Closing, Edge, Open};
 use self::stream::{Stream, repack};
 
 use super::codec::{Codec, Kind, Marked, h264};
+use super::cut::{Cut, Span};
 use super::writer::{Block, BlockKind, MAX_TRACKS, TrackHeader, Writer};
 use super::{Estimate, Gap, GapReason, StreamInfo};
 
@@ -86,6 +88,10 @@ pub(super) struct Timeline<W> {
     streams: Vec<Stream>,
     routes: Vec<Route>,
     offset_us: i64,
+    /// Pauses of the recording.
+    cut: Cut,
+    /// Those in which a recorder rested: its session's time does not hold them. Ascending.
+    rests: Vec<Span>,
     /// A hole that no frame has ended yet: since when, and why.
     open: Option<Open>,
     /// A hole that a frame has ended, while the other streams have still to come back.
@@ -106,6 +112,8 @@ impl<W: Write + Seek> Timeline<W> {
             streams: Vec::new(),
             routes: Vec::new(),
             offset_us: 0,
+            cut: Cut::default(),
+            rests: Vec::new(),
             open: None,
             closing: None,
             at_chunk_start: false,
@@ -113,6 +121,23 @@ impl<W: Write + Seek> Timeline<W> {
             estimates: Vec::new(),
             scratch: Vec::new(),
         })
+    }
+
+    /// Leaves out what lies in pauses from here on.
+    pub(super) fn cut_out(&mut self, cut: Cut, rests: Vec<Span>) {
+        (self.cut, self.rests) = (cut, rests);
+    }
+
+    /// A time of the current session on this timeline.
+    pub(super) fn placed(&self, session_us: i64) -> i64 {
+        let us = session_us.saturating_add(self.offset_us);
+        self.rests_of_session()
+            .fold(us, |us, (from, to)| if us < from { us } else { us.saturating_add(to - from) })
+    }
+
+    /// What the recorder of the current session rested for; one that began afterwards is placed by the clock.
+    fn rests_of_session(&self) -> impl Iterator<Item = Span> {
+        self.rests.iter().copied().filter(|(from, _)| self.offset_us < *from)
     }
 
     /// Starts a session whose zero lies at `offset_us`, or after everything written, whichever is later.
@@ -124,7 +149,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Starts a session whose zero lies at `zero_us` of the current session's time.
     pub(super) fn begin_session_at(&mut self, zero_us: i64) {
-        self.begin_session(self.offset_us.saturating_add(zero_us));
+        self.begin_session(self.placed(zero_us));
     }
 
     /// How the container of the session that begins interleaves its streams.
@@ -190,7 +215,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Places one frame.
     pub(super) fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        let time_us = frame.time_us.saturating_add(self.offset_us).max(0);
+        let time_us = self.placed(frame.time_us).max(0);
         let Some(index) = self.stream_of(frame, time_us) else { return Ok(()) };
         self.notice_skip(index, time_us);
         let route = self.routes.iter().find(|route| route.number == frame.track);
@@ -200,9 +225,18 @@ impl<W: Write + Seek> Timeline<W> {
         } else {
             (frame.data, stream.header.codec.is_keyframe(frame.data, frame.marked))
         };
-        stream.note(time_us, frame.duration_us, data, key);
-        let kind = if key { BlockKind::Key } else { BlockKind::Delta };
-        self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
+        stream.advance(time_us, frame.duration_us, data);
+        let paused = self.cut.pause_at(time_us);
+        let waited_since = stream.waits(paused, key);
+        if paused.is_none() && stream.resumed_us.is_none() {
+            let time_us = self.cut.place(time_us);
+            stream.count(time_us, data, key);
+            let kind = if key { BlockKind::Key } else { BlockKind::Delta };
+            self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
+        }
+        if let Some(resumed_us) = waited_since {
+            self.push_gap(resumed_us, time_us, GapReason::Paused);
+        }
         self.end_hole(index, time_us);
         Ok(())
     }
@@ -292,7 +326,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Notes that the times of a span of the current session are estimates.
     pub(super) fn estimated(&mut self, from_us: i64, to_us: i64) {
-        let span = Estimate { from_us: from_us + self.offset_us, to_us: to_us + self.offset_us };
+        let span = Estimate { from_us: self.placed(from_us), to_us: self.placed(to_us) };
         let full = self.estimates.len() >= MAX_ESTIMATES;
         match self.estimates.last_mut() {
             Some(last) if full => last.to_us = span.to_us,
@@ -313,7 +347,9 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// The end of everything written, in the current session's time.
     pub(super) fn session_end_us(&self) -> i64 {
-        self.end_us() - self.offset_us
+        let end_us = self.end_us();
+        let rested = self.rests_of_session().filter(|(_, to)| *to <= end_us).map(|(from, to)| to - from);
+        end_us - self.offset_us - rested.sum::<i64>()
     }
 
     /// Whether anything was written at all.
@@ -348,15 +384,30 @@ impl<W: Write + Seek> Timeline<W> {
         }
     }
 
+    /// Brings what is told to the file's times, and tells of the pauses.
+    fn cut_told(&mut self, duration_us: i64) {
+        let cut = &self.cut;
+        for gap in &mut self.gaps {
+            (gap.from_us, gap.to_us) = (cut.place(gap.from_us), cut.place(gap.to_us));
+        }
+        self.gaps.retain(|gap| gap.reason == GapReason::Paused || gap.to_us - gap.from_us >= ROUNDING_US);
+        let seams = cut.seams().filter(|at_us| (0..=duration_us).contains(at_us));
+        self.gaps.extend(seams.map(|at_us| Gap { from_us: at_us, to_us: at_us, reason: GapReason::Paused }));
+        self.gaps.sort_by_key(|gap| (gap.from_us, gap.to_us));
+        for span in &mut self.estimates {
+            (span.from_us, span.to_us) = (cut.place(span.from_us), cut.place(span.to_us));
+        }
+    }
+
     /// Finishes the file; returns what is in it and its size in bytes.
     pub(super) fn finish(mut self) -> io::Result<Finished> {
         self.close();
         self.close_routes();
-        self.gaps.sort_by_key(|gap| gap.from_us);
-        let duration_us = self.end_us();
+        let duration_us = self.cut.place(self.end_us());
+        self.cut_told(duration_us);
         let headers: Vec<TrackHeader> = self.streams.iter().map(|stream| stream.header.clone()).collect();
         let bytes = self.writer.finish(&headers, duration_us)?;
-        let streams = self.streams.into_iter().map(Stream::into_info).collect();
+        let streams = self.streams.into_iter().map(|stream| stream.into_info(&self.cut)).collect();
         Ok(Finished { streams, gaps: self.gaps, estimates: self.estimates, duration_us, bytes })
     }
 }

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::queue::Attempt;
 
 mod file;
+mod pauses;
 mod server;
 mod sources;
 mod track;
@@ -55,11 +56,13 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     let progress = Progress::report(ctx, &recording.id, step);
     let scratch = ctx.scratch.attempt()?;
     let report = |done: f64| progress.set(PROGRESS_ASSEMBLED * done);
-    let mut assembled = assemble(ctx, recording, first, scratch.path(), attempt, &report).await?;
+    let paused = pauses::of(ctx, recording).await?;
+    let mut assembled = assemble(ctx, recording, first, &paused, scratch.path(), attempt, &report).await?;
     let spare = sources::still_needed(spare, &assembled);
-    let spare = assemble(ctx, recording, spare, scratch.path(), attempt, &|_| ()).await?;
+    let spare = assemble(ctx, recording, spare, &paused, scratch.path(), attempt, &|_| ()).await?;
     sources::add_spare(&mut assembled, spare);
     sources::bound_by_the_edge(&mut assembled);
+    pauses::move_up(&mut assembled, &paused);
     let participants = by_participant(&assembled);
     if participants.is_empty() {
         return Err(nothing_usable(&assembled));
@@ -88,6 +91,7 @@ async fn assemble(
     ctx: &Ctx,
     recording: &Recording,
     tracks: Vec<Track>,
+    paused: &[pauses::Span],
     folder: &Path,
     attempt: &Attempt,
     report: &(dyn Fn(f64) + Send + Sync),
@@ -98,10 +102,10 @@ async fn assemble(
     let mut assembled = Vec::new();
     for track in &client {
         anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
-        assembled.push(track::assemble(ctx, recording, track, folder, &attempt.cancel).await?);
+        assembled.push(track::assemble(ctx, recording, track, paused, folder, &attempt.cancel).await?);
         report(part(assembled.len(), all));
     }
-    let server = server::survey(ctx, recording, server, &attempt.cancel).await?;
+    let server = server::survey(ctx, recording, server, paused, &attempt.cancel).await?;
     for track in server {
         anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
         assembled.push(server::assemble(ctx, track, folder, &attempt.cancel).await?);

@@ -122,7 +122,7 @@ fn a_lost_blob_costs_only_its_own_media_wherever_it_is() {
         for lost in 1..all.len() {
             let mut rest = all.clone();
             rest.remove(lost);
-            let plan = Plan { last_sequence: Some(all.len() as u64 - 1) };
+            let plan = Plan { last_sequence: Some(all.len() as u64 - 1), ..Plan::default() };
             let (assembled, compared) = check(name, &format!("without blob {lost}"), &want, rest, &plan);
             check_gap(name, lost, &assembled, &compared, &all, GapReason::MissingChunk);
         }
@@ -262,7 +262,7 @@ fn several_blobs_lost_at_once_move_nothing() {
             for _ in 0..2 + random.below(all.len() / 3) {
                 rest.remove(1 + random.below(rest.len() - 1));
             }
-            let plan = Plan { last_sequence: Some(all.len() as u64 - 1) };
+            let plan = Plan { last_sequence: Some(all.len() as u64 - 1), ..Plan::default() };
             let kept: Vec<u64> = rest.iter().map(|chunk| chunk.sequence).collect();
             let (assembled, _) = check(name, &format!("only {kept:?}"), &want, rest, &plan);
             assert!(!assembled.gaps.is_empty(), "{name} only {kept:?}");

@@ -14,7 +14,7 @@ const GAP_US: i64 = 50_000;
 const SAME_MS: f64 = 1.01;
 
 fn packets_of(chunks: Vec<Chunk>) -> (Assembled, Vec<Packet>) {
-    let plan = Plan { last_sequence: chunks.last().map(|chunk| chunk.sequence) };
+    let plan = Plan { last_sequence: chunks.last().map(|chunk| chunk.sequence), ..Plan::default() };
     let (assembled, file) = run(chunks, &plan).unwrap();
     (assembled, probe::packets("matroska", &file))
 }

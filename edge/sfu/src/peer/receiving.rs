@@ -22,6 +22,9 @@ use super::window::Came;
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often one packet is asked for at most; after a second it would be too late for any decoder.
 const MAX_NACKS: u16 = 10;
+/// For how long a lost packet is asked for.
+pub(crate) const ASKED_FOR: Duration =
+    Duration::from_millis(NACK_INTERVAL.as_millis() as u64 * MAX_NACKS as u64);
 /// The newest packets are not asked for: they may just have been overtaken.
 const NACK_SKIP: u16 = 2;
 

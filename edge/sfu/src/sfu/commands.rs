@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use crate::command::{Command, Muting, Role};
+use crate::command::{Command, Muting, Pausing, Role};
 use crate::event::{Event, SignalError};
 use crate::ids::{Medium, PeerId, RoomId, User};
 use crate::negotiation::{Manners, Negotiation};
@@ -35,6 +35,7 @@ impl Sfu {
             }
             Command::Mute { peer, medium, muting } => self.mute(now, peer, medium, muting),
             Command::Record { room, tap } => self.record(now, &room, tap),
+            Command::Pause { room, pausing } => self.pause(now, &room, pausing),
             Command::Report { room, token } => self.report(now, room.as_ref(), token),
         }
     }
@@ -178,7 +179,7 @@ impl Sfu {
     fn record(&mut self, now: Instant, room: &RoomId, tap: Option<Box<dyn Tap>>) {
         let at = self.unix_us(now);
         let there = self.rooms.entry(room.clone()).or_default();
-        there.tap = tap;
+        (there.tap, there.pausing) = (tap, Pausing::Running);
         if there.tap.is_some() {
             there.tracks.values_mut().for_each(|track| track.begin_tap(now));
             let members = there.members.clone();
@@ -188,6 +189,25 @@ impl Sfu {
             self.mark_present(at, room, &members);
         }
         self.forget_idle(room);
+    }
+
+    fn pause(&mut self, now: Instant, room: &RoomId, pausing: Pausing) {
+        let at_us = self.unix_us(now);
+        let Some(there) = self.rooms.get_mut(room) else { return };
+        let Some(tap) = &mut there.tap else { return };
+        match (there.pausing, pausing) {
+            (Pausing::Running, Pausing::Paused { since_us }) => tap.pause(since_us.min(at_us)),
+            (Pausing::Paused { .. }, Pausing::Running) => {
+                tap.resume(at_us);
+                there.tracks.values_mut().for_each(|track| track.begin_tap(now));
+                let members = there.members.clone();
+                members.into_iter().for_each(|member| self.mark(member));
+            }
+            _ => return,
+        }
+        if let Some(there) = self.rooms.get_mut(room) {
+            there.pausing = pausing;
+        }
     }
 
     /// Tells a new recording who is there and what is muted.

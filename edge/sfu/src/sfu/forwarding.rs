@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::command::Pausing;
 use crate::ids::PeerId;
 use crate::keyframe::Due;
 use crate::leg::timestamp::ClockMap;
@@ -60,7 +61,7 @@ impl Sfu {
             }
         }
         let look = track.look(&packet.payload);
-        if let Some(tap) = &mut room.tap {
+        if let Some(tap) = room.tap.as_mut().filter(|_| room.pausing == Pausing::Running) {
             track.tap((now, arrival.unix_us), packet, look, tap.as_mut(), &mut self.wire);
         }
         let mut outs = std::mem::take(&mut self.outs);
@@ -85,7 +86,7 @@ impl Sfu {
         let Some(track) = session.sources.get(&ssrc) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
         let Some(track) = room.tracks.get_mut(track) else { return };
-        if let Some(tap) = &mut room.tap {
+        if let Some(tap) = room.tap.as_mut().filter(|_| room.pausing == Pausing::Running) {
             tap.sender_report(&track.user, track.medium, arrival.unix_us, ssrc, clock.ntp, clock.rtp);
         }
         for (peer, report) in track.report(now, ssrc, clock) {

@@ -16,6 +16,7 @@ use crate::peer::Stream;
 use crate::tap::{StreamInfo, Tap, TapMark};
 
 use super::Track;
+use super::holes::Holes;
 
 /// How long the recorder waits for the best layer's keyframe while it gets nothing; then any layer's will do. One that was asked for
 /// comes after a round trip, and a repetition of the request after [`crate::throttle::REPEAT_AFTER`]. Without the wait every recording
@@ -35,6 +36,8 @@ pub(super) struct Tapped {
     nothing_since: Option<Instant>,
     /// What was described to it. Each is told once: a publisher may change between two with every packet.
     described: Vec<(u32, u8)>,
+    /// What is missing of the stream that it gets.
+    holes: Holes,
 }
 
 impl Tapped {
@@ -61,9 +64,14 @@ impl Track {
         tap: &mut dyn Tap,
         wire: &mut BytesMut,
     ) {
-        if self.muting == Muting::Muted || !self.records(now, packet.ssrc, look) {
+        if self.muting == Muting::Muted {
+            self.tapped.holes = Holes::default();
             return;
         }
+        if !self.records(now, packet.ssrc, look) {
+            return;
+        }
+        self.mend(now, packet, look);
         let stream = (packet.ssrc, packet.payload_type);
         if self.tapped.is_new(stream)
             && let Some(layer) = self.layers.iter().find(|layer| layer.stream.ssrc == packet.ssrc)
@@ -79,6 +87,23 @@ impl Track {
         wire.clear();
         packet.write(wire);
         tap.rtp(&self.user, self.medium, arrival_us, wire);
+    }
+
+    /// Asks for a keyframe where a packet will not come any more.
+    fn mend(&mut self, now: Instant, packet: &Packet, look: Look) {
+        if !self.medium.is_picture() {
+            return;
+        }
+        if self.tapped.ssrc() != Some(packet.ssrc) {
+            self.tapped.holes = Holes::default();
+        }
+        let Some(layer) = self.layers.iter_mut().find(|layer| layer.stream.ssrc == packet.ssrc) else {
+            return;
+        };
+        self.tapped.holes.came(now, packet.sequence, look.is_keyframe());
+        if self.tapped.holes.lost(now, layer.stream.nack) {
+            layer.requests.lost(now);
+        }
     }
 
     /// Whether a packet is recorded. The keyframe that another layer needs is asked for.
@@ -109,7 +134,7 @@ impl Track {
         now.saturating_duration_since(since) >= BEST_WITHIN
     }
 
-    /// A recording begins: it has seen nothing yet.
+    /// A recording begins, or goes on: it has seen nothing yet.
     pub(crate) fn begin_tap(&mut self, now: Instant) {
         self.tapped = Tapped::default();
         self.want_keyframes(now);
@@ -138,6 +163,7 @@ mod tests {
     use super::*;
     use crate::format::{Codec, Extensions};
     use crate::ids::{Medium, Mid, PeerId, User};
+    use crate::keyframe::Due;
     use crate::track::TrackId;
 
     /// What a recorder was given: streams as their SSRC with a minus.
@@ -152,6 +178,8 @@ mod tests {
             self.0.push(i64::from(packet[11]));
         }
         fn sender_report(&mut self, _: &User, _: Medium, _: i64, _: u32, _: u64, _: u32) {}
+        fn pause(&mut self, _: i64) {}
+        fn resume(&mut self, _: i64) {}
         fn mark(&mut self, _: &User, _: Option<Medium>, _: i64, _: TapMark) {}
     }
 
@@ -179,10 +207,20 @@ mod tests {
     const KEYFRAME: Look = Look { starts: Starts::Keyframe(None), ..Look::ORDINARY };
 
     fn record(track: &mut Track, now: Instant, ssrc: u32, look: Look, given: &mut Given) {
+        record_numbered(track, now, (ssrc, 1), look, given);
+    }
+
+    fn record_numbered(
+        track: &mut Track,
+        now: Instant,
+        (ssrc, sequence): (u32, u16),
+        look: Look,
+        given: &mut Given,
+    ) {
         let packet = Packet {
             marker: true,
             payload_type: 96,
-            sequence: 1,
+            sequence,
             timestamp: 1,
             ssrc,
             extensions: Vec::new(),
@@ -210,6 +248,26 @@ mod tests {
         record(&mut track, later, 1, KEYFRAME, &mut given);
         record(&mut track, later, 3, PICTURE, &mut given);
         assert_eq!(given.0, [-1, 1, 1, -3, 3, 3], "it moves up at the first keyframe of the best");
+    }
+
+    /// With nobody watching: a lost packet that is not sent again would leave the file still until a keyframe comes by itself.
+    #[test]
+    fn a_packet_that_is_lost_for_good_has_a_keyframe_asked_for_once() {
+        let (start, mut given) = (Instant::now(), Given::default());
+        let mut track = track(start, &[(1, "")]);
+        let after = |ms| start + Duration::from_millis(ms);
+        record_numbered(&mut track, start, (1, 1), KEYFRAME, &mut given);
+        for number in (2..100).filter(|number| ![10, 20].contains(number)) {
+            record_numbered(&mut track, after(u64::from(number) * 33), (1, number), PICTURE, &mut given);
+            if number == 25 {
+                record_numbered(&mut track, after(825), (1, 20), PICTURE, &mut given);
+            }
+            let due = track.layers[0].requests.take(after(u64::from(number) * 33));
+            assert_eq!(due == Due::Yes, number == 42, "{number}");
+            if due == Due::Yes {
+                record_numbered(&mut track, after(u64::from(number) * 33), (1, number), KEYFRAME, &mut given);
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::RTCRtpSenderId;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -446,11 +447,20 @@ impl Client {
         self.outgoing[at].keyframe = self.outgoing[at].pictures.is_multiple_of(25);
     }
 
-    /// Asks for a keyframe of everything received.
+    /// Says that a picture was lost.
     pub(crate) fn lose_picture(&mut self, now: Instant, ssrc: u32) {
+        self.request(now, Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc }));
+    }
+
+    /// Asks for a whole picture, as mixers and older clients do (RFC 5104, section 4.3.1).
+    pub(crate) fn ask_for_picture(&mut self, now: Instant, ssrc: u32) {
+        let fir = vec![FirEntry { ssrc, sequence_number: 1 }];
+        self.request(now, Box::new(FullIntraRequest { sender_ssrc: 1, media_ssrc: 0, fir }));
+    }
+
+    fn request(&mut self, now: Instant, request: Box<dyn rtc::rtcp::packet::Packet>) {
         self.wake = now;
-        let request = PictureLossIndication { sender_ssrc: 1, media_ssrc: ssrc };
-        let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(request)]);
+        let message = RTCMessage::RtcpPacket(String::new(), vec![request]);
         self.connection.handle_write(TaggedRTCMessage { now, message }).unwrap();
     }
 

@@ -352,6 +352,26 @@ fn many_wishes_for_a_keyframe_become_few() {
 }
 
 #[test]
+fn whoever_asks_for_a_whole_picture_or_agrees_anew_has_one_asked_for() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    world.run(SECOND);
+    let before = asked(&mut world);
+    let (now, ssrc) = (world.now, world.client(2).heard_of("ann", "video")[0].ssrc);
+    world.clients.get_mut(&2).unwrap().ask_for_picture(now, ssrc);
+    world.run(Duration::from_millis(200));
+    assert_eq!(asked(&mut world), before + 1);
+    world.run(SECOND);
+    let before = asked(&mut world);
+    world.clients.get_mut(&2).unwrap().publish(world.now, RtpCodecKind::Audio);
+    world.offer(2);
+    world.run(Duration::from_millis(300));
+    assert!(asked(&mut world) > before, "its decoder may have been set up anew");
+}
+
+#[test]
 fn a_keyframe_is_asked_for_when_the_newcomer_can_take_it() {
     let mut world = World::new();
     world.join_speaking(1, "ann");
@@ -385,7 +405,7 @@ fn watch(world: &mut World, id: u64) {
 }
 
 /// Keyframes asked of the first participant.
-fn asked(world: &mut World) -> u64 {
+pub(crate) fn asked(world: &mut World) -> u64 {
     world.command(Command::Report { room: None, token: 9 });
     let Some(Event::Report { peers, .. }) = world.events.pop() else { panic!("no report") };
     peers

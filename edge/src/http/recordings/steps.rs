@@ -6,7 +6,7 @@ use shared::db::events::{self, EventType};
 use shared::db::recordings;
 use shared::id::{CallId, RecordingId, UserId};
 use shared::jobs::{self, DeleteRecording};
-use shared::recording::RecordingOptions;
+use shared::recording::{RecordingOptions, RecordingState};
 
 use crate::app::App;
 use crate::error::{ApiError, Code};
@@ -32,7 +32,6 @@ pub(super) async fn start(
 
 /// Stops the call's live recording.
 pub(super) async fn stop(app: App, call: CallId) -> Result<Taken, ApiError> {
-    let not_live = || ApiError::new(Code::RecordingNotLive, "the call is not being recorded");
     let at = app.clock.now();
     let mut tx = app.db.begin().await?;
     let live = recordings::live_of_call(&mut *tx, &call).await?.ok_or_else(not_live)?;
@@ -41,6 +40,43 @@ pub(super) async fn stop(app: App, call: CallId) -> Result<Taken, ApiError> {
     tx.commit().await?;
     app.ingest.stopped(&live.id);
     Ok(Taken { id: live.id, call, at })
+}
+
+/// What a host does with a recording that goes on afterwards, or may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// `recording → paused`.
+    Pause,
+    /// `paused → recording`.
+    Resume,
+}
+
+/// Lets the call's live recording rest, or go on.
+pub(super) async fn turn(app: App, call: CallId, turn: Turn) -> Result<Taken, ApiError> {
+    let at = app.clock.now();
+    let mut tx = app.db.begin().await?;
+    let live = recordings::live_of_call(&mut *tx, &call).await?.ok_or_else(not_live)?;
+    let (turned, event) = match turn {
+        Turn::Pause => (recordings::pause(&mut tx, &live.id, at).await?, EventType::RecordingPaused),
+        Turn::Resume => (recordings::resume(&mut tx, &live.id, at).await?, EventType::RecordingResumed),
+    };
+    let pause = turned.ok_or_else(|| match (turn, live.state) {
+        (Turn::Pause, RecordingState::Paused) => {
+            ApiError::new(Code::RecordingPaused, "the recording is paused already")
+        }
+        (Turn::Resume, RecordingState::Recording) => {
+            ApiError::new(Code::RecordingNotPaused, "the recording is not paused")
+        }
+        _ => not_live(),
+    })?;
+    events::about_recording(&mut tx, event, &call, &live.id, json!({}), at).await?;
+    tx.commit().await?;
+    app.ingest.turned(&live.id, pause);
+    Ok(Taken { id: live.id, call, at })
+}
+
+fn not_live() -> ApiError {
+    ApiError::new(Code::RecordingNotLive, "the call is not being recorded")
 }
 
 /// Deletes a recording that is finished, and enqueues the removal of its files.

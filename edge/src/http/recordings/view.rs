@@ -24,6 +24,8 @@ pub(super) struct RecordingView {
     progress: f32,
     /// When it began.
     started_at: DateTime<Utc>,
+    /// Since when it is paused.
+    paused_at: Option<DateTime<Utc>>,
     /// When it was stopped.
     stopped_at: Option<DateTime<Utc>>,
     /// When every file was in storage.
@@ -135,6 +137,7 @@ impl RecordingView {
             stage: recording.stage,
             progress: recording.progress,
             started_at: recording.started_at,
+            paused_at: recording.pause.since.filter(|_| recording.state == RecordingState::Paused),
             stopped_at: recording.stopped_at,
             completed_at: recording.completed_at,
             duration: recording.duration_ms,

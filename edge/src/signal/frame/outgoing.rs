@@ -42,6 +42,8 @@ pub(crate) enum Outgoing {
         participants: Vec<Person>,
         /// The recording that is on.
         recording: Option<RecordingId>,
+        /// Whether it is paused.
+        recording_paused: bool,
         /// For the client's `RTCPeerConnection`.
         ice_servers: Vec<IceServer>,
         /// To take the session up again with.
@@ -85,6 +87,10 @@ pub(crate) enum Outgoing {
 pub(crate) enum RecordingTold {
     /// It began.
     Started,
+    /// It rests.
+    Paused,
+    /// It goes on.
+    Resumed,
     /// It stopped.
     Stopped,
     /// Its file is there.
@@ -97,6 +103,8 @@ impl RecordingTold {
     fn word(self) -> &'static str {
         match self {
             Self::Started => "recording-started",
+            Self::Paused => "recording-paused",
+            Self::Resumed => "recording-resumed",
             Self::Stopped => "recording-stopped",
             Self::Completed => "recording-completed",
             Self::Failed => "recording-failed",
@@ -123,9 +131,10 @@ impl Outgoing {
 
     fn parts(&self) -> (&'static str, Option<&UserId>, Value) {
         match self {
-            Self::Joined { participants, recording, ice_servers, session } => {
+            Self::Joined { participants, recording, recording_paused, ice_servers, session } => {
                 let data = json!({
-                    "participants": participants, "recording": recording, "iceServers": ice_servers, "sessionId": session,
+                    "participants": participants, "recording": recording, "recordingPaused": recording_paused,
+                    "iceServers": ice_servers, "sessionId": session,
                 });
                 ("joined", None, data)
             }

@@ -7,12 +7,13 @@
 use std::io::{self, Seek, Write};
 
 use super::depacketize::av1_config;
-use super::facts::{Cut, Facts};
+use super::facts::Facts;
 use super::frames::{Frame, Loss};
 use super::side::Side;
 use super::survey::Survey;
 use super::{AfterLoss, Rotation, RtpPlan};
 use crate::assemble::codec::{Codec, Kind, Marked, h264, opus};
+use crate::assemble::cut::Cut;
 use crate::assemble::timeline::{self, Finished, Timeline};
 use crate::assemble::writer::TrackHeader;
 use crate::assemble::{Gap, GapReason};
@@ -98,7 +99,7 @@ enum Gate {
 
 impl<'a, W: Write + Seek> Output<'a, W> {
     pub(super) fn new(survey: &Survey, plan: &'a RtpPlan, out: W) -> io::Result<Self> {
-        let cut = Cut::new(plan);
+        let cut = Cut::new(plan.start_us, &plan.pauses);
         Ok(Self {
             timeline: Timeline::new(out, TICK_US)?,
             plan,
@@ -122,7 +123,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
 
     /// Takes the next frame.
     pub(super) fn frame(&mut self, placed: &Placed) -> io::Result<()> {
-        if self.cut.is_paused(placed.edge_us) {
+        if self.cut.pause_at(placed.edge_us).is_some() {
             self.sound.looked = Some(GapReason::Paused);
             self.pictures.looked = Some(GapReason::Paused);
             self.freeze();

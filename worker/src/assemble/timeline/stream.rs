@@ -2,6 +2,7 @@
 
 use super::{DEFAULT_FRAME_US, Edge, Route, STEADY_US};
 use crate::assemble::codec::{Codec, Kind, av1, h264};
+use crate::assemble::cut::{Cut, Span};
 use crate::assemble::writer::{MAX_CODEC_PRIVATE, TrackHeader};
 use crate::assemble::{PictureSize, StreamInfo};
 
@@ -23,6 +24,8 @@ pub(super) struct Stream {
     pub(super) info: StreamInfo,
     pub(super) last_us: i64,
     pub(super) end_us: i64,
+    /// When the pause ended in which its last pictures lay: what follows can be shown from the next keyframe on.
+    pub(super) resumed_us: Option<i64>,
     /// The step to the last frame from the one before.
     frame_us: i64,
     /// The last steps, whatever they were.
@@ -44,12 +47,34 @@ impl Stream {
             end_us: 0,
             sizes: Vec::new(),
         };
-        Self { header, info, last_us: 0, end_us: 0, frame_us: DEFAULT_FRAME_US, steps: [0; STEPS] }
+        Self {
+            header,
+            info,
+            last_us: 0,
+            end_us: 0,
+            resumed_us: None,
+            frame_us: DEFAULT_FRAME_US,
+            steps: [0; STEPS],
+        }
     }
 
-    /// Counts a frame and learns from it.
-    pub(super) fn note(&mut self, time_us: i64, duration_us: i64, data: &[u8], key: bool) {
-        let codec = self.header.codec;
+    /// Notes the pause that a frame lies in, or that pictures go on after one; since when they could have.
+    pub(super) fn waits(&mut self, paused: Option<Span>, key: bool) -> Option<i64> {
+        if self.info.kind == Kind::Audio {
+            return None;
+        }
+        match paused {
+            Some((_, resumed_us)) => {
+                self.resumed_us = Some(resumed_us);
+                None
+            }
+            None if key => self.resumed_us.take(),
+            None => None,
+        }
+    }
+
+    /// Moves on to a frame, whether it is kept or not.
+    pub(super) fn advance(&mut self, time_us: i64, duration_us: i64, data: &[u8]) {
         let since = (time_us - self.last_us).min(MAX_FRAME_US);
         let cadence = if (1..=self.frame_us * JUMP).contains(&since) { since } else { self.frame_us };
         if self.info.packets > 0 && since > 0 {
@@ -57,12 +82,17 @@ impl Stream {
             self.steps.rotate_left(1);
             self.steps[STEPS - 1] = since;
         }
-        let told = codec.duration_us(data).unwrap_or(duration_us);
+        let told = self.header.codec.duration_us(data).unwrap_or(duration_us);
         self.end_us = self.end_us.max(time_us + if told > 0 { told } else { cadence });
+        self.last_us = self.last_us.max(time_us);
+    }
+
+    /// Counts a frame that is kept, and learns from it. Its time is the file's.
+    pub(super) fn count(&mut self, time_us: i64, data: &[u8], key: bool) {
+        let codec = self.header.codec;
         if self.info.packets == 0 {
             self.info.first_us = time_us;
         }
-        self.last_us = self.last_us.max(time_us);
         self.info.packets += 1;
         self.info.keyframes += u64::from(key);
         if key && codec.kind() == Kind::Video {
@@ -89,10 +119,10 @@ impl Stream {
         }
     }
 
-    pub(super) fn into_info(self) -> StreamInfo {
+    pub(super) fn into_info(self, cut: &Cut) -> StreamInfo {
         let mut info = self.info;
-        info.last_us = self.last_us;
-        info.end_us = self.end_us;
+        info.last_us = cut.place(self.last_us);
+        info.end_us = cut.place(self.end_us);
         if let (true, Some((width, height))) = (info.sizes.is_empty(), self.header.size) {
             info.sizes.push(PictureSize { time_us: info.first_us, width, height });
         }

@@ -35,7 +35,7 @@ pub(super) struct Surveyed {
     plan: Arc<RtpPlan>,
 }
 
-/// Surveys the logs of a recording's server tracks.
+/// Surveys the logs of a recording's server tracks. `paused`: what is known besides the logs, microseconds since the epoch.
 ///
 /// # Errors
 /// When a log cannot be read.
@@ -43,12 +43,14 @@ pub(super) async fn survey(
     ctx: &Ctx,
     recording: &Recording,
     tracks: Vec<Track>,
+    paused: &[(i64, i64)],
     cancel: &CancellationToken,
 ) -> anyhow::Result<Vec<Surveyed>> {
     let mut plan = RtpPlan {
         start_us: recording.started_at.timestamp_micros(),
         stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
         after_loss: recording.options.after_loss.map_or_else(rtp::AfterLoss::default, after_loss),
+        pauses: paused.to_vec(),
         ..RtpPlan::default()
     };
     let (spool, cancel) = (ctx.spool.clone(), cancel.clone());
@@ -61,7 +63,7 @@ pub(super) async fn survey(
             all.extend(tracks.into_iter().zip(surveys).zip(clocks));
         }
         let surveys: Vec<&Survey> = all.iter().map(|((_, survey), _)| survey).collect();
-        plan.pauses = rtp::pauses(&surveys);
+        plan.pauses.extend(rtp::pauses(&surveys));
         let plan = Arc::new(plan);
         let surveyed =
             |((track, survey), clocks)| Surveyed { track, survey, clocks, plan: Arc::clone(&plan) };

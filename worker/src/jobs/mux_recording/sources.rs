@@ -12,7 +12,7 @@ use shared::id::UserId;
 use shared::recording::Source;
 use shared::track::{Track, TrackKind, TrackSource};
 
-use super::track::AssembledTrack;
+use super::track::{AssembledTrack, CLOCK_RIGHT_MS};
 use crate::assemble::Kind;
 
 /// The tracks to assemble, and those to assemble when the first hold no media.
@@ -64,9 +64,6 @@ pub(super) fn add_spare(assembled: &mut Vec<AssembledTrack>, mut spare: Vec<Asse
     }
     assembled.append(&mut spare);
 }
-
-/// A browser's clock is right to this much: what else chunks are late by, they take to come.
-const CLOCK_RIGHT_MS: i64 = 3_000;
 
 /// Puts a browser's track beside the edge's by the edge's clock: one that the browser's is off from is corrected by as much as
 /// the chunk tells that came quickest. In any case the track began after the recording did, and before its first chunk came.

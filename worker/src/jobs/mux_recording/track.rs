@@ -13,9 +13,13 @@ use shared::track::{Gap, GapReason, Track, TrackKind, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::pauses::{self, Nowhere, Span};
 use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan};
 use crate::ctx::Ctx;
 use crate::media::{Turn, codec_name};
+
+/// A browser's clock is right to this much: what else chunks are late by, they take to come.
+pub(super) const CLOCK_RIGHT_MS: i64 = 3_000;
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -82,13 +86,16 @@ pub(super) async fn assemble(
     ctx: &Ctx,
     recording: &Recording,
     track: &Track,
+    paused: &[Span],
     folder: &Path,
     cancel: &CancellationToken,
 ) -> anyhow::Result<AssembledTrack> {
+    let paused = paused.to_vec();
     let since_ms = recording.started_at.timestamp_millis();
     let (spool, folder, wanted, cancel) =
         (ctx.spool.clone(), folder.to_owned(), track.clone(), cancel.clone());
-    let done = ctx.blocking(move || assemble_blocking(&spool, &wanted, since_ms, &folder, cancel)).await?;
+    let done =
+        ctx.blocking(move || assemble_blocking(&spool, &wanted, since_ms, &paused, &folder, cancel)).await?;
     ctx.metrics.assembled(track.bytes);
     Ok(done)
 }
@@ -97,6 +104,7 @@ fn assemble_blocking(
     spool: &Spool,
     track: &Track,
     since_ms: i64,
+    paused: &[Span],
     folder: &Path,
     cancel: CancellationToken,
 ) -> anyhow::Result<AssembledTrack> {
@@ -104,14 +112,24 @@ fn assemble_blocking(
     for span in reader.damaged() {
         warn!(track.id = %track.id, "capture of track {} is damaged: {span:?}", track.id);
     }
-    let plan = Plan { last_sequence: reader.last_sequence().or(track.last_sequence) };
+    let stamped: Vec<Stamped> = reader.chunks().iter().filter_map(Stamped::of).collect();
+    let last_sequence = reader.last_sequence().or(track.last_sequence);
+    let mut plan = Plan { last_sequence, ..Plan::default() };
+    let mut source = Source { reader, next: 0, cancel };
+    if !paused.is_empty() {
+        let readings = match assemble::assemble(&mut source, &plan, Nowhere::default()) {
+            Ok(whole) => whole.readings,
+            Err(AssembleError::NoMedia { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        plan.pauses = pauses::by_the_browsers_clock(paused, ahead_ms(&stamped), &readings);
+        source.next = 0;
+    }
     let name = format!("{}.mkv", track.id);
     let out = BufWriter::with_capacity(BUFFER, File::create(folder.join(&name))?);
-    let mut source = Source { reader, next: 0, cancel };
     match assemble::assemble(&mut source, &plan, out) {
         Ok(assembled) => {
             let Began { told_ms, arrived_ms } = Began::of(track, &source.reader, assembled.origin);
-            let stamped: Vec<Stamped> = source.reader.chunks().iter().filter_map(Stamped::of).collect();
             let clock_off_ms = clock_off_ms(&stamped, ms(assembled.duration_us));
             let usable = usable(track, name, told_ms, &assembled);
             Ok(AssembledTrack { arrived_ms, clock_off_ms, ..usable })
@@ -120,6 +138,7 @@ fn assemble_blocking(
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
             Ok(unusable(track, since_ms, &source.reader))
         }
+        Err(AssembleError::AllPaused) => Ok(empty(track, since_ms, 0, GapReason::Paused)),
         Err(error) => Err(error.into()),
     }
 }
@@ -250,6 +269,13 @@ fn clock_off_ms(chunks: &[Stamped], duration_ms: u64) -> i64 {
     let alone = i64::try_from(duration_ms).unwrap_or(i64::MAX);
     let length = lengths.get(lengths.len() / 2).copied().unwrap_or(alone);
     delays.min().map_or(0, |least| least.saturating_sub(length))
+}
+
+/// By how much the edge's clock is ahead of the browser's; one that is right to a few seconds is believed, and a lone chunk does not
+/// tell.
+fn ahead_ms(chunks: &[Stamped]) -> i64 {
+    let off_ms = if chunks.len() > 1 { clock_off_ms(chunks, 0) } else { 0 };
+    if off_ms.abs() > CLOCK_RIGHT_MS { off_ms } else { 0 }
 }
 
 /// The capture as the assembly reads it: one chunk in memory at a time.
