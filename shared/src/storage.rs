@@ -87,7 +87,7 @@ pub type ListStream<'a> = BoxStream<'a, Result<Listed, StorageError>>;
 pub type UnfinishedStream<'a> = BoxStream<'a, Result<Unfinished, StorageError>>;
 
 /// A place for finished files, private to us. Every operation may be repeated. An object appears whole or not at all, and
-/// replaces what was there.
+/// replaces what was there. No key is the folder of another (`a` and `a/b`): not every provider holds both.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// Which storage this is.

@@ -74,12 +74,14 @@ impl Storage for LocalStorage {
     async fn put_file(&self, put: &PutFile<'_>, watch: &dyn UploadWatch) -> Result<(), StorageError> {
         let target = self.path(put.key)?;
         let mut from = File::open(put.file).await?;
-        Ok(write::replace(&self.root, &target, &mut from, &|sent| watch.sent(sent)).await?)
+        let written = write::replace(&self.root, &target, &mut from, &|sent| watch.sent(sent)).await;
+        written.map_err(|error| not_written(put.key, error))
     }
 
     async fn put_bytes(&self, key: &str, bytes: Bytes, _: &Attributes) -> Result<(), StorageError> {
         let target = self.path(key)?;
-        Ok(write::replace(&self.root, &target, &mut bytes.as_ref(), &|_| {}).await?)
+        let written = write::replace(&self.root, &target, &mut bytes.as_ref(), &|_| {}).await;
+        written.map_err(|error| not_written(key, error))
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, StorageError> {
@@ -167,6 +169,16 @@ fn stays_below(key: &str) -> bool {
 
 fn modified_at(metadata: &Metadata) -> Option<Timestamp> {
     metadata.modified().ok().map(Timestamp::from)
+}
+
+fn not_written(key: &str, error: std::io::Error) -> StorageError {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory => {
+            StorageError::Refused(format!("{key} is the folder of another object, or lies below one"))
+        }
+        _ => error.into(),
+    }
 }
 
 /// Nothing there, or something on the way there is no folder: then nothing can be there either.
@@ -322,6 +334,16 @@ mod tests {
         storage.delete(KEY).await.unwrap();
         assert!(keys(&storage).await.is_empty());
         assert!(!storage.root.join("recordings").exists());
+    }
+
+    #[tokio::test]
+    async fn no_object_is_the_folder_of_another() {
+        let (_dir, storage) = stored(b"picture").await;
+        for key in [format!("{KEY}/below"), "recordings/rec_1".to_owned()] {
+            let put = storage.put_bytes(&key, Bytes::new(), &Attributes::default()).await;
+            assert!(matches!(put, Err(StorageError::Refused(_))), "{key}: {put:?}");
+        }
+        assert_eq!(keys(&storage).await, [KEY]);
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ use crate::clock::Timestamp;
 mod client;
 mod failure;
 mod options;
+mod resume;
 mod upload;
 
 use failure::{failure, is_absent, status};
@@ -232,4 +233,8 @@ fn timestamp(at: &DateTime) -> Option<Timestamp> {
 fn crc64(text: &str) -> Option<u64> {
     let bytes = BASE64.decode(text).ok()?;
     bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn crc64_text(crc: u64) -> String {
+    BASE64.encode(crc.to_be_bytes())
 }

@@ -45,6 +45,8 @@ macro_rules! conform {
             #[tokio::test]
             async fn an_upload_goes_on_where_it_stopped() { resume::goes_on(&providers::$provider().await).await; }
             #[tokio::test]
+            async fn a_file_that_changed_is_begun_anew() { resume::changed(&providers::$provider().await).await; }
+            #[tokio::test]
             async fn what_nobody_resumes_is_given_up() { resume::given_up(&providers::$provider().await).await; }
         }
     )+ };

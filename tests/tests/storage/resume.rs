@@ -1,7 +1,8 @@
 //! An upload that was cut off: it goes on where it stopped, or leaves nothing behind.
 
 use futures::TryStreamExt;
-use shared::storage::{Storage, Unfinished, verify};
+use sha2::{Digest, Sha256};
+use shared::storage::{Fingerprint, Storage, StorageError, Unfinished, verify};
 use tokio::sync::Notify;
 
 use crate::files::{File, Watch, put};
@@ -80,4 +81,30 @@ pub(crate) async fn given_up(provider: &Provider) {
     done.unwrap_err();
     assert!(unfinished(storage).await.is_empty());
     assert!(storage.head("recordings/rec_2/x").await.unwrap().is_none());
+}
+
+pub(crate) async fn changed(provider: &Provider) {
+    let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
+    if !storage.capabilities().resumes {
+        return;
+    }
+    let cut = cut_off(storage, &file).await;
+    let mut bytes = file.bytes();
+    bytes.iter_mut().step_by(1 << 20).for_each(|byte| *byte ^= 1);
+    std::fs::write(&file.path, &bytes).unwrap();
+    let print = Fingerprint { sha256: hex::encode(Sha256::digest(&bytes)), ..file.print };
+
+    // Some parts are of the file as it was. A server that keeps checksums refuses to put them together; else what it has put
+    // together is found out.
+    let again = Watch { kept: cut.kept, keeps: true, ..Watch::default() };
+    let stored = match put(storage, KEY, &file.path, &again).await {
+        Ok(()) => verify(storage, KEY, &print, Some(&file.path)).await,
+        refused => refused,
+    };
+    assert!(matches!(stored, Err(StorageError::Mismatch { .. })), "{stored:?}");
+    assert!(unfinished(storage).await.is_empty());
+
+    let once_more = Watch { kept: again.kept, keeps: true, ..Watch::default() };
+    put(storage, KEY, &file.path, &once_more).await.unwrap();
+    verify(storage, KEY, &print, Some(&file.path)).await.unwrap();
 }

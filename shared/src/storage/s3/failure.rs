@@ -34,7 +34,11 @@ where
     };
     match (code.as_str(), status) {
         ("NoSuchBucket", _) => StorageError::NoBucket(bucket.to_owned()),
-        ("BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" | "IncompleteBody", _) => {
+        // InvalidPart: a part that was listed has another checksum than the file's.
+        (
+            "BadDigest" | "InvalidDigest" | "InvalidPart" | "XAmzContentChecksumMismatch" | "IncompleteBody",
+            _,
+        ) => {
             let expected = "what the file holds".to_owned();
             StorageError::Mismatch { key: key.to_owned(), expected, found: reason }
         }

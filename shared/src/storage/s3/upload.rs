@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_s3::primitives::{ByteStream as Body, Length};
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, Part};
-use base64::Engine;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use crc_fast::CrcAlgorithm;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::failure::{failure, is_absent};
-use super::{BASE64, S3Storage, client, crc64, options, size};
-use crate::storage::{Attributes, Kept, PutFile, Storage, StorageError, UploadWatch};
+use super::{S3Storage, client, crc64, crc64_text, options};
+use crate::storage::{Attributes, Kept, PutFile, Resumption, Storage, StorageError, UploadWatch};
 
 /// The size of a part, as long as that makes no more than [`PARTS_MAX`]; what fits one part is sent in one request.
 const PART: u64 = 16 << 20;
@@ -23,10 +22,10 @@ pub(super) const PARTS_IN_FLIGHT: usize = 4;
 pub(super) const BLOCK: usize = 128 * 1024;
 
 /// An upload in parts.
-struct Upload<'a> {
-    id: String,
-    put: &'a PutFile<'a>,
-    size: u64,
+pub(super) struct Upload<'a> {
+    pub(super) id: String,
+    pub(super) put: &'a PutFile<'a>,
+    pub(super) size: u64,
 }
 
 impl Upload<'_> {
@@ -35,7 +34,8 @@ impl Upload<'_> {
         PART.max(self.size.div_ceil(PARTS_MAX).next_multiple_of(1 << 20))
     }
 
-    fn parts(&self) -> impl Iterator<Item = (i32, u64, u64)> + use<> {
+    /// Number, beginning and length of each part.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (i32, u64, u64)> + use<> {
         let (part, size) = (self.part_size(), self.size);
         (1..)
             .zip((0..size).step_by(usize::try_from(part).unwrap_or(usize::MAX)))
@@ -67,7 +67,7 @@ impl S3Storage {
         };
         let done = self.send_parts(&upload, arrived, watch).await;
         match kept {
-            Kept::Yes if done.as_ref().is_err_and(StorageError::is_transient) => done,
+            Kept::Yes if done.as_ref().is_err_and(may_go_on) => done,
             _ => self.or_abort(done, &self.resumption(put.key, &upload.id)).await,
         }
     }
@@ -76,7 +76,7 @@ impl S3Storage {
     async fn or_abort<T>(
         &self,
         done: Result<T, StorageError>,
-        upload: &crate::storage::Resumption,
+        upload: &Resumption,
     ) -> Result<T, StorageError> {
         if done.is_err() {
             // What cannot be aborted now is found by the cleanup; the error that matters is the first one.
@@ -107,40 +107,6 @@ impl S3Storage {
             .upload_id
             .ok_or_else(|| StorageError::unavailable("an upload was begun without an id"))?;
         Ok(Upload { id, put, size })
-    }
-
-    /// The upload that an earlier attempt has kept, with the parts of it that have arrived whole; `None` when there is none.
-    async fn resume<'a>(
-        &self,
-        put: &'a PutFile<'a>,
-        size: u64,
-    ) -> Result<Option<(Upload<'a>, BTreeMap<i32, CompletedPart>)>, StorageError> {
-        let Some((key, id)) = put.resume.and_then(|state| self.upload_of(state)) else { return Ok(None) };
-        if key != put.key {
-            return Ok(None);
-        }
-        let upload = Upload { id: id.to_owned(), put, size };
-        let list = self.client.list_parts().bucket(self.bucket()).key(key).upload_id(id);
-        let mut found = BTreeMap::new();
-        let mut pages = list.into_paginator().send();
-        while let Some(page) = pages.next().await {
-            match page {
-                Ok(page) => found
-                    .extend(page.parts().iter().filter_map(|part| Some((part.part_number()?, part.clone())))),
-                Err(error) if is_absent(&error) => return Ok(None),
-                Err(error) => return Err(failure(&error, self.bucket(), key)),
-            }
-        }
-        let whole = upload.parts().filter_map(|(number, _, length)| {
-            let part = found.get(&number).filter(|part| self.is_whole(part, length))?;
-            Some((number, completed(number, part.e_tag.clone(), part.checksum_crc64_nvme.clone())))
-        });
-        let arrived = whole.collect();
-        Ok(Some((upload, arrived)))
-    }
-
-    fn is_whole(&self, part: &Part, length: u64) -> bool {
-        size(part.size()) == length && (part.checksum_crc64_nvme().is_some() || !self.settings.checksums)
     }
 
     async fn send_parts(
@@ -211,6 +177,11 @@ impl S3Storage {
     }
 }
 
+/// Whether a later attempt may go on with the parts that have arrived. After a mismatch they are what may be wrong.
+fn may_go_on(error: &StorageError) -> bool {
+    error.is_transient() && !matches!(error, StorageError::Mismatch { .. })
+}
+
 /// Read from the file as it goes out, and again for each attempt.
 async fn part_of(put: &PutFile<'_>, begin: u64, length: u64) -> Result<Body, StorageError> {
     let body =
@@ -218,7 +189,7 @@ async fn part_of(put: &PutFile<'_>, begin: u64, length: u64) -> Result<Body, Sto
     body.build().await.map_err(|error| std::io::Error::other(error).into())
 }
 
-fn completed(number: i32, etag: Option<String>, crc64: Option<String>) -> CompletedPart {
+pub(super) fn completed(number: i32, etag: Option<String>, crc64: Option<String>) -> CompletedPart {
     CompletedPart::builder().part_number(number).set_e_tag(etag).set_checksum_crc64_nvme(crc64).build()
 }
 
@@ -232,5 +203,5 @@ fn whole_crc64(upload: &Upload<'_>, parts: &BTreeMap<i32, CompletedPart>) -> Opt
             Some(before) => crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, before, crc, length),
         });
     }
-    whole.map(|crc: u64| BASE64.encode(crc.to_be_bytes()))
+    whole.map(crc64_text)
 }
