@@ -4,7 +4,6 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
 use serde_json::json;
 use shared::env::Env;
 use shared::storage::StorageSettings;
@@ -18,12 +17,14 @@ pub const BUCKET: &str = "recordings";
 const ACCESS_KEY_ID: &str = "callreel";
 const SECRET_ACCESS_KEY: &str = "a-secret-of-the-tests";
 /// What it listens on; each takes two ports, one for its own protocol.
-const PARTS: [&str; 4] = ["master", "volume", "filer", "s3"];
+const PARTS: [&str; 5] = ["master", "volume", "filer", "s3", "admin"];
 
 /// A running server.
 pub struct Seaweed {
     folder: TempDir,
     port: u16,
+    /// What it makes below /tmp, and leaves there when it is killed.
+    sockets: Vec<PathBuf>,
     server: Option<Program>,
 }
 
@@ -42,7 +43,7 @@ impl Seaweed {
         }]});
         std::fs::write(folder.path().join("s3.json"), users.to_string()).expect("the folder was just made");
         std::fs::create_dir(folder.path().join("data")).expect("the folder was just made");
-        let mut server = Self { folder, port: free_port(), server: None };
+        let mut server = Self { folder, port: free_port(), sockets: Vec::new(), server: None };
         server.resume().await;
         server
     }
@@ -68,9 +69,10 @@ impl Seaweed {
         weed.arg(format!("-filer.localSocket={}", path("filer.sock")));
         for part in PARTS {
             let port = if part == "s3" { self.port } else { free_port() };
-            weed.arg(format!("-{part}.port={port}")).arg(format!("-{part}.port.grpc={}", free_port()));
+            let inner_port = free_port();
+            weed.arg(format!("-{part}.port={port}")).arg(format!("-{part}.port.grpc={inner_port}"));
+            self.sockets.push(format!("/tmp/seaweedfs-{part}-grpc-{inner_port}.sock").into());
         }
-        weed.arg(format!("-admin.port={}", free_port())).arg(format!("-admin.port.grpc={}", free_port()));
         let mut server = Program::spawn("seaweedfs", weed.current_dir(self.folder.path()));
         server.line_with("running and ready to use").await;
         self.server = Some(server);
@@ -117,14 +119,10 @@ impl Seaweed {
 
 impl Drop for Seaweed {
     fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            // It leaves sockets in /tmp when it is killed.
-            server.signal(Signal::SIGTERM);
-            let waiting = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.map(|runtime| runtime.block_on(server.ended()))
-            });
-            let _ = waiting.join();
+        // Killed, as it ends by itself only when every client's connection has: nobody needs its data any more.
+        self.server.take();
+        for socket in &self.sockets {
+            let _ = std::fs::remove_file(socket);
         }
     }
 }

@@ -89,9 +89,10 @@ fn own_memory(name: &str) -> u64 {
 
 pub(crate) async fn keys(provider: &Provider) {
     let storage = provider.storage.as_ref();
-    let long = format!("a/{}", ["x".repeat(200).as_str(); 4].join("/"));
+    let folder = format!("a/{}", ["x".repeat(200).as_str(); 4].join("/"));
     let longest =
-        format!("{long}/{}.webm", "y".repeat(storage.capabilities().key_max.min(950) - long.len() - 6));
+        format!("{folder}/{}.webm", "y".repeat(storage.capabilities().key_max.min(950) - folder.len() - 6));
+    let long = format!("{folder}.webm");
     let keys = ["a/ü ñ 通話.webm", "a/🎥+&=?%41#'()!.webm", "a/b:c@d_e-f.webm", &long, &longest];
     for key in keys {
         storage.put_bytes(key, Bytes::from(key.to_owned()), &attributes()).await.unwrap();

@@ -1,6 +1,5 @@
 //! A recording whose files go into a bucket: from the browser's chunks to the download, and away again.
 
-use e2e::changes::Changes;
 use e2e::client::TrackKind;
 use e2e::fixtures::Fixture;
 use e2e::seaweed::{BUCKET, Seaweed};
@@ -8,6 +7,7 @@ use e2e::system::{Folders, System};
 use futures::TryStreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use shared::testing::Changes;
 
 #[tokio::test]
 async fn a_recording_is_kept_in_a_bucket_downloaded_from_there_and_deleted() {
