@@ -34,7 +34,7 @@ mod upload;
 mod verify;
 
 pub use error::StorageError;
-pub use key::{KeyTemplate, StoredFile};
+pub use key::{KeyTemplate, StoredFile, recordings_in};
 pub use local::LocalStorage;
 pub use measured::StorageMetrics;
 pub use object::{Attributes, Checksum, ChecksumKind, Fingerprint, Listed, Metadata, ObjectHead};

@@ -18,6 +18,8 @@ const DEFAULT: &str = "recordings/{recording}/{file}";
 const KEY_MAX: usize = 950;
 /// The longest name between two slashes: a file's name has 255 bytes, of which a file that is being written needs 36.
 const NAME_MAX: usize = 219;
+/// `rec_` and a ULID.
+const RECORDING_ID_BYTES: usize = 30;
 /// What `RECORDING_KEY_TEMPLATE` wants.
 const WANTS: &str = "a path of letters, digits, ! - _ . ' ( ) and the placeholders {call} {recording} {year} {month} {day}, which \
                      has {recording} and ends with {file}, such as recordings/{recording}/{file}";
@@ -108,6 +110,15 @@ impl KeyTemplate {
         None
     }
 
+    /// What every key begins with that is made by this template.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        match self.0.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
     fn expand(&self, recording: &RecordingId, call: &CallId, at: Timestamp, file: &str) -> String {
         let mut key = String::new();
         for piece in &self.0 {
@@ -131,6 +142,14 @@ impl KeyTemplate {
         let key = self.expand(&recording, &call, Timestamp::UNIX_EPOCH, &file);
         key.len() <= KEY_MAX && key.split('/').all(|name| name.len() <= NAME_MAX)
     }
+}
+
+/// The recordings that a key may be of, under whatever template it was made: every id of a recording that stands in it. A call
+/// may be named like one, so there can be several.
+#[must_use]
+pub fn recordings_in(key: &str) -> Vec<RecordingId> {
+    let id_at = |at: usize| key.get(at..at + RECORDING_ID_BYTES)?.parse().ok();
+    key.match_indices("rec_").filter_map(|(at, _)| id_at(at)).collect()
 }
 
 /// The first revision has no folder of its own: hardly a recording has another.
@@ -236,6 +255,16 @@ mod tests {
         let prefix = |template: &str| template.parse::<KeyTemplate>().unwrap().prefix(&id);
         assert_eq!(prefix(DEFAULT), Some(format!("recordings/{id}")));
         assert_eq!(prefix("{call}/{recording}/{file}"), None);
+    }
+
+    #[test]
+    fn a_key_tells_which_recordings_it_may_be_of() {
+        let (id, call) = (RecordingId::generate(), RecordingId::generate());
+        assert_eq!(recordings_in(&format!("recordings/{id}/recording.webm")), [id.clone()]);
+        assert_eq!(recordings_in(&format!("x/{call}/my-rec_1-{id}-recording.webm")), [call, id]);
+        assert!(recordings_in("recordings/rec_01ARZ3NDEKTSV4RRFFQ69G5FA").is_empty());
+        let root = |template: &str| template.parse::<KeyTemplate>().unwrap().root().to_owned();
+        assert_eq!((root(DEFAULT), root("{call}/{recording}/{file}")), ("recordings/".into(), String::new()));
     }
 
     #[test]

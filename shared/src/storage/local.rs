@@ -53,6 +53,16 @@ impl LocalStorage {
         }
         Ok(self.root.join(key))
     }
+
+    fn not_written(&self, key: &str, error: std::io::Error) -> StorageError {
+        use std::io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory if self.root.is_dir() => {
+                StorageError::Refused(format!("{key} is the folder of another object, or lies below one"))
+            }
+            _ => error.into(),
+        }
+    }
 }
 
 #[async_trait]
@@ -75,13 +85,13 @@ impl Storage for LocalStorage {
         let target = self.path(put.key)?;
         let mut from = File::open(put.file).await?;
         let written = write::replace(&self.root, &target, &mut from, &|sent| watch.sent(sent)).await;
-        written.map_err(|error| not_written(put.key, error))
+        written.map_err(|error| self.not_written(put.key, error))
     }
 
     async fn put_bytes(&self, key: &str, bytes: Bytes, _: &Attributes) -> Result<(), StorageError> {
         let target = self.path(key)?;
         let written = write::replace(&self.root, &target, &mut bytes.as_ref(), &|_| {}).await;
-        written.map_err(|error| not_written(key, error))
+        written.map_err(|error| self.not_written(key, error))
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, StorageError> {
@@ -169,16 +179,6 @@ fn stays_below(key: &str) -> bool {
 
 fn modified_at(metadata: &Metadata) -> Option<Timestamp> {
     metadata.modified().ok().map(Timestamp::from)
-}
-
-fn not_written(key: &str, error: std::io::Error) -> StorageError {
-    use std::io::ErrorKind as Kind;
-    match error.kind() {
-        Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory => {
-            StorageError::Refused(format!("{key} is the folder of another object, or lies below one"))
-        }
-        _ => error.into(),
-    }
 }
 
 /// Nothing there, or something on the way there is no folder: then nothing can be there either.

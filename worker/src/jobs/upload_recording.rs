@@ -1,12 +1,13 @@
 //! Puts every artifact of a recording into storage and completes the recording.
 //!
-//! Each file is put, read back (size and checksum), and only then noted as stored; an attempt that follows a crash skips what
-//! is noted. The staged files go only after the recording is completed, and by the next attempt when that one was killed
+//! Each file is put, verified (size and checksum), and only then noted as stored; an attempt that follows a crash skips what
+//! is noted, and goes on with the upload that was under way where the provider can ([`shared::storage::Resumption`]). The staged files go only after the recording is completed, and by the next attempt when that one was killed
 //! before they had gone. The same holds for the files in storage that a new revision has replaced.
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use serde_json::json;
+use shared::db::artifacts::uploads::{self, Noted};
 use shared::db::artifacts::{self, Artifact, ArtifactKind};
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Output, Step};
@@ -66,7 +67,7 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
     let total: u64 = files.iter().map(|file| file.size).sum();
     let mut done = 0;
     for file in files.iter().filter(|file| file.stored_at.is_none()) {
-        let watch = Watch { progress: &progress, done, total };
+        let watch = Watch { ctx, file, progress: &progress, done, total };
         tokio::select! {
             stored = store(ctx, recording, file, &watch) => {
                 stored.inspect_err(|_| ctx.metrics.upload_failed())?;
@@ -83,8 +84,10 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
     Ok(())
 }
 
-/// Tells how much of all files has gone.
+/// Tells how much of all files has gone, and notes what the next attempt goes on with.
 struct Watch<'a> {
+    ctx: &'a Ctx,
+    file: &'a Artifact,
     progress: &'a Progress,
     done: u64,
     total: u64,
@@ -96,8 +99,11 @@ impl UploadWatch for Watch<'_> {
         self.progress.set(share(self.done + bytes, self.total));
     }
 
-    async fn keep(&self, _state: &Resumption) -> anyhow::Result<Kept> {
-        Ok(Kept::No)
+    async fn keep(&self, state: &Resumption) -> anyhow::Result<Kept> {
+        Ok(match uploads::note(&self.ctx.db, &self.file.id, state).await? {
+            Noted::Yes => Kept::Yes,
+            Noted::NotStaged => Kept::No,
+        })
     }
 }
 
@@ -119,7 +125,8 @@ async fn store(ctx: &Ctx, recording: &Recording, file: &Artifact, watch: &Watch<
     let (token, name) = staged.split_once('/').unwrap_or_default();
     let source = match ctx.spool.staged_path(&file.recording, token, name) {
         Ok(path) => {
-            let put = PutFile { key, file: &path, attributes: &attributes, resume: None };
+            let begun = uploads::noted(&ctx.db, &file.id).await?;
+            let put = PutFile { key, file: &path, attributes: &attributes, resume: begun.as_ref() };
             ctx.storage.put_file(&put, watch).await?;
             Some(path)
         }
