@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two blocks of a connection that is slow.
 const SLOW_PAUSE: Duration = Duration::from_millis(100);
 /// What a provider answers that has too much to do.
-const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\ncontent-length: 76\r\nconnection: close\r\n\r\n\
-    <Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>";
+const BUSY: &str = "<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>";
+/// How long the rest of a refused request is taken.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// What happens to what clients send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,25 +111,101 @@ async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) 
 }
 
 /// Ends when either side does, which closes both.
-async fn carry(client: TcpStream, server: SocketAddr, shared: Arc<Shared>) {
-    let weather = *shared.weather.borrow();
-    if weather == Weather::Away {
-        return shared.fault();
+async fn carry(mut client: TcpStream, server: SocketAddr, shared: Arc<Shared>) -> std::io::Result<()> {
+    if *shared.weather.borrow() == Weather::Away {
+        shared.fault();
+        return Ok(());
     }
-    let Ok(server) = TcpStream::connect(server).await else { return };
-    let ((from_client, to_client), (mut from_server, to_server)) = (client.into_split(), server.into_split());
-    let (answers, mut to_client_later) = (tokio::sync::Mutex::new(to_client), None::<OwnedWriteHalf>);
-    let back = async {
-        let mut to_client = answers.lock().await;
-        let _ = tokio::io::copy(&mut from_server, &mut *to_client).await;
-    };
-    let end = tokio::select! {
-        () = back => End::Closed,
-        end = forward(from_client, to_server, &shared) => end,
-    };
-    if end == End::Busy {
-        let mut to_client = to_client_later.take().unwrap_or_else(|| answers.into_inner());
-        let _ = to_client.write_all(BUSY.as_bytes()).await;
-        let _ = to_client.shutdown().await;
+    let mut server = TcpStream::connect(server).await?;
+    let (mut requests, mut answers, mut sent) = (vec![0; BLOCK], vec![0; BLOCK], 0);
+    loop {
+        tokio::select! {
+            read = client.read(&mut requests) => {
+                let read = read?;
+                if read == 0 {
+                    return Ok(());
+                }
+                let mut rest = &requests[..read];
+                while !rest.is_empty() {
+                    match shared.judge(sent, rest.len()).await {
+                        Verdict::Pass(length) => {
+                            let (now, later) = rest.split_at(length);
+                            server.write_all(now).await?;
+                            (rest, sent) = (later, sent + length as u64);
+                            shared.sent.send_modify(|all| *all += length as u64);
+                        }
+                        // What is not read makes the kernel reset the connection.
+                        Verdict::Close => return Ok(()),
+                        Verdict::Busy => return refuse(client).await,
+                    }
+                }
+            }
+            read = server.read(&mut answers) => {
+                let read = read?;
+                if read == 0 {
+                    return Ok(());
+                }
+                client.write_all(&answers[..read]).await?;
+            }
+        }
+    }
+}
+
+/// Answers, and takes the rest of the request so that the answer is read.
+async fn refuse(mut client: TcpStream) -> std::io::Result<()> {
+    let head = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\nconnection: close\r\n";
+    client.write_all(format!("{head}content-length: {}\r\n\r\n{BUSY}", BUSY.len()).as_bytes()).await?;
+    let mut nowhere = tokio::io::sink();
+    let _ = timeout(DRAIN_MAX, tokio::io::copy(&mut client, &mut nowhere)).await;
+    Ok(())
+}
+
+/// What happens to some bytes.
+enum Verdict {
+    /// So many of them go through.
+    Pass(usize),
+    /// The connection ends.
+    Close,
+    /// The request is refused.
+    Busy,
+}
+
+impl Shared {
+    fn fault(&self) {
+        self.faults.send_modify(|faults| *faults += 1);
+    }
+
+    /// `sent` is what the connection has sent already.
+    async fn judge(&self, sent: u64, length: usize) -> Verdict {
+        let mut changes = self.weather.subscribe();
+        loop {
+            let weather = *changes.borrow_and_update();
+            match weather {
+                Weather::Fair => return Verdict::Pass(length),
+                Weather::StopsAfter(limit) if *self.sent.borrow() + (length as u64) <= limit => {
+                    return Verdict::Pass(length);
+                }
+                Weather::StopsAfter(_) => {
+                    self.fault();
+                    if changes.changed().await.is_err() {
+                        return Verdict::Close;
+                    }
+                }
+                Weather::Resets(after) if sent + (length as u64) <= after => return Verdict::Pass(length),
+                Weather::Resets(_) | Weather::Away => {
+                    self.fault();
+                    return Verdict::Close;
+                }
+                Weather::Busy => {
+                    self.fault();
+                    return Verdict::Busy;
+                }
+                Weather::Slow(rate) => {
+                    sleep(SLOW_PAUSE).await;
+                    self.fault();
+                    return Verdict::Pass(length.min((rate / 10).max(1)));
+                }
+            }
+        }
     }
 }

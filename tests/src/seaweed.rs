@@ -1,7 +1,7 @@
 //! A real S3 server of a test's own: SeaweedFS, which `tests/run.sh` installs. It checks signatures, multipart rules and
 //! checksums as S3 does.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -85,6 +85,12 @@ impl Seaweed {
     pub async fn stop(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         server.term().await;
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// Where it is reached.

@@ -260,8 +260,8 @@ mod tests {
     #[test]
     fn a_key_tells_which_recordings_it_may_be_of() {
         let (id, call) = (RecordingId::generate(), RecordingId::generate());
-        assert_eq!(recordings_in(&format!("recordings/{id}/recording.webm")), [id.clone()]);
-        assert_eq!(recordings_in(&format!("x/{call}/my-rec_1-{id}-recording.webm")), [call, id]);
+        assert_eq!(recordings_in(&format!("x/{call}/my-rec_1-{id}-recording.webm")), [call, id.clone()]);
+        assert_eq!(recordings_in(&format!("recordings/{id}/recording.webm")), [id]);
         assert!(recordings_in("recordings/rec_01ARZ3NDEKTSV4RRFFQ69G5FA").is_empty());
         let root = |template: &str| template.parse::<KeyTemplate>().unwrap().root().to_owned();
         assert_eq!((root(DEFAULT), root("{call}/{recording}/{file}")), ("recordings/".into(), String::new()));

@@ -5,9 +5,13 @@
 mod cases;
 mod doctor;
 mod files;
+#[cfg(test)]
+mod killed;
 mod providers;
 #[cfg(test)]
 mod resume;
+#[cfg(test)]
+mod staged;
 mod whole;
 
 /// One test per provider and case: each has a server of its own.

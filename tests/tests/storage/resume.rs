@@ -17,11 +17,11 @@ async fn unfinished(storage: &dyn Storage) -> Vec<Unfinished> {
 }
 
 /// Ends an upload as a crash does, after some of it has arrived.
-async fn cut_off(storage: &dyn Storage, file: &File) -> Watch {
+pub(crate) async fn cut_off(storage: &dyn Storage, key: &str, file: &File) -> Watch {
     let watch = Watch { keeps: true, halfway: Some((2 << 24, Notify::new())), ..Watch::default() };
     let halfway = watch.halfway.as_ref().map(|(_, notify)| notify.notified()).unwrap();
     tokio::select! {
-        done = put(storage, KEY, &file.path, &watch) => panic!("it was not cut off: {done:?}"),
+        done = put(storage, key, &file.path, &watch) => panic!("it was not cut off: {done:?}"),
         () = halfway => {}
     }
     watch
@@ -32,7 +32,7 @@ pub(crate) async fn goes_on(provider: &Provider) {
     if !storage.capabilities().resumes {
         return;
     }
-    let cut = cut_off(storage, &file).await;
+    let cut = cut_off(storage, KEY, &file).await;
     let sent = cut.sent();
     let kept = cut.kept.into_inner().unwrap();
     assert!(storage.head(KEY).await.unwrap().is_none(), "an object appears whole or not at all");
@@ -57,7 +57,7 @@ pub(crate) async fn given_up(provider: &Provider) {
     if !storage.capabilities().resumes {
         return;
     }
-    let cut = cut_off(storage, &file).await;
+    let cut = cut_off(storage, KEY, &file).await;
     let left = unfinished(storage).await;
     let [one] = &left[..] else { panic!("{left:?}") };
     assert_eq!((one.key.as_str(), Some(&one.upload)), (KEY, cut.kept.lock().unwrap().as_ref()));
@@ -88,7 +88,7 @@ pub(crate) async fn changed(provider: &Provider) {
     if !storage.capabilities().resumes {
         return;
     }
-    let cut = cut_off(storage, &file).await;
+    let cut = cut_off(storage, KEY, &file).await;
     let mut bytes = file.bytes();
     bytes.iter_mut().step_by(1 << 20).for_each(|byte| *byte ^= 1);
     std::fs::write(&file.path, &bytes).unwrap();
