@@ -33,7 +33,8 @@ pub struct Ctx {
     pub retention_days: Option<u32>,
     /// How long a capture outlives its recording's completion.
     pub capture_keep: Duration,
-    /// How long the sweeper waits, after a deadline and after this process' start, for an edge to act itself.
+    /// How long the sweeper waits, after a deadline and after this process' start, for an edge to act itself; and the cleanup,
+    /// after an upload was begun, for a worker to note it.
     pub sweep_patience: Duration,
     /// When this process started.
     pub started_at: Timestamp,

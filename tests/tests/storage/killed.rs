@@ -18,7 +18,7 @@ const SIZE: usize = (7 << 24) + 12_345;
 const PART: u64 = 1 << 24;
 
 /// A system whose workers reach the server through the proxy.
-async fn behind(proxy: &Proxy, server: &Seaweed, settings: &[(&str, &str)]) -> System {
+pub(crate) async fn behind(proxy: &Proxy, server: &Seaweed, settings: &[(&str, &str)]) -> System {
     let set = |builder: Builder, (name, value): (&str, String)| builder.set(name, value);
     let builder = server.variables().into_iter().fold(System::builder().workers(0), set);
     let builder = builder.set("RECORDING_S3_ENDPOINT", proxy.url());

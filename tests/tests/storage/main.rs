@@ -3,11 +3,17 @@
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod deleted;
 mod doctor;
 mod files;
 #[cfg(test)]
 mod killed;
+#[cfg(test)]
+mod options;
 mod providers;
+#[cfg(test)]
+mod refused;
 #[cfg(test)]
 mod resume;
 #[cfg(test)]

@@ -119,17 +119,27 @@ fn artifact(recording: &RecordingId, n: usize, print: &Fingerprint) -> Artifact 
 
 /// Waits until a recording is completed.
 pub(crate) async fn completed(system: &System, recording: &RecordingId) -> Recording {
+    reaches(system, recording, RecordingState::Completed).await
+}
+
+/// Waits until a recording is in a state.
+pub(crate) async fn reaches(system: &System, recording: &RecordingId, state: RecordingState) -> Recording {
     let mut rows = Changes::of(&system.db, &["recording"]).await;
-    let done = async {
+    let look = async || {
+        let found = recordings::find(&system.db, recording).await.expect("the database runs");
+        found.expect("it is not deleted")
+    };
+    let wait = async {
         loop {
-            let found = recordings::find(&system.db, recording).await.expect("the database runs");
-            let found = found.expect("it is not deleted");
-            match found.state {
-                RecordingState::Completed => return found,
-                RecordingState::Failed => panic!("it has failed: {:?}", found.error),
-                _ => rows.next().await,
+            let found = look().await;
+            if found.state == state {
+                return found;
             }
+            rows.next().await;
         }
     };
-    timeout(PATIENCE, done).await.expect("it is completed in time")
+    match timeout(PATIENCE, wait).await {
+        Ok(found) => found,
+        Err(_) => panic!("it is not {state:?} in time: {:?}", look().await),
+    }
 }

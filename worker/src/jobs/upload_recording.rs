@@ -77,7 +77,7 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
         done += file.size;
     }
     drop(progress);
-    if complete(ctx, recording, step, main, files.len()).await? {
+    if complete(ctx, recording, step, main, &files).await? {
         info!(recording.id = %recording.id, "completed recording {}", recording.id);
         ctx.metrics.completed();
     }
@@ -162,7 +162,7 @@ async fn complete(
     recording: &Recording,
     step: &Step,
     main: &Artifact,
-    files: usize,
+    files: &[Artifact],
 ) -> anyhow::Result<bool> {
     let (id, call, at, place) = (&recording.id, &recording.call, ctx.now(), ctx.storage.place());
     let ending = main.storage_key.rsplit('.').next().unwrap_or_default();
@@ -179,8 +179,10 @@ async fn complete(
     if recordings::complete(&mut tx, id, step, &output, at).await?.is_none() {
         return Ok(false);
     }
-    events::about_recording(&mut tx, EventType::RecordingUploaded, call, id, json!({ "files": files }), at)
-        .await?;
+    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    let data =
+        json!({ "files": files.len(), "bytes": bytes, "provider": output.provider, "bucket": output.bucket });
+    events::about_recording(&mut tx, EventType::RecordingUploaded, call, id, data, at).await?;
     let data =
         json!({ "duration": output.duration_ms, "fileSize": output.file_size, "format": output.format });
     events::about_recording(&mut tx, EventType::RecordingCompleted, call, id, data, at).await?;
