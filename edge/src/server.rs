@@ -10,8 +10,8 @@ use anyhow::Context;
 use axum::Router;
 use prometheus::Registry;
 use shared::clock::SharedClock;
-use shared::env::unusable_folder;
 use shared::lifecycle::Tasks;
+use shared::storage::StorageMetrics;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -90,8 +90,7 @@ async fn open(
     let registry = Registry::new();
     let metrics = Metrics::register(registry.clone())?;
     let db = shared::db::pool(&settings.shared.database_url, settings.database_max_connections)?;
-    let storage = settings.shared.storage.open();
-    let storage = storage.map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error))?;
+    let storage = StorageMetrics::register(&registry)?.measure(settings.shared.storage.open().await?);
     let auth = Auth::start(&settings.auth, &tasks).await?;
     let limits = Limits::start(settings.rates, settings.client_address, &tasks);
     let ingest =

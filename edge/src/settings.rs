@@ -30,6 +30,11 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 /// The most people in a call that any setting or caller may ask for; the table's CHECK says the same.
 pub const MAX_PARTICIPANTS_LIMIT: u32 = 1_000;
 
+/// How long an address in storage is good for, unless `PRESIGN_TTL` says otherwise: to begin a download with, not to be passed on.
+const PRESIGN_TTL: Duration = Duration::from_secs(300);
+/// S3 and Google Cloud Storage sign for a week at most.
+const PRESIGN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// What the edge reads.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -51,6 +56,8 @@ pub struct Settings {
     pub database_max_connections: u32,
     /// `SHUTDOWN_GRACE`.
     pub shutdown_grace: Duration,
+    /// `PRESIGN_TTL`: how long an address that storage hands out is good for.
+    pub presign_ttl: Duration,
     /// `TRUST_PROXY`.
     pub client_address: ClientAddress,
     /// How long requests may take; no variable.
@@ -126,6 +133,7 @@ impl Settings {
             rates: RateSettings::from_env(env)?,
             database_max_connections: database_max_connections(env, DATABASE_CONNECTIONS)?,
             shutdown_grace: env.duration("SHUTDOWN_GRACE", SHUTDOWN_GRACE)?,
+            presign_ttl: presign_ttl(env)?,
             client_address: match env.flag("TRUST_PROXY")? {
                 true => ClientAddress::Forwarded,
                 false => ClientAddress::Peer,
@@ -141,7 +149,8 @@ impl Settings {
     /// The password-like values, for a test that none of them is ever printed.
     #[must_use]
     pub fn secrets(&self) -> Vec<&Secret> {
-        let own = self.auth.secret.iter().chain([&self.shared.database_url]);
+        let shared = [&self.shared.database_url].into_iter().chain(self.shared.storage.secrets());
+        let own = self.auth.secret.iter().chain(shared);
         own.chain(self.rooms.ice.secrets()).collect()
     }
 }
@@ -181,6 +190,12 @@ fn allowed_origins(env: &Env) -> Result<Vec<HeaderValue>, EnvError> {
         HeaderValue::from_str(&raw).map_err(|_| wrong())
     };
     env.list("ALLOWED_ORIGINS")?.into_iter().map(origin).collect()
+}
+
+fn presign_ttl(env: &Env) -> Result<Duration, EnvError> {
+    let valid = env.duration("PRESIGN_TTL", PRESIGN_TTL)?;
+    let wrong = || EnvError::wants("PRESIGN_TTL", "a duration from 1s to 7d, such as 5m");
+    if (Duration::from_secs(1)..=PRESIGN_TTL_MAX).contains(&valid) { Ok(valid) } else { Err(wrong()) }
 }
 
 fn max_participants(env: &Env) -> Result<u32, EnvError> {

@@ -15,7 +15,9 @@ use sqlx::PgConnection;
 
 mod payloads;
 
-pub use payloads::{DeleteRecording, ExpireRecordings, MakeThumbnails, MuxRecording, Sweep, UploadRecording};
+pub use payloads::{
+    AbortUploads, DeleteRecording, ExpireRecordings, MakeThumbnails, MuxRecording, Sweep, UploadRecording,
+};
 
 /// The payload of one kind of job.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {

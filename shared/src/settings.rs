@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::env::{Env, EnvError, Secret};
 use crate::recording::{AUDIO_BITRATE, AudioCodec, Format, VIDEO_BITRATE, VideoCodec};
-use crate::storage::StorageSettings;
+use crate::storage::{KeyTemplate, StorageSettings};
 use crate::telemetry::LogSettings;
 
 /// A recording's age in days after which it is deleted, unless `RECORDING_RETENTION_DAYS` says otherwise.
@@ -28,6 +28,8 @@ pub struct Settings {
     pub spool_dir: PathBuf,
     /// Where finished files go.
     pub storage: StorageSettings,
+    /// `RECORDING_KEY_TEMPLATE`: how finished files are named there.
+    pub keys: KeyTemplate,
     /// What outputs are when their owner did not say.
     pub media: MediaDefaults,
     /// `RECORDING_RETENTION_DAYS`: `None` (0 in the environment) keeps for ever.
@@ -68,6 +70,7 @@ impl Settings {
             database_url: database_url(env)?,
             spool_dir: spool_dir(env)?,
             storage: StorageSettings::from_env(env)?,
+            keys: KeyTemplate::from_env(env)?,
             media: MediaDefaults::from_env(env)?,
             retention_days: (retention > 0).then_some(retention),
             capture_keep: env.duration("CAPTURE_KEEP", CAPTURE_KEEP)?,

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`postgres`] | a fresh database for each test, and clusters that a test may stop |
 //! | [`program`] | a process with its log, ended whatever happens |
+//! | [`seaweed`] | an S3 server |
+//! | [`faults`] | a proxy that loses, delays and refuses what goes to a server |
 //! | [`system`] | edge and workers over one database and one set of folders |
 //! | [`client`] | the API as a client uses it |
 //! | [`socket`] | signaling as a client speaks it |
@@ -30,10 +32,12 @@
 
 pub mod client;
 pub mod compare;
+pub mod faults;
 pub mod fixtures;
 pub mod output;
 pub mod postgres;
 pub mod probe;
 pub mod program;
+pub mod seaweed;
 pub mod socket;
 pub mod system;

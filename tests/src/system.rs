@@ -135,6 +135,11 @@ impl System {
         self.workers.last_mut().expect("it was just put there")
     }
 
+    /// Sets a variable for the workers that are started from now on.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.settings.push((name.to_owned(), value.into()));
+    }
+
     /// The first worker.
     ///
     /// # Panics

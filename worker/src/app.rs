@@ -13,6 +13,7 @@ use shared::clock::{Clock, SystemClock};
 use shared::env::{EnvError, unusable_folder};
 use shared::lifecycle::Signals;
 use shared::spool::Spool;
+use shared::storage::StorageMetrics;
 use shared::telemetry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -50,11 +51,8 @@ impl Worker {
             clock: Arc::new(SystemClock),
             spool: Spool::open(&settings.shared.spool_dir)
                 .map_err(|error| unusable_folder("SPOOL_URL", error))?,
-            storage: settings
-                .shared
-                .storage
-                .open()
-                .map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error))?,
+            storage: StorageMetrics::register(&registry)?.measure(settings.shared.storage.open().await?),
+            keys: settings.shared.keys,
             scratch: Arc::new(
                 Scratch::open(&settings.scratch_dir)
                     .map_err(|error| unusable_folder("SCRATCH_DIR", error))?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::clock::{SharedClock, Timestamp};
 use shared::settings::MediaDefaults;
 use shared::spool::Spool;
-use shared::storage::SharedStorage;
+use shared::storage::{KeyTemplate, SharedStorage};
 use sqlx::PgPool;
 
 use crate::metrics::Metrics;
@@ -23,6 +23,8 @@ pub struct Ctx {
     pub spool: Spool,
     /// Where finished files go.
     pub storage: SharedStorage,
+    /// How they are named there.
+    pub keys: KeyTemplate,
     /// Where this process works.
     pub scratch: Arc<Scratch>,
     /// What outputs are when their owner did not say.
@@ -31,7 +33,8 @@ pub struct Ctx {
     pub retention_days: Option<u32>,
     /// How long a capture outlives its recording's completion.
     pub capture_keep: Duration,
-    /// How long the sweeper waits, after a deadline and after this process' start, for an edge to act itself.
+    /// How long the sweeper waits, after a deadline and after this process' start, for an edge to act itself; and the cleanup,
+    /// after an upload was begun, for a worker to note it.
     pub sweep_patience: Duration,
     /// When this process started.
     pub started_at: Timestamp,

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
+use shared::storage::StorageError;
+
+/// The longest that a server may ask to wait: that of the usual backoff.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Why an attempt failed, and what happens next. `?` on an [`anyhow::Error`] means [`Failure::Retry`]; giving up is always
 /// spelled out.
 #[derive(Debug)]
@@ -15,7 +21,46 @@ pub enum Failure {
 }
 
 impl From<anyhow::Error> for Failure {
+    /// What storage says is told with its code and its cure, and tried again when storage asks for it.
     fn from(error: anyhow::Error) -> Self {
-        Self::Retry(error)
+        let Some(storage) = error.downcast_ref::<StorageError>() else { return Self::Retry(error) };
+        let told = anyhow!("{}: {error:#}; cure: {}", storage.code(), storage.advice());
+        match storage.retry_after() {
+            Some(after) => Self::RetryIn(after.min(RETRY_AFTER_MAX), told),
+            None => Self::Retry(told),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn what_storage_says_comes_with_its_code_and_its_cure() {
+        let of = |error: StorageError| Failure::from(anyhow::Error::from(error));
+        let Failure::Retry(told) = of(StorageError::Full("quota".to_owned())) else { panic!("a retry") };
+        assert_eq!(
+            told.to_string(),
+            "storage-full: storage is full: quota; cure: free space, raise the quota, or shorten RECORDING_RETENTION_DAYS"
+        );
+        for (asked_s, wait_s) in [(7, 7), (86_400, 600)] {
+            let retry_after = Some(Duration::from_secs(asked_s));
+            let slow_down = StorageError::Unavailable { reason: "SlowDown".to_owned(), retry_after };
+            let Failure::RetryIn(wait, told) = of(slow_down) else { panic!("a wait") };
+            assert_eq!(wait, Duration::from_secs(wait_s));
+            assert!(told.to_string().starts_with("storage-unavailable: "), "{told}");
+        }
+        let other = Failure::from(anyhow!("no such table").context("look it up"));
+        assert!(
+            matches!(other, Failure::Retry(error) if format!("{error:#}") == "look it up: no such table")
+        );
+        let wrapped = Err::<(), _>(StorageError::NoBucket("b".to_owned())).context("abort").unwrap_err();
+        let Failure::Retry(told) = Failure::from(wrapped) else { panic!("a retry") };
+        assert!(
+            told.to_string().starts_with("storage-no-bucket: abort: there is no bucket b; cure: "),
+            "{told}"
+        );
     }
 }

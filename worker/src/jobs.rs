@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use shared::jobs::{
-    DeleteRecording, ExpireRecordings, Job, MakeThumbnails, MuxRecording, Sweep, UploadRecording,
+    AbortUploads, DeleteRecording, ExpireRecordings, Job, MakeThumbnails, MuxRecording, Sweep,
+    UploadRecording,
 };
 
 use crate::ctx::Ctx;
 use crate::queue::{PURGE_QUEUE, Runner};
 
+pub mod abort_uploads;
 pub mod delete_recording;
 pub mod expire_recordings;
 pub mod make_thumbnails;
@@ -32,14 +34,17 @@ const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How often ages are looked at; they are days.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// How often uploads are looked for that nobody goes on with; what they hold costs money by the month.
+const ABORT_UPLOADS_EVERY: Duration = Duration::from_secs(3600);
 
 /// Every queue that a worker can serve.
-pub const QUEUES: [&str; 7] = [
+pub const QUEUES: [&str; 8] = [
     MuxRecording::QUEUE,
     MakeThumbnails::QUEUE,
     UploadRecording::QUEUE,
     DeleteRecording::QUEUE,
     ExpireRecordings::QUEUE,
+    AbortUploads::QUEUE,
     Sweep::QUEUE,
     PURGE_QUEUE,
 ];
@@ -53,7 +58,9 @@ pub fn register(runner: Runner<Ctx>, concurrency: usize) -> Runner<Ctx> {
         .register(concurrency, UPLOAD_TIMEOUT, upload_recording::run)
         .register(concurrency, HOUSEKEEPING_TIMEOUT, delete_recording::run)
         .register(1, HOUSEKEEPING_TIMEOUT, expire_recordings::run)
+        .register(1, HOUSEKEEPING_TIMEOUT, abort_uploads::run)
         .register(1, HOUSEKEEPING_TIMEOUT, sweep::run)
         .cron("sweep", SWEEP_EVERY, || Sweep {})
         .cron("expire-recordings", EXPIRE_EVERY, || ExpireRecordings {})
+        .cron("abort-uploads", ABORT_UPLOADS_EVERY, || AbortUploads {})
 }

@@ -12,11 +12,13 @@
 //! | [`ffmpeg`], [`ffprobe`] | arguments as pure functions; what an output really is |
 //! | [`process`] | the one door to other programs, with every guard |
 //! | [`scratch`], [`fingerprint`] | folders of attempts; what a file is |
+//! | [`doctor`] | whether what the worker needs is there and works |
 //! | [`app`](Worker), [`settings`](Settings), [`ctx`], [`metrics`] | the process |
 
 mod app;
 pub mod assemble;
 pub mod ctx;
+pub mod doctor;
 pub mod failure;
 pub mod ffmpeg;
 pub mod ffprobe;

@@ -1,5 +1,5 @@
 //! `worker`: makes finished files from recordings. `worker migrate` prepares the database, `worker run` takes jobs,
-//! `worker capture` looks into capture logs.
+//! `worker doctor` checks what that needs, `worker capture` looks into capture logs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use shared::env::{Env, EnvError, WRONG_SETTINGS};
 use shared::lifecycle;
 use shared::telemetry::{self, LogSettings};
+use worker::doctor::Health;
 use worker::{Settings, Worker};
 
 #[derive(Parser)]
@@ -23,6 +24,8 @@ enum Command {
     Migrate,
     /// Takes jobs until it is told to stop (the default).
     Run,
+    /// Checks what the worker needs, one line for each with its cure; returns 1 when something is wrong.
+    Doctor,
     /// Looks into the capture logs of server tracks.
     Capture {
         #[command(subcommand)]
@@ -57,6 +60,7 @@ async fn main() -> ExitCode {
     let done = match Arguments::parse().command.unwrap_or(Command::Run) {
         Command::Migrate => migrate(&env).await,
         Command::Run => run(&env).await,
+        Command::Doctor => doctor(&env).await,
         Command::Capture { look } => tokio::task::block_in_place(|| inspect(&look)),
     };
     done.unwrap_or_else(|error| match error.downcast_ref::<EnvError>() {
@@ -75,6 +79,13 @@ async fn run(env: &Env) -> anyhow::Result<ExitCode> {
     let settings = Settings::from_env(env)?;
     telemetry::init(&settings.shared.log);
     Ok(Worker::bind(settings).await?.run_until(lifecycle::signals()?).await)
+}
+
+async fn doctor(env: &Env) -> anyhow::Result<ExitCode> {
+    match worker::doctor::examine(env, &mut std::io::stdout()).await? {
+        Health::Well => Ok(ExitCode::SUCCESS),
+        Health::Ill => Ok(ExitCode::FAILURE),
+    }
 }
 
 fn inspect(look: &Look) -> anyhow::Result<ExitCode> {

@@ -35,7 +35,8 @@ pub struct Settings {
     pub metrics_port: u16,
     /// `DATABASE_MAX_CONNECTIONS`.
     pub max_connections: u32,
-    /// `SWEEP_PATIENCE`: how long after a deadline, and after the start, an edge is left to act itself.
+    /// `SWEEP_PATIENCE`: how long after a deadline, and after the start, an edge is left to act itself; and how old an upload is
+    /// at least that is given up.
     pub sweep_patience: Duration,
     /// How the queue is run.
     pub queue: QueueSettings,

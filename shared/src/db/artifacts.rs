@@ -7,6 +7,8 @@ use super::{signed, unsigned};
 use crate::clock::Timestamp;
 use crate::id::{ArtifactId, RecordingId, UserId};
 
+pub mod uploads;
+
 /// What a file made from a recording is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -18,6 +20,18 @@ pub enum ArtifactKind {
     Participant,
     /// A picture from it.
     Thumbnail,
+}
+
+impl ArtifactKind {
+    /// As rows, the API and storage name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recording => "recording",
+            Self::Participant => "participant",
+            Self::Thumbnail => "thumbnail",
+        }
+    }
 }
 
 /// A file made from a recording.
@@ -133,7 +147,7 @@ pub async fn stage(tx: &mut PgConnection, artifact: &Artifact, at: Timestamp) ->
 /// Those of the database.
 pub async fn stored(db: impl PgExecutor<'_>, id: &ArtifactId, at: Timestamp) -> sqlx::Result<()> {
     sqlx::query!(
-        "update artifact set state = 'stored', stored_at = $2 where id = $1 and state = 'staged'",
+        "update artifact set state = 'stored', stored_at = $2, upload = null where id = $1 and state = 'staged'",
         id.as_str(),
         at,
     )

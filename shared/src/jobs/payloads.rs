@@ -86,3 +86,12 @@ impl Job for ExpireRecordings {
     const QUEUE: &'static str = "expire-recordings";
     const MAX_ATTEMPTS: u32 = CRON_ATTEMPTS;
 }
+
+/// Gives up uploads to storage that were begun and that nobody goes on with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AbortUploads {}
+
+impl Job for AbortUploads {
+    const QUEUE: &'static str = "abort-uploads";
+    const MAX_ATTEMPTS: u32 = CRON_ATTEMPTS;
+}

@@ -1,27 +1,33 @@
-//! Storage in a folder: a temporary name, fsync, rename, fsync of the folders, and reading back what was written.
+//! Storage in a folder: a temporary name, fsync, rename, fsync of the folders. It keeps bytes and nothing beside them.
 
+use std::fs::Metadata;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use nix::unistd::{AccessFlags, access};
-use sha2::{Digest, Sha256};
+use serde_json::json;
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
-use ulid::Ulid;
 
-use super::{ByteStream, Fingerprint, Place, Storage, StorageError, StorageKey};
+use super::{
+    Attributes, ByteStream, Capabilities, Link, ListStream, Listed, ObjectHead, Place, PutFile, Resumption,
+    Storage, StorageError, Unfinished, UnfinishedStream, UploadWatch,
+};
+use crate::clock::Timestamp;
+
+mod walk;
+mod write;
 
 /// Read and written at once: large enough for a disk, small beside everything else in memory.
 const BLOCK: usize = 256 * 1024;
-
-/// Beginning of a name that is not yet whole; what follows is the writer's own, as two may write the same key. Its writer holds
-/// a lock on it: one without is left by a crash, and the next put of the key deletes it.
-const PARTIAL: &str = ".partial-";
+/// The longest key in bytes: with the root before it, far below what a path may have (4096).
+const KEY_MAX: usize = 1024;
+/// What a [`Resumption`] holds here: the path of a file that is not whole, below the root.
+const PARTIAL_FILE: &str = "partialFile";
 
 /// A folder.
 #[derive(Debug, Clone)]
@@ -42,11 +48,20 @@ impl LocalStorage {
 
     /// Keys are ours, but one that climbs out of the folder must find nothing, whatever row it came from.
     fn path(&self, key: &str) -> Result<PathBuf, StorageError> {
-        let plain = Path::new(key).components().all(|part| matches!(part, Component::Normal(_)));
-        if key.is_empty() || !plain {
+        if key.is_empty() || !stays_below(key) {
             return Err(StorageError::NotFound(key.to_owned()));
         }
         Ok(self.root.join(key))
+    }
+
+    fn not_written(&self, key: &str, error: std::io::Error) -> StorageError {
+        use std::io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory if self.root.is_dir() => {
+                StorageError::Refused(format!("{key} is the folder of another object, or lies below one"))
+            }
+            _ => error.into(),
+        }
     }
 }
 
@@ -56,75 +71,62 @@ impl Storage for LocalStorage {
         Place { provider: "local".to_owned(), bucket: "local".to_owned() }
     }
 
-    async fn put_file(
-        &self,
-        key: &StorageKey,
-        file: &Path,
-        _content_type: &str,
-        sent: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), StorageError> {
-        let target = self.path(&key.to_string())?;
-        let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
-            return Err(StorageError::NotFound(key.to_string()));
-        };
-        tokio::fs::create_dir_all(folder).await?;
-        let (folder, name) = (folder.to_owned(), name.to_string_lossy().into_owned());
-        delete_abandoned(folder.clone(), name.clone()).await;
-        let partial = folder.join(format!("{PARTIAL}{name}-{}", Ulid::generate()));
-        let written = write(file, &partial, &target, sent).await;
-        if written.is_err() {
-            // The error that matters is the first one; what stays is deleted by the next put.
-            let _ = tokio::fs::remove_file(&partial).await;
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            resumes: false,
+            keeps_metadata: false,
+            keeps_content_type: false,
+            temporary_url_max: None,
+            key_max: KEY_MAX,
         }
-        written?;
-        sync_folders(&folder, &self.root).await?;
-        Ok(())
     }
 
-    async fn verify(&self, key: &StorageKey, expected: &Fingerprint) -> Result<(), StorageError> {
-        let key = key.to_string();
-        let mut file = File::open(self.path(&key)?).await.map_err(|error| absent(error, &key))?;
-        let mut block = vec![0; BLOCK];
-        let (mut hash, mut size) = (Sha256::new(), 0_u64);
-        loop {
-            let read = file.read(&mut block).await?;
-            if read == 0 {
-                break;
-            }
-            hash.update(block.get(..read).unwrap_or_default());
-            size += read as u64;
-        }
-        if size == expected.size && hex::encode(hash.finalize()) == expected.sha256 {
-            return Ok(());
-        }
-        Err(StorageError::Mismatch { key, expected: expected.size, found: size })
+    async fn put_file(&self, put: &PutFile<'_>, watch: &dyn UploadWatch) -> Result<(), StorageError> {
+        let target = self.path(put.key)?;
+        let mut from = File::open(put.file).await?;
+        let written = write::replace(&self.root, &target, &mut from, &|sent| watch.sent(sent)).await;
+        written.map_err(|error| self.not_written(put.key, error))
     }
 
-    async fn head(&self, key: &str) -> Result<Option<u64>, StorageError> {
+    async fn put_bytes(&self, key: &str, bytes: Bytes, _: &Attributes) -> Result<(), StorageError> {
+        let target = self.path(key)?;
+        let written = write::replace(&self.root, &target, &mut bytes.as_ref(), &|_| {}).await;
+        written.map_err(|error| self.not_written(key, error))
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>, StorageError> {
         match tokio::fs::metadata(self.path(key)?).await {
-            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Ok(metadata) => Ok(metadata.is_file().then(|| ObjectHead {
+                size: metadata.len(),
+                modified_at: modified_at(&metadata),
+                ..ObjectHead::default()
+            })),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StorageError> {
-        let mut file = File::open(self.path(key)?).await.map_err(|error| absent(error, key))?;
+        let opened = File::open(self.path(key)?).await;
+        let mut file = opened.map_err(|error| match is_absent(&error) {
+            true => StorageError::NotFound(key.to_owned()),
+            false => error.into(),
+        })?;
         file.seek(std::io::SeekFrom::Start(range.start)).await?;
         let part = file.take(range.end.saturating_sub(range.start));
         Ok(ReaderStream::with_capacity(part, BLOCK).map_ok(Bytes::from).boxed())
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
-        let (root, prefix) = (self.root.clone(), prefix.to_owned());
-        let found = tokio::task::spawn_blocking(move || walk(&root, &prefix)).await;
-        Ok(found.map_err(std::io::Error::other)??)
+    fn list(&self, prefix: &str) -> ListStream<'_> {
+        let files = walk::files(&self.root, prefix);
+        let whole = files.try_filter_map(async |file| Ok((!write::is_partial(&file.key)).then_some(file)));
+        whole.map_err(StorageError::from).boxed()
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
         let path = self.path(key)?;
         match tokio::fs::remove_file(&path).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Err(error) if !is_absent(&error) => return Err(error.into()),
             _ => {}
         }
         // A recording's empty folders go with its last file; a folder that is not empty refuses, and that is right.
@@ -136,8 +138,34 @@ impl Storage for LocalStorage {
         Ok(())
     }
 
-    async fn temporary_url(&self, _key: &str, _valid: Duration) -> Result<Option<String>, StorageError> {
+    async fn temporary_url(&self, _key: &str, _link: &Link) -> Result<Option<String>, StorageError> {
         Ok(None)
+    }
+
+    fn unfinished(&self, prefix: &str) -> UnfinishedStream<'_> {
+        // What a file that is not whole is called begins with a name of its own.
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let files = walk::files(&self.root, folder).map_err(StorageError::from);
+        let prefix = prefix.to_owned();
+        let left = files.try_filter_map(move |Listed { key: partial, modified_at: begun_at, .. }| {
+            let (path, prefix) = (self.root.join(&partial), prefix.clone());
+            async move {
+                let Some(key) = write::key_of_partial(&partial).filter(|key| key.starts_with(&prefix)) else {
+                    return Ok(None);
+                };
+                let upload = Resumption(json!({ PARTIAL_FILE: partial }));
+                let abandoned = write::is_abandoned(path).await?;
+                Ok(abandoned.then_some(Unfinished { key, begun_at, upload }))
+            }
+        });
+        left.boxed()
+    }
+
+    async fn abort(&self, upload: &Resumption) -> Result<(), StorageError> {
+        match upload.0.get(PARTIAL_FILE).and_then(|file| file.as_str()) {
+            Some(partial) if write::is_partial(partial) => self.delete(partial).await,
+            _ => Ok(()),
+        }
     }
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {
@@ -145,180 +173,182 @@ impl Storage for LocalStorage {
     }
 }
 
-async fn write(
-    from: &Path,
-    partial: &Path,
-    target: &Path,
-    sent: &(dyn Fn(u64) + Send + Sync),
-) -> std::io::Result<()> {
-    let mut from = File::open(from).await?;
-    let out = std::fs::File::create_new(partial)?;
-    // A folder that knows no locks leaves the partial file to be taken for abandoned; then the rename fails, and the job is
-    // tried again.
-    let _ = out.try_lock();
-    let mut out = File::from_std(out);
-    copy(&mut from, &mut out, sent).await?;
-    out.sync_all().await?;
-    // Locked until it has its final name, under which nobody looks for it.
-    tokio::fs::rename(partial, target).await
+fn stays_below(key: &str) -> bool {
+    Path::new(key).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Deletes what writers of a key have left that are gone. What cannot be deleted is in nobody's way.
-async fn delete_abandoned(folder: PathBuf, name: String) {
-    let left = move || {
-        let begin = format!("{PARTIAL}{name}-");
-        for entry in std::fs::read_dir(&folder)?.flatten() {
-            let of_key = entry.file_name().to_string_lossy().starts_with(&begin);
-            if of_key && std::fs::File::open(entry.path())?.try_lock().is_ok() {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    let _ = tokio::task::spawn_blocking(left).await;
+fn modified_at(metadata: &Metadata) -> Option<Timestamp> {
+    metadata.modified().ok().map(Timestamp::from)
 }
 
-async fn copy(from: &mut File, to: &mut File, sent: &(dyn Fn(u64) + Send + Sync)) -> std::io::Result<()> {
-    let mut block = vec![0; BLOCK];
-    let mut total = 0_u64;
-    loop {
-        let read = from.read(&mut block).await?;
-        if read == 0 {
-            return to.flush().await;
-        }
-        to.write_all(block.get(..read).unwrap_or_default()).await?;
-        total += read as u64;
-        sent(total);
-    }
-}
-
-/// A rename is on disk only when its folder is; a new folder, only when its parent is.
-async fn sync_folders(from: &Path, root: &Path) -> std::io::Result<()> {
-    for folder in from.ancestors().take_while(|folder| folder.starts_with(root)) {
-        File::open(folder).await?.sync_all().await?;
-    }
-    Ok(())
-}
-
-fn absent(error: std::io::Error, key: &str) -> StorageError {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => StorageError::NotFound(key.to_owned()),
-        _ => error.into(),
-    }
-}
-
-fn walk(root: &Path, prefix: &str) -> std::io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.join(prefix.rsplit_once('/').map_or("", |(folder, _)| folder))];
-    while let Some(folder) = folders.pop() {
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if let Ok(key) = path.strip_prefix(root) {
-                found.push(key.to_string_lossy().into_owned());
-            }
-        }
-    }
-    found.retain(|key| key.starts_with(prefix));
-    found.sort();
-    Ok(found)
+/// Nothing there, or something on the way there is no folder: then nothing can be there either.
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
-    use crate::id::RecordingId;
+    use crate::storage::{Fingerprint, verify};
+
+    const KEY: &str = "recordings/rec_1/thumbnail-00.jpg";
 
     fn fingerprint(bytes: &[u8]) -> Fingerprint {
         Fingerprint { size: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
     }
 
-    async fn stored(bytes: &[u8]) -> (tempfile::TempDir, LocalStorage, StorageKey) {
+    async fn put(storage: &LocalStorage, file: &Path, sent: &Sent) -> Result<(), StorageError> {
+        let attributes = Attributes::default();
+        storage.put_file(&PutFile { key: KEY, file, attributes: &attributes, resume: None }, sent).await
+    }
+
+    /// Tells a test how far a file is.
+    struct Sent(Box<dyn Fn(u64) + Send + Sync>);
+
+    #[async_trait]
+    impl UploadWatch for Sent {
+        fn sent(&self, bytes: u64) {
+            self.0(bytes);
+        }
+
+        async fn keep(&self, _state: &Resumption) -> anyhow::Result<super::super::Kept> {
+            unreachable!("local storage begins anew")
+        }
+    }
+
+    fn unwatched() -> Sent {
+        Sent(Box::new(|_| {}))
+    }
+
+    async fn is(storage: &LocalStorage, bytes: &[u8]) -> Result<(), StorageError> {
+        verify(storage, KEY, &fingerprint(bytes), None).await
+    }
+
+    async fn keys(storage: &LocalStorage) -> Vec<String> {
+        storage.list("recordings/").map_ok(|found| found.key).try_collect().await.unwrap()
+    }
+
+    async fn stored(bytes: &[u8]) -> (tempfile::TempDir, LocalStorage) {
         let dir = tempfile::tempdir().unwrap();
         let storage = LocalStorage::open(&dir.path().join("out")).unwrap();
         let source = dir.path().join("source");
         std::fs::write(&source, bytes).unwrap();
-        let key = StorageKey::Thumbnail(RecordingId::generate(), 0, 0);
-        storage.put_file(&key, &source, "image/jpeg", &|_| {}).await.unwrap();
-        (dir, storage, key)
+        put(&storage, &source, &unwatched()).await.unwrap();
+        (dir, storage)
     }
 
     #[tokio::test]
     async fn what_was_put_is_read_back_and_compared() {
-        let (_dir, storage, key) = stored(b"picture").await;
-        storage.verify(&key, &fingerprint(b"picture")).await.unwrap();
-        let error = storage.verify(&key, &fingerprint(b"pictura")).await.unwrap_err();
-        assert!(matches!(error, StorageError::Mismatch { .. }));
-        assert_eq!(storage.head(&key.to_string()).await.unwrap(), Some(7));
+        let (_dir, storage) = stored(b"picture").await;
+        is(&storage, b"picture").await.unwrap();
+        for other in [&b"pictura"[..], b"pictures"] {
+            assert!(matches!(is(&storage, other).await, Err(StorageError::Mismatch { .. })));
+        }
+        assert_eq!(storage.head(KEY).await.unwrap().unwrap().size, 7);
     }
 
     /// Two writers that are in the middle of the same key at once: the second begins and ends while the first still copies.
     #[tokio::test]
     async fn two_writers_of_one_key_do_not_mix() {
-        let (dir, storage, key) = stored(b"old").await;
+        let (dir, storage) = stored(b"old").await;
         let (long, short) = (dir.path().join("long"), dir.path().join("short"));
         std::fs::write(&long, vec![1; 3 * BLOCK]).unwrap();
         std::fs::write(&short, b"short").unwrap();
         let (begun, halfway) = std::sync::mpsc::channel();
         let (go, may_go) = std::sync::mpsc::channel::<()>();
         let may_go = std::sync::Mutex::new(may_go);
-        let (first, slow_key) = (storage.clone(), key.clone());
+        let (first, begun) = (storage.clone(), std::sync::Mutex::new(begun));
         let slow = std::thread::spawn(move || {
-            let sent = move |bytes| {
+            let sent = Sent(Box::new(move |bytes| {
                 if bytes == BLOCK as u64 {
-                    begun.send(()).unwrap();
+                    begun.lock().unwrap().send(()).unwrap();
                     may_go.lock().unwrap().recv().unwrap();
                 }
-            };
+            }));
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(first.put_file(&slow_key, &long, "video/webm", &sent))
+            runtime.block_on(put(&first, &long, &sent))
         });
         halfway.recv().unwrap();
-        storage.put_file(&key, &short, "video/webm", &|_| {}).await.unwrap();
-        storage.verify(&key, &fingerprint(b"short")).await.unwrap();
+        put(&storage, &short, &unwatched()).await.unwrap();
+        is(&storage, b"short").await.unwrap();
         go.send(()).unwrap();
         slow.join().unwrap().unwrap();
-        storage.verify(&key, &fingerprint(&vec![1; 3 * BLOCK])).await.unwrap();
-        assert_eq!(storage.list("recordings/").await.unwrap(), [key.to_string()]);
+        is(&storage, &vec![1; 3 * BLOCK]).await.unwrap();
+        assert_eq!(keys(&storage).await, [KEY]);
     }
 
     #[tokio::test]
     async fn what_a_killed_writer_left_goes_with_the_next_put() {
-        let (dir, storage, key) = stored(b"picture").await;
-        let path = storage.root.join(key.to_string());
+        let (dir, storage) = stored(b"picture").await;
+        let partial = leave_partial(&storage);
+        put(&storage, &dir.path().join("source"), &unwatched()).await.unwrap();
+        assert!(!partial.exists());
+        assert_eq!(keys(&storage).await, [KEY]);
+    }
+
+    fn leave_partial(storage: &LocalStorage) -> PathBuf {
+        let path = storage.root.join(KEY);
         let name = path.file_name().unwrap().to_str().unwrap();
-        std::fs::write(path.with_file_name(format!("{PARTIAL}{name}-01")), b"pic").unwrap();
-        storage.put_file(&key, &dir.path().join("source"), "image/jpeg", &|_| {}).await.unwrap();
-        assert_eq!(storage.list("recordings/").await.unwrap(), [key.to_string()]);
+        let partial = path.with_file_name(format!(".partial-{name}-{}", ulid::Ulid::generate()));
+        std::fs::write(&partial, b"pic").unwrap();
+        partial
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_writer_left_is_no_object_and_can_be_found_and_deleted() {
+        let (_dir, storage) = stored(b"picture").await;
+        let partial = leave_partial(&storage);
+        assert_eq!(keys(&storage).await, [KEY]);
+        for (prefix, count) in [("recordings/", 1), ("recordings/rec_1/thumb", 1), ("recordings/rec_2", 0)] {
+            let left: Vec<Unfinished> = storage.unfinished(prefix).try_collect().await.unwrap();
+            assert_eq!(left.len(), count, "{prefix}");
+            for upload in left {
+                assert_eq!(upload.key, KEY);
+                let writer = std::fs::File::open(&partial).unwrap();
+                writer.lock().unwrap();
+                assert!(storage.unfinished(prefix).next().await.is_none(), "its writer lives");
+            }
+        }
+        let left: Vec<Unfinished> = storage.unfinished("recordings/").try_collect().await.unwrap();
+        storage.abort(&left[0].upload).await.unwrap();
+        storage.abort(&left[0].upload).await.unwrap();
+        storage.abort(&Resumption(json!({ PARTIAL_FILE: KEY }))).await.unwrap();
+        assert!(!partial.exists() && storage.local_path(KEY).unwrap().exists());
     }
 
     #[tokio::test]
     async fn a_part_of_an_object_is_read() {
-        let (_dir, storage, key) = stored(b"0123456789").await;
-        let stream = storage.get_range(&key.to_string(), 3..6).await.unwrap();
+        let (_dir, storage) = stored(b"0123456789").await;
+        let stream = storage.get_range(KEY, 3..6).await.unwrap();
         let parts: Vec<Bytes> = stream.try_collect().await.unwrap();
         assert_eq!(parts.concat(), b"345");
     }
 
     #[tokio::test]
     async fn deleting_takes_the_empty_folders_along_and_may_be_repeated() {
-        let (_dir, storage, key) = stored(b"x").await;
-        assert_eq!(storage.list("recordings/").await.unwrap(), [key.to_string()]);
-        storage.delete(&key.to_string()).await.unwrap();
-        storage.delete(&key.to_string()).await.unwrap();
-        assert!(storage.list("recordings/").await.unwrap().is_empty());
+        let (_dir, storage) = stored(b"x").await;
+        assert_eq!(keys(&storage).await, [KEY]);
+        storage.delete(KEY).await.unwrap();
+        storage.delete(KEY).await.unwrap();
+        assert!(keys(&storage).await.is_empty());
         assert!(!storage.root.join("recordings").exists());
     }
 
     #[tokio::test]
+    async fn no_object_is_the_folder_of_another() {
+        let (_dir, storage) = stored(b"picture").await;
+        for key in [format!("{KEY}/below"), "recordings/rec_1".to_owned()] {
+            let put = storage.put_bytes(&key, Bytes::new(), &Attributes::default()).await;
+            assert!(matches!(put, Err(StorageError::Refused(_))), "{key}: {put:?}");
+        }
+        assert_eq!(keys(&storage).await, [KEY]);
+    }
+
+    #[tokio::test]
     async fn a_key_that_climbs_out_finds_nothing() {
-        let (_dir, storage, _) = stored(b"x").await;
+        let (_dir, storage) = stored(b"x").await;
         for key in ["../source", "/etc/passwd", "recordings/../../source", ""] {
             assert!(matches!(storage.head(key).await, Err(StorageError::NotFound(_))), "{key}");
             assert!(storage.local_path(key).is_none(), "{key}");

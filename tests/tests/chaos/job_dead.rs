@@ -34,7 +34,7 @@ async fn a_recording_that_could_not_be_stored_is_completed_by_a_requeue() {
     });
     assert_eq!(dead.await.outcomes, ["failed"; 3]);
     let told = one.client.recording(&one.recording).await;
-    assert_eq!(told["error"]["code"], "processing-failed", "{told}");
+    assert_eq!(told["error"]["code"], "storage-io", "{told}");
     assert!(!told.to_string().contains(workshop.system.folders.root().to_str().unwrap()), "{told}");
 
     fs::remove_file(&storage).unwrap();

@@ -1,10 +1,12 @@
 //! Removes what a deleted recording has left: its objects in storage, its capture and staged files in the spool, its rows of
 //! artifacts. The recording's own row stays, as a record that there was one.
+//!
+//! Rows say which objects there are. Where keys have a prefix that the recording alone has, what no row knows goes too.
 
 use anyhow::Context;
+use futures::TryStreamExt;
 use shared::db::{artifacts, recordings};
 use shared::jobs::DeleteRecording;
-use shared::storage::StorageKey;
 use tracing::info;
 
 use crate::ctx::Ctx;
@@ -27,9 +29,14 @@ pub async fn run(ctx: Ctx, job: DeleteRecording, _attempt: Attempt) -> Result<()
 
 async fn delete(ctx: &Ctx, job: &DeleteRecording) -> anyhow::Result<()> {
     let known = artifacts::keys(&ctx.db, &job.recording).await?;
-    let listed = ctx.storage.list(&StorageKey::prefix(&job.recording)).await?;
-    for key in known.into_iter().chain(listed) {
+    for key in known {
         ctx.storage.delete(&key).await?;
+    }
+    if let Some(prefix) = ctx.keys.prefix(&job.recording) {
+        let mut listed = ctx.storage.list(&prefix);
+        while let Some(object) = listed.try_next().await? {
+            ctx.storage.delete(&object.key).await?;
+        }
     }
     let (spool, id) = (ctx.spool.clone(), job.recording.clone());
     ctx.blocking(move || Ok(spool.delete_recording(&id)?)).await?;

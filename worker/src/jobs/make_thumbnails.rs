@@ -12,7 +12,7 @@ use shared::db::recordings::{self, Step};
 use shared::id::ArtifactId;
 use shared::jobs::{MakeThumbnails, UploadRecording, enqueue};
 use shared::recording::{Format, Recording, Stage, THUMBNAILS_DEFAULT};
-use shared::storage::StorageKey;
+use shared::storage::StoredFile;
 use tracing::warn;
 
 use super::stage::{self, StageError, hopeless};
@@ -126,7 +126,7 @@ async fn stage_all(ctx: &Ctx, recording: &Recording, pictures: &[PathBuf]) -> an
     let mut staged = Vec::new();
     for (ordinal, picture) in (0..).zip(pictures) {
         let revision = recording.revision;
-        let key = StorageKey::Thumbnail(recording.id.clone(), revision, ordinal);
+        let key = ctx.keys.key(recording, &StoredFile::Thumbnail(ordinal));
         let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), folder.clone());
         let picture = picture.clone();
         let artifact = ctx
@@ -150,7 +150,7 @@ async fn stage_all(ctx: &Ctx, recording: &Recording, pictures: &[PathBuf]) -> an
                     width: Some(width),
                     height: Some(height),
                     staged_path: Some(format!("{token}/{name}")),
-                    storage_key: key.to_string(),
+                    storage_key: key,
                     stored_at: None,
                 })
             })

@@ -12,6 +12,7 @@ use shared::db::recordings::{self, Step};
 use shared::db::tracks::{self, Shown};
 use shared::id::RecordingId;
 use shared::recording::{Recording, RecordingError, RecordingState, STAGE_DEADLINE, Stage};
+use shared::storage::StorageError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use ulid::Ulid;
@@ -120,20 +121,19 @@ pub(super) async fn settle(
         }
         Err(StageError::Again(error)) if attempt.cancel.is_cancelled() => Err(Failure::Retry(error)),
         Err(StageError::Again(error)) if attempt.is_last() => {
-            // The full error is the operator's, in the job's attempts; the client is not told about servers and paths.
-            let detail = format!("processing failed {} times; the operator sees why", attempt.number);
-            fail(
-                ctx,
-                recording,
-                Some(step),
-                &RecordingError { code: "processing-failed".to_owned(), detail },
-                &[],
-            )
-            .await?;
-            Err(Failure::Retry(error))
+            fail(ctx, recording, Some(step), &in_vain(&error, attempt), &[]).await?;
+            Err(error.into())
         }
-        Err(StageError::Again(error)) => Err(Failure::Retry(error)),
+        Err(StageError::Again(error)) => Err(error.into()),
     }
+}
+
+/// What a client is told of a recording whose last attempt failed. The full error is the operator's, in the job's attempts: it
+/// speaks of servers and paths.
+fn in_vain(error: &anyhow::Error, attempt: &Attempt) -> RecordingError {
+    let code = error.downcast_ref().map_or("processing-failed", StorageError::code);
+    let detail = format!("processing failed {} times; the operator sees why", attempt.number);
+    RecordingError { code: code.to_owned(), detail }
 }
 
 /// Fails a recording and tells why and what its tracks have shown, unless it is elsewhere by now.

@@ -1,18 +1,20 @@
 //! Puts every artifact of a recording into storage and completes the recording.
 //!
-//! Each file is put, read back (size and checksum), and only then noted as stored; an attempt that follows a crash skips what
-//! is noted. The staged files go only after the recording is completed, and by the next attempt when that one was killed
+//! Each file is put, verified (size and checksum), and only then noted as stored; an attempt that follows a crash skips what
+//! is noted, and goes on with the upload that was under way where the provider can ([`shared::storage::Resumption`]). The staged files go only after the recording is completed, and by the next attempt when that one was killed
 //! before they had gone. The same holds for the files in storage that a new revision has replaced.
 
+use async_trait::async_trait;
 use chrono::TimeDelta;
 use serde_json::json;
+use shared::db::artifacts::uploads::{self, Noted};
 use shared::db::artifacts::{self, Artifact, ArtifactKind};
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Output, Step};
 use shared::id::RecordingId;
 use shared::jobs::UploadRecording;
 use shared::recording::{Format, Recording, RecordingState, Stage};
-use shared::storage::{Fingerprint, StorageKey};
+use shared::storage::{Attributes, Fingerprint, Kept, Metadata, PutFile, Resumption, UploadWatch, verify};
 use tracing::{info, warn};
 
 use super::stage::{self, Progress, StageError, hopeless};
@@ -65,9 +67,9 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
     let total: u64 = files.iter().map(|file| file.size).sum();
     let mut done = 0;
     for file in files.iter().filter(|file| file.stored_at.is_none()) {
-        let sent = |bytes: u64| progress.set(share(done + bytes, total));
+        let watch = Watch { ctx, file, progress: &progress, done, total };
         tokio::select! {
-            stored = store(ctx, file, &sent) => {
+            stored = store(ctx, recording, file, &watch) => {
                 stored.inspect_err(|_| ctx.metrics.upload_failed())?;
             }
             () = attempt.cancel.cancelled() => return Err(anyhow::anyhow!("cancelled").into()),
@@ -75,11 +77,34 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
         done += file.size;
     }
     drop(progress);
-    if complete(ctx, recording, step, main, files.len()).await? {
+    if complete(ctx, recording, step, main, &files).await? {
         info!(recording.id = %recording.id, "completed recording {}", recording.id);
         ctx.metrics.completed();
     }
     Ok(())
+}
+
+/// Tells how much of all files has gone, and notes what the next attempt goes on with.
+struct Watch<'a> {
+    ctx: &'a Ctx,
+    file: &'a Artifact,
+    progress: &'a Progress,
+    done: u64,
+    total: u64,
+}
+
+#[async_trait]
+impl UploadWatch for Watch<'_> {
+    fn sent(&self, bytes: u64) {
+        self.progress.set(share(self.done + bytes, self.total));
+    }
+
+    async fn keep(&self, state: &Resumption) -> anyhow::Result<Kept> {
+        Ok(match uploads::note(&self.ctx.db, &self.file.id, state).await? {
+            Noted::Yes => Kept::Yes,
+            Noted::NotStaged => Kept::No,
+        })
+    }
 }
 
 fn share(sent: u64, total: u64) -> f64 {
@@ -93,22 +118,42 @@ fn main_file(files: &[Artifact]) -> Option<&Artifact> {
     files.iter().find(|file| file.kind != ArtifactKind::Thumbnail)
 }
 
-async fn store(ctx: &Ctx, file: &Artifact, sent: &(dyn Fn(u64) + Send + Sync)) -> anyhow::Result<()> {
-    let key = StorageKey::Existing(file.storage_key.clone());
+async fn store(ctx: &Ctx, recording: &Recording, file: &Artifact, watch: &Watch<'_>) -> anyhow::Result<()> {
+    let (key, attributes) = (file.storage_key.as_str(), attributes(recording, file));
     let expected = Fingerprint { size: file.size, sha256: file.sha256.clone() };
     let staged = file.staged_path.clone().unwrap_or_default();
     let (token, name) = staged.split_once('/').unwrap_or_default();
-    match ctx.spool.staged_path(&file.recording, token, name) {
-        Ok(path) => ctx.storage.put_file(&key, &path, &file.content_type, sent).await?,
+    let source = match ctx.spool.staged_path(&file.recording, token, name) {
+        Ok(path) => {
+            let begun = uploads::noted(&ctx.db, &file.id).await?;
+            let put = PutFile { key, file: &path, attributes: &attributes, resume: begun.as_ref() };
+            ctx.storage.put_file(&put, watch).await?;
+            Some(path)
+        }
         // An attempt that was killed between reading back and noting it, while another one completed and cleaned up: what
         // counts is whether the object is there, and the check below says so.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
-    }
-    ctx.storage.verify(&key, &expected).await?;
+    };
+    verify(ctx.storage.as_ref(), key, &expected, source.as_deref()).await?;
     artifacts::stored(&ctx.db, &file.id, ctx.now()).await?;
     ctx.metrics.uploaded(file.size);
     Ok(())
+}
+
+/// What storage keeps beside the file. A recording that is processed anew has other keys, so what is under one stays as it is.
+fn attributes(recording: &Recording, file: &Artifact) -> Attributes {
+    Attributes {
+        content_type: file.content_type.clone(),
+        cache_control: Some("private, max-age=31536000, immutable".to_owned()),
+        metadata: Metadata {
+            call: Some(recording.call.to_string()),
+            recording: Some(recording.id.to_string()),
+            participant: file.participant.as_ref().map(ToString::to_string),
+            kind: Some(file.kind.as_str().to_owned()),
+            duration_ms: file.duration_ms,
+        },
+    }
 }
 
 /// Returns whether this call completed the recording; if not, another worker did.
@@ -117,7 +162,7 @@ async fn complete(
     recording: &Recording,
     step: &Step,
     main: &Artifact,
-    files: usize,
+    files: &[Artifact],
 ) -> anyhow::Result<bool> {
     let (id, call, at, place) = (&recording.id, &recording.call, ctx.now(), ctx.storage.place());
     let ending = main.storage_key.rsplit('.').next().unwrap_or_default();
@@ -134,8 +179,10 @@ async fn complete(
     if recordings::complete(&mut tx, id, step, &output, at).await?.is_none() {
         return Ok(false);
     }
-    events::about_recording(&mut tx, EventType::RecordingUploaded, call, id, json!({ "files": files }), at)
-        .await?;
+    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    let data =
+        json!({ "files": files.len(), "bytes": bytes, "provider": output.provider, "bucket": output.bucket });
+    events::about_recording(&mut tx, EventType::RecordingUploaded, call, id, data, at).await?;
     let data =
         json!({ "duration": output.duration_ms, "fileSize": output.file_size, "format": output.format });
     events::about_recording(&mut tx, EventType::RecordingCompleted, call, id, data, at).await?;

@@ -1,10 +1,9 @@
 //! The files of a recording: a redirect to storage that hands out addresses, or the bytes themselves, in parts if asked.
 //!
-//! Parts, conditions and content types are tower-http's work; what it lacks is `If-Range`, by which a browser resumes a download
+//! From a folder, parts, conditions and content types are tower-http's work; what it lacks is `If-Range`, by which a browser resumes a download
 //! only if the file is still the same, and which ranges are answered how: see `range`.
 
 use std::path::Path as FilePath;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -13,6 +12,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use shared::db::artifacts::{self, Artifact, ArtifactKind};
 use shared::recording::{Recording, RecordingState};
+use shared::storage::Link;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,9 +25,8 @@ use crate::http::access;
 use crate::http::extract::{Query, RecordingPath};
 
 mod range;
+mod stream;
 
-/// How long a storage's address is good for: to begin a download with, not to be passed on.
-const ADDRESS_VALID: Duration = Duration::from_secs(300);
 /// Read from disk and written to the connection at once.
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -61,7 +60,7 @@ struct QueryToken {
     responses(
         (status = 200, description = "The file", content_type = "application/octet-stream"),
         (status = 206, description = "The part that `Range` asks for"),
-        (status = 302, description = "An address that is good for five minutes"),
+        (status = 302, description = "An address that is good for `PRESIGN_TTL`"),
         (status = 304, description = "The file has not changed"),
         (status = 403, description = "`not-granted`: the token is for another call"),
         (status = 404, description = "`no-such-call`, `no-such-recording`, `no-such-artifact`"),
@@ -95,7 +94,7 @@ async fn download(
     params(("callId" = String, Path), ("recordingId" = String, Path), ("n" = u32, Path), QueryToken),
     responses(
         (status = 200, description = "The picture", content_type = "image/jpeg"),
-        (status = 302, description = "An address that is good for five minutes"),
+        (status = 302, description = "An address that is good for `PRESIGN_TTL`"),
         (status = 304, description = "The picture has not changed"),
         (status = 403, description = "`not-granted`: the token is for another call"),
         (status = 404, description = "`no-such-call`, `no-such-recording`, `no-such-artifact`"),
@@ -142,12 +141,13 @@ async fn serve(
     disposition: &str,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut response = match app.storage.temporary_url(&file.storage_key, ADDRESS_VALID).await? {
+    let link = Link { valid: app.settings.presign_ttl, disposition: Some(disposition.to_owned()) };
+    let mut response = match app.storage.temporary_url(&file.storage_key, &link).await? {
         Some(url) => found(&url),
-        None => {
-            let path = app.storage.local_path(&file.storage_key).ok_or_else(|| lost(file))?;
-            from_disk(&path, request.headers(), request.method().clone()).await?
-        }
+        None => match app.storage.local_path(&file.storage_key) {
+            Some(path) => from_disk(&path, request.headers(), request.method().clone()).await?,
+            None => stream::serve(app.storage.as_ref(), file, request.headers(), request.method()).await?,
+        },
     };
     match response.status() {
         StatusCode::NOT_FOUND => return Err(lost(file)),

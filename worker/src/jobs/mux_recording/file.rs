@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use shared::db::artifacts::{Artifact, ArtifactKind};
-use shared::id::{ArtifactId, RecordingId, UserId};
+use shared::id::{ArtifactId, UserId};
 use shared::recording::{Format, Recording};
-use shared::storage::{Fingerprint, StorageKey};
+use shared::storage::{Fingerprint, KeyTemplate, StoredFile};
 
 use super::super::stage::{StageError, hopeless};
 use super::track::AssembledTrack;
@@ -144,35 +144,32 @@ pub(super) async fn stage_all(
     files: Vec<Finished>,
 ) -> anyhow::Result<Vec<Artifact>> {
     let (spool, id, token) = (ctx.spool.clone(), recording.id.clone(), token.to_owned());
-    let revision = recording.revision;
+    let (keys, owner) = (ctx.keys.clone(), recording.clone());
     ctx.blocking(move || {
         let mut staged = Vec::new();
         for file in files {
             let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             spool.stage(&id, &token, &name, &file.path)?;
-            staged.push(artifact(&id, revision, format!("{token}/{name}"), file));
+            staged.push(artifact(&keys, &owner, format!("{token}/{name}"), file));
         }
         Ok(staged)
     })
     .await
 }
 
-fn artifact(recording: &RecordingId, revision: u32, staged_path: String, file: Finished) -> Artifact {
-    let (kind, ordinal, key) = match file.place {
-        Place::Recording => {
-            (ArtifactKind::Recording, 0, StorageKey::Media(recording.clone(), revision, file.format))
-        }
+fn artifact(keys: &KeyTemplate, recording: &Recording, staged_path: String, file: Finished) -> Artifact {
+    let (kind, ordinal, name) = match file.place {
+        Place::Recording => (ArtifactKind::Recording, 0, StoredFile::Media(file.format)),
         Place::Participant(n) => {
-            let person = file.participant.clone();
-            let key = StorageKey::Participant(recording.clone(), revision, person, file.format);
-            (ArtifactKind::Participant, u32::try_from(n).unwrap_or(u32::MAX), key)
+            let name = StoredFile::Participant(file.participant.clone(), file.format);
+            (ArtifactKind::Participant, u32::try_from(n).unwrap_or(u32::MAX), name)
         }
     };
     let has_video = file.probed.video_streams > 0;
     Artifact {
         id: ArtifactId::generate(),
-        recording: recording.clone(),
-        revision,
+        recording: recording.id.clone(),
+        revision: recording.revision,
         kind,
         participant: Some(file.participant),
         ordinal,
@@ -184,7 +181,7 @@ fn artifact(recording: &RecordingId, revision: u32, staged_path: String, file: F
         width: file.probed.width,
         height: file.probed.height,
         staged_path: Some(staged_path),
-        storage_key: key.to_string(),
+        storage_key: keys.key(recording, &name),
         stored_at: None,
     }
 }

@@ -51,7 +51,6 @@ pub(super) async fn survey(
         stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
         after_loss: recording.options.after_loss.map_or_else(rtp::AfterLoss::default, after_loss),
         pauses: paused.to_vec(),
-        ..RtpPlan::default()
     };
     let (spool, cancel) = (ctx.spool.clone(), cancel.clone());
     ctx.blocking(move || {

@@ -1,0 +1,68 @@
+//! Uploads of artifacts that are under way: what the next attempt goes on with, and which nobody goes on with any more.
+
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+
+use crate::id::{ArtifactId, RecordingId};
+use crate::storage::Resumption;
+
+/// Whether an upload's note found its artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// The next attempt will find it.
+    Yes,
+    /// The artifact is stored by now, or gone with its recording.
+    NotStaged,
+}
+
+/// Notes the upload of an artifact that waits in the spool, in place of an earlier one.
+///
+/// # Errors
+/// Those of the database.
+pub async fn note(
+    db: impl PgExecutor<'_>,
+    artifact: &ArtifactId,
+    upload: &Resumption,
+) -> sqlx::Result<Noted> {
+    let noted = sqlx::query!(
+        "update artifact set upload = $2 where id = $1 and state = 'staged'",
+        artifact.as_str(),
+        Json(upload) as Json<&Resumption>,
+    )
+    .execute(db)
+    .await?;
+    Ok(if noted.rows_affected() == 1 { Noted::Yes } else { Noted::NotStaged })
+}
+
+/// What an earlier attempt has noted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn noted(db: impl PgExecutor<'_>, artifact: &ArtifactId) -> sqlx::Result<Option<Resumption>> {
+    let upload = sqlx::query_scalar!(
+        r#"select upload as "upload: Json<Resumption>" from artifact where id = $1"#,
+        artifact.as_str(),
+    );
+    Ok(upload.fetch_optional(db).await?.flatten().map(|Json(upload)| upload))
+}
+
+/// Whether an upload to the key of one of these recordings is ours and nobody goes on with it: there is, or was, such a recording,
+/// and none of its artifacts has noted it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_left(
+    db: impl PgExecutor<'_>,
+    recordings: &[RecordingId],
+    upload: &Resumption,
+) -> sqlx::Result<bool> {
+    let ids: Vec<String> = recordings.iter().map(ToString::to_string).collect();
+    sqlx::query_scalar!(
+        r#"select exists (select from recording where id = any($1))
+             and not exists (select from artifact where recording_id = any($1) and upload = $2) as "left!""#,
+        &ids,
+        Json(upload) as Json<&Resumption>,
+    )
+    .fetch_one(db)
+    .await
+}

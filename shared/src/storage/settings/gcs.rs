@@ -1,0 +1,84 @@
+//! How Google Cloud Storage is reached.
+
+use std::path::PathBuf;
+
+use super::names::Names;
+use super::one_of;
+use crate::env::{Env, EnvError, Secret};
+
+/// What a credentials variable wants for Google Cloud Storage.
+const KEY: &str = "the JSON of a key, as Google's console hands it out";
+
+/// How Google Cloud Storage is reached.
+#[derive(Debug, Clone)]
+pub struct GcsSettings {
+    /// `RECORDING_GCS_BUCKET` or `RECORDING_STORAGE_BUCKET`.
+    pub bucket: String,
+    /// `RECORDING_GCS_PROJECT_ID`, where it differs from the credentials' own.
+    pub project_id: Option<String>,
+    /// Who we are.
+    pub credentials: GcsCredentials,
+    /// `RECORDING_GCS_ENDPOINT`, or `STORAGE_EMULATOR_HOST` as Google's own tools read it: another server than Google's.
+    pub endpoint: Option<String>,
+}
+
+/// Who we are to Google.
+#[derive(Debug, Clone)]
+pub enum GcsCredentials {
+    /// `RECORDING_GCS_CREDENTIALS` or `RECORDING_STORAGE_CREDENTIALS`: a key's JSON, which has been seen to be JSON with a
+    /// `type`.
+    Json(Secret),
+    /// `RECORDING_GCS_KEY_FILENAME`: a file with such JSON.
+    KeyFile(PathBuf),
+    /// Application Default Credentials: `GOOGLE_APPLICATION_CREDENTIALS`, or what the machine runs as.
+    Platform,
+}
+
+impl GcsSettings {
+    pub(super) fn named(env: &Env, names: &Names) -> Result<Self, EnvError> {
+        let own = &names.gcs;
+        let bucket = one_of(env, own.bucket, names.bucket)?;
+        Ok(Self {
+            bucket: bucket.ok_or_else(|| EnvError::missing(own.bucket, "the name of a bucket"))?.to_owned(),
+            project_id: env.optional(own.project_id)?.map(str::to_owned),
+            credentials: credentials(env, names)?,
+            endpoint: endpoint(env, names)?,
+        })
+    }
+}
+
+fn credentials(env: &Env, names: &Names) -> Result<GcsCredentials, EnvError> {
+    let own = &names.gcs;
+    let json = one_of(env, own.credentials, names.credentials)?;
+    match (json, env.optional(own.key_filename)?) {
+        (Some(_), Some(_)) => {
+            Err(EnvError::wants(own.key_filename, &format!("to be unset where {} is set", own.credentials)))
+        }
+        (Some(json), None) if are_credentials(json) => Ok(GcsCredentials::Json(Secret::new(json.to_owned()))),
+        (Some(_), None) if env.optional(own.credentials)?.is_some() => {
+            Err(EnvError::wants(own.credentials, KEY))
+        }
+        (Some(_), None) => Err(EnvError::wants(names.credentials, KEY)),
+        (None, Some(file)) => Ok(GcsCredentials::KeyFile(file.into())),
+        (None, None) => Ok(GcsCredentials::Platform),
+    }
+}
+
+/// Whether a credentials variable holds a key of Google's.
+pub(super) fn are_credentials(json: &str) -> bool {
+    let json = serde_json::from_str::<serde_json::Value>(json);
+    json.is_ok_and(|json| json.get("type").is_some_and(serde_json::Value::is_string))
+}
+
+fn endpoint(env: &Env, names: &Names) -> Result<Option<String>, EnvError> {
+    for name in [names.gcs.endpoint, "STORAGE_EMULATOR_HOST"] {
+        let Some(url) = env.optional(name)? else { continue };
+        let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        let web = url.starts_with("http://") || url.starts_with("https://");
+        return match web && !url.contains(['@', ' ']) {
+            true => Ok(Some(url.trim_end_matches('/').to_owned())),
+            false => Err(EnvError::wants(name, "an http:// or https:// URL")),
+        };
+    }
+    Ok(None)
+}

@@ -1,0 +1,88 @@
+//! What the variables of storage are called, those of [`crate::env::Env`]. Written out, so that a search finds them.
+
+/// The variables of one storage.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) provider: &'static str,
+    pub(super) bucket: &'static str,
+    pub(super) region: &'static str,
+    pub(super) credentials: &'static str,
+    pub(super) output_dir: &'static str,
+    pub(super) s3: S3Names,
+    pub(super) gcs: GcsNames,
+    pub(super) vercel_blob: VercelBlobNames,
+}
+
+#[derive(Debug)]
+pub(super) struct S3Names {
+    pub(super) bucket: &'static str,
+    pub(super) region: &'static str,
+    pub(super) access_key_id: &'static str,
+    pub(super) secret_access_key: &'static str,
+    pub(super) session_token: &'static str,
+    pub(super) endpoint: &'static str,
+    pub(super) path_style: &'static str,
+    pub(super) checksum: &'static str,
+    pub(super) sse: &'static str,
+    pub(super) sse_kms_key_id: &'static str,
+    pub(super) storage_class: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct GcsNames {
+    pub(super) bucket: &'static str,
+    pub(super) project_id: &'static str,
+    pub(super) key_filename: &'static str,
+    pub(super) credentials: &'static str,
+    pub(super) endpoint: &'static str,
+}
+
+#[derive(Debug)]
+pub(super) struct VercelBlobNames {
+    pub(super) token: &'static str,
+    pub(super) api_url: &'static str,
+}
+
+/// Where finished recordings are kept.
+pub(super) const RECORDING: Names = Names {
+    provider: "RECORDING_STORAGE_PROVIDER",
+    bucket: "RECORDING_STORAGE_BUCKET",
+    region: "RECORDING_STORAGE_REGION",
+    credentials: "RECORDING_STORAGE_CREDENTIALS",
+    output_dir: "RECORDING_OUTPUT_DIR",
+    s3: S3Names {
+        bucket: "RECORDING_S3_BUCKET",
+        region: "RECORDING_S3_REGION",
+        access_key_id: "RECORDING_S3_ACCESS_KEY_ID",
+        secret_access_key: "RECORDING_S3_SECRET_ACCESS_KEY",
+        session_token: "RECORDING_S3_SESSION_TOKEN",
+        endpoint: "RECORDING_S3_ENDPOINT",
+        path_style: "RECORDING_S3_PATH_STYLE",
+        checksum: "RECORDING_S3_CHECKSUM",
+        sse: "RECORDING_S3_SSE",
+        sse_kms_key_id: "RECORDING_S3_SSE_KMS_KEY_ID",
+        storage_class: "RECORDING_S3_STORAGE_CLASS",
+    },
+    gcs: GcsNames {
+        bucket: "RECORDING_GCS_BUCKET",
+        project_id: "RECORDING_GCS_PROJECT_ID",
+        key_filename: "RECORDING_GCS_KEY_FILENAME",
+        credentials: "RECORDING_GCS_CREDENTIALS",
+        endpoint: "RECORDING_GCS_ENDPOINT",
+    },
+    vercel_blob: VercelBlobNames { token: "BLOB_READ_WRITE_TOKEN", api_url: "VERCEL_BLOB_API_URL" },
+};
+
+impl S3Names {
+    /// Those by which the provider is found.
+    pub(super) fn own(&self) -> [&'static str; 5] {
+        [self.bucket, self.region, self.access_key_id, self.secret_access_key, self.endpoint]
+    }
+}
+
+impl GcsNames {
+    /// Those by which the provider is found.
+    pub(super) fn own(&self) -> [&'static str; 5] {
+        [self.bucket, self.project_id, self.key_filename, self.credentials, self.endpoint]
+    }
+}

@@ -1,0 +1,119 @@
+//! `worker doctor`, the program: what it says of a machine that is well, and of each thing that is not.
+
+use e2e::postgres::Postgres;
+use e2e::program::{Output, command, output};
+use e2e::seaweed::Seaweed;
+use e2e::system::binary;
+use shared::testing::TestDatabase;
+use tempfile::TempDir;
+
+/// A machine on which all is well, but for what a test sets.
+struct Machine {
+    folder: TempDir,
+    settings: Vec<(String, String)>,
+}
+
+impl Machine {
+    fn with(database_url: &str) -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("callreel-doctor-").tempdir().expect("a folder below /tmp");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let settings = vec![
+            ("DATABASE_URL".to_owned(), database_url.to_owned()),
+            ("SPOOL_URL".to_owned(), path("spool")),
+            ("SCRATCH_DIR".to_owned(), path("scratch")),
+            ("RECORDING_OUTPUT_DIR".to_owned(), path("recordings")),
+        ];
+        Self { folder, settings }
+    }
+
+    fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.settings.push((name.to_owned(), value.into()));
+        self
+    }
+
+    fn examine(&self) -> Output {
+        let settings = self.settings.iter().map(|(name, value)| (name, value));
+        output(command(binary("worker")).arg("doctor").envs(settings).current_dir(self.folder.path()))
+    }
+}
+
+/// The line of a check.
+fn line<'a>(done: &'a Output, check: &str) -> &'a str {
+    let mut lines = done.stdout.lines();
+    lines.find(|line| line.split_whitespace().nth(1) == Some(check)).unwrap_or_else(|| panic!("{done:?}"))
+}
+
+fn is_ill(done: &Output, check: &str, says: &str) {
+    let line = line(done, check);
+    assert!(
+        !done.ok && line.starts_with("FAIL ") && line.contains(says) && line.contains("; cure: "),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn all_is_well_with_a_folder() {
+    let database = Postgres::create().await;
+    let done = Machine::with(database.url()).examine();
+    assert!(done.ok, "{done:?}");
+    for check in ["settings", "database", "migrations", "ffmpeg", "storage", "disk", "clock"] {
+        assert!(line(&done, check).starts_with("ok "), "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_is_well_with_a_bucket_and_nothing_stays_in_it() {
+    let (database, server) = (Postgres::create().await, Seaweed::start().await);
+    let set = |machine: Machine, (name, value): (&str, String)| machine.set(name, value);
+    let machine = server.variables().into_iter().fold(Machine::with(database.url()), set);
+    let done = machine.examine();
+    assert!(done.ok && line(&done, "storage").contains("takes, tells, gives, links and deletes"), "{done:?}");
+    assert!(line(&done, "clock").contains("storage's clock"), "{done:?}");
+    let storage = server.settings(&[]).open().await.unwrap();
+    assert!(futures::StreamExt::next(&mut storage.list("")).await.is_none());
+
+    let done = machine.set("RECORDING_S3_SECRET_ACCESS_KEY", "wrong").examine();
+    is_ill(&done, "storage", "refuses the credentials");
+    assert!(!done.stdout.contains("wrong"), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_bucket_is_named() {
+    let (database, server) = (Postgres::create().await, Seaweed::start().await);
+    let set = |machine: Machine, (name, value): (&str, String)| machine.set(name, value);
+    let machine = server.variables().into_iter().fold(Machine::with(database.url()), set);
+    is_ill(&machine.set("RECORDING_S3_BUCKET", "nowhere").examine(), "storage", "there is no bucket nowhere");
+}
+
+#[tokio::test]
+async fn a_database_without_tables_is_told_from_one_that_is_away() {
+    let bare = TestDatabase::create().await;
+    let done = Machine::with(&bare.url).examine();
+    is_ill(&done, "migrations", "run `worker migrate`");
+    assert!(line(&done, "database").starts_with("ok "), "{done:?}");
+    let done = Machine::with("postgres://nobody@127.0.0.1:1/nothing").examine();
+    is_ill(&done, "database", "cannot be used");
+    is_ill(&done, "clock", "cannot be used");
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_or_written_is_told() {
+    let database = Postgres::create().await;
+    let machine = Machine::with(database.url())
+        .set("RECORDING_S3_BUCKET", "b")
+        .set("RECORDING_S3_ENDPOINT", "http://127.0.0.1:1");
+    is_ill(&machine.examine(), "storage", "http://127.0.0.1:1");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below = file.path().join("recordings").display().to_string();
+    let done = Machine::with(database.url()).set("RECORDING_OUTPUT_DIR", below).examine();
+    is_ill(&done, "storage", "RECORDING_OUTPUT_DIR");
+    is_ill(&done, "disk", "RECORDING_OUTPUT_DIR");
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_named_and_not_shown() {
+    let done = Machine::with("postgres://x@y/z").set("RECORDING_S3_ACCESS_KEY_ID", "hunter2").examine();
+    is_ill(&done, "settings", "RECORDING_S3_BUCKET is not set");
+    assert!(!done.stdout.contains("hunter2") && done.stdout.lines().count() == 1, "{done:?}");
+}

@@ -1,0 +1,110 @@
+//! An upload that was cut off: it goes on where it stopped, or leaves nothing behind.
+
+use futures::TryStreamExt;
+use sha2::{Digest, Sha256};
+use shared::storage::{Fingerprint, Storage, StorageError, Unfinished, verify};
+use tokio::sync::Notify;
+
+use crate::files::{File, Watch, put};
+use crate::providers::Provider;
+
+const KEY: &str = "recordings/rec_1/recording.webm";
+/// Eight parts, the last one short.
+const SIZE: usize = (7 << 24) + 12_345;
+
+async fn unfinished(storage: &dyn Storage) -> Vec<Unfinished> {
+    storage.unfinished("recordings/").try_collect().await.unwrap()
+}
+
+/// Ends an upload as a crash does, after some of it has arrived.
+pub(crate) async fn cut_off(storage: &dyn Storage, key: &str, file: &File) -> Watch {
+    let watch = Watch { keeps: true, halfway: Some((2 << 24, Notify::new())), ..Watch::default() };
+    let halfway = watch.halfway.as_ref().map(|(_, notify)| notify.notified()).unwrap();
+    tokio::select! {
+        done = put(storage, key, &file.path, &watch) => panic!("it was not cut off: {done:?}"),
+        () = halfway => {}
+    }
+    watch
+}
+
+pub(crate) async fn goes_on(provider: &Provider) {
+    let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
+    if !storage.capabilities().resumes {
+        return;
+    }
+    let cut = cut_off(storage, KEY, &file).await;
+    let sent = cut.sent();
+    let kept = cut.kept.into_inner().unwrap();
+    assert!(storage.head(KEY).await.unwrap().is_none(), "an object appears whole or not at all");
+
+    let again = Watch { kept: kept.into(), keeps: true, ..Watch::default() };
+    put(storage, KEY, &file.path, &again).await.unwrap();
+    let parts_left = (SIZE as u64 - sent).div_ceil(1 << 24);
+    let told = again.told.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(told <= parts_left + 1, "{told} steps, where {parts_left} parts were left");
+    verify(storage, KEY, &file.print, Some(&file.path)).await.unwrap();
+    verify(storage, KEY, &file.print, None).await.unwrap();
+    assert!(unfinished(storage).await.is_empty());
+
+    // What was kept is of no use any more, and does no harm.
+    let once_more = Watch { kept: again.kept, ..Watch::default() };
+    put(storage, KEY, &file.path, &once_more).await.unwrap();
+    verify(storage, KEY, &file.print, None).await.unwrap();
+}
+
+pub(crate) async fn given_up(provider: &Provider) {
+    let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
+    if !storage.capabilities().resumes {
+        return;
+    }
+    let cut = cut_off(storage, KEY, &file).await;
+    let left = unfinished(storage).await;
+    let [one] = &left[..] else { panic!("{left:?}") };
+    assert_eq!((one.key.as_str(), Some(&one.upload)), (KEY, cut.kept.lock().unwrap().as_ref()));
+    storage.abort(&one.upload).await.unwrap();
+    storage.abort(&one.upload).await.unwrap();
+    assert!(unfinished(storage).await.is_empty());
+
+    // What is gone is begun anew.
+    let again = Watch { kept: Some(one.upload.clone()).into(), ..Watch::default() };
+    put(storage, KEY, &file.path, &again).await.unwrap();
+    verify(storage, KEY, &file.print, None).await.unwrap();
+
+    // A source that breaks off is no reason to leave anything.
+    let torn = File::of(SIZE);
+    let watch = Watch { halfway: Some((1, Notify::new())), ..Watch::default() };
+    let cut = async {
+        watch.halfway.as_ref().unwrap().1.notified().await;
+        std::fs::OpenOptions::new().write(true).open(&torn.path).unwrap().set_len(1 << 20).unwrap();
+    };
+    let (done, ()) = tokio::join!(put(storage, "recordings/rec_2/x", &torn.path, &watch), cut);
+    done.unwrap_err();
+    assert!(unfinished(storage).await.is_empty());
+    assert!(storage.head("recordings/rec_2/x").await.unwrap().is_none());
+}
+
+pub(crate) async fn changed(provider: &Provider) {
+    let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
+    if !storage.capabilities().resumes {
+        return;
+    }
+    let cut = cut_off(storage, KEY, &file).await;
+    let mut bytes = file.bytes();
+    bytes.iter_mut().step_by(1 << 20).for_each(|byte| *byte ^= 1);
+    std::fs::write(&file.path, &bytes).unwrap();
+    let print = Fingerprint { sha256: hex::encode(Sha256::digest(&bytes)), ..file.print };
+
+    // Some parts are of the file as it was. A server that keeps checksums refuses to put them together; else what it has put
+    // together is found out.
+    let again = Watch { kept: cut.kept, keeps: true, ..Watch::default() };
+    let stored = match put(storage, KEY, &file.path, &again).await {
+        Ok(()) => verify(storage, KEY, &print, Some(&file.path)).await,
+        refused => refused,
+    };
+    assert!(matches!(stored, Err(StorageError::Mismatch { .. })), "{stored:?}");
+    assert!(unfinished(storage).await.is_empty());
+
+    let once_more = Watch { kept: again.kept, keeps: true, ..Watch::default() };
+    put(storage, KEY, &file.path, &once_more).await.unwrap();
+    verify(storage, KEY, &print, Some(&file.path)).await.unwrap();
+}

@@ -1,0 +1,91 @@
+//! Whether storage takes, tells, gives, links and deletes a small object.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use shared::env::EnvError;
+use shared::id::RecordingId;
+use shared::storage::{Attributes, Link, Storage, StorageError};
+
+use super::{Finding, Trouble};
+use crate::settings::Settings;
+
+/// What the probe holds.
+const PROBE: &[u8] = b"callreel: worker doctor was here";
+/// A part of it that is read.
+const PART: Range<u64> = 10..16;
+/// To open the link once.
+const LINK_VALID: Duration = Duration::from_secs(60);
+
+pub(super) async fn works(settings: &Settings) -> Finding {
+    if let Some(server) = settings.shared.storage.server_url() {
+        super::clock::ask(&server).await?;
+    }
+    let storage = settings.shared.storage.open().await.map_err(|error| {
+        let cure = match error.is::<EnvError>() {
+            true => "correct the variable; deploy/env.example explains every setting",
+            false => "see that the place can be reached, and has room",
+        };
+        Trouble::new(format!("{error:#}"), cure)
+    })?;
+    let place = storage.place();
+    // A name of its own, where recordings are: credentials may be good for nothing else.
+    let key = settings.shared.keys.probe(&RecordingId::generate());
+    let found = try_out(storage.as_ref(), &key).await;
+    let deleted = delete(storage.as_ref(), &key).await;
+    let link = found?;
+    deleted?;
+    Ok(format!("{} {} takes, tells, gives{link} and deletes objects", place.provider, place.bucket))
+}
+
+fn failed(step: &str) -> impl Fn(StorageError) -> Trouble + '_ {
+    move |error| Trouble::new(format!("{step}: {error}"), error.advice())
+}
+
+fn wrong(what: String) -> Trouble {
+    Trouble::new(what, "use a provider that keeps what it is given; see its status page")
+}
+
+/// Returns what to tell of links.
+async fn try_out(storage: &dyn Storage, key: &str) -> Result<&'static str, Trouble> {
+    let attributes = Attributes { content_type: "text/plain".to_owned(), ..Attributes::default() };
+    storage.put_bytes(key, Bytes::from_static(PROBE), &attributes).await.map_err(failed("put"))?;
+    let head = storage.head(key).await.map_err(failed("head"))?;
+    let size = head.map(|head| head.size);
+    if size != Some(PROBE.len() as u64) {
+        return Err(wrong(format!("head: what was just put has the size {size:?}")));
+    }
+    let blocks = storage.get_range(key, PART).await.map_err(failed("range"))?;
+    let blocks: Vec<Bytes> = blocks.try_collect().await.map_err(|error| failed("range")(error.into()))?;
+    if blocks.concat() != PROBE[10..16] {
+        return Err(wrong("range: other bytes came back than were put".to_owned()));
+    }
+    let link = Link { valid: LINK_VALID, disposition: None };
+    match storage.temporary_url(key, &link).await.map_err(failed("presign"))? {
+        None => Ok(""),
+        Some(url) => opens(&url).await.map(|()| ", links"),
+    }
+}
+
+async fn opens(url: &str) -> Result<(), Trouble> {
+    let cure = "check the clock, the endpoint's name, and that the credentials may get objects";
+    let opened = async { reqwest::get(url).await?.error_for_status()?.bytes().await }.await;
+    match opened {
+        Ok(bytes) if bytes == PROBE => Ok(()),
+        Ok(_) => Err(wrong("presign: the link shows other bytes than were put".to_owned())),
+        // The link itself is as good as a key for a while, and stays out of the line.
+        Err(error) => {
+            Err(Trouble::new(format!("presign: the link does not open: {}", error.without_url()), cure))
+        }
+    }
+}
+
+async fn delete(storage: &dyn Storage, key: &str) -> Result<(), Trouble> {
+    storage.delete(key).await.map_err(failed("delete"))?;
+    match storage.head(key).await.map_err(failed("head"))? {
+        None => Ok(()),
+        Some(_) => Err(wrong("delete: what was deleted is still there".to_owned())),
+    }
+}

@@ -1,0 +1,48 @@
+//! Gives up uploads that were begun and that nobody goes on with: what a worker has left that was killed before it could note
+//! what it began, or whose recording was deleted meanwhile. Providers charge for what has arrived, and show it nowhere.
+//!
+//! A bucket may hold uploads of others. Ours are those to a key that names a recording of this database.
+
+use anyhow::Context;
+use futures::TryStreamExt;
+use shared::db::artifacts::uploads;
+use shared::jobs::AbortUploads;
+use shared::storage::{Unfinished, recordings_in};
+use tracing::{info, warn};
+
+use crate::ctx::Ctx;
+use crate::failure::Failure;
+use crate::queue::Attempt;
+
+/// Runs the job.
+///
+/// # Errors
+/// When storage or the database fails; every step may be repeated.
+pub async fn run(ctx: Ctx, _job: AbortUploads, _attempt: Attempt) -> Result<(), Failure> {
+    Ok(abort_all(&ctx).await?)
+}
+
+/// One that cannot be aborted must not keep the others; its error is told when all have had their turn.
+async fn abort_all(ctx: &Ctx) -> anyhow::Result<()> {
+    let mut unfinished = ctx.storage.unfinished(ctx.keys.root());
+    let mut failed = None;
+    while let Some(upload) = unfinished.try_next().await.context("list unfinished uploads")? {
+        if !is_left(ctx, &upload).await? {
+            continue;
+        }
+        match ctx.storage.abort(&upload.upload).await {
+            Ok(()) => info!("gave up an upload of {} that nobody goes on with", upload.key),
+            Err(error) => {
+                warn!("an upload of {} that nobody goes on with stays: {error}", upload.key);
+                failed = Some(error);
+            }
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error).context("abort unfinished uploads"))
+}
+
+/// One that was begun just now may not have been noted yet.
+async fn is_left(ctx: &Ctx, upload: &Unfinished) -> anyhow::Result<bool> {
+    let old = upload.begun_at.is_some_and(|at| at < ctx.now() - ctx.sweep_patience);
+    Ok(old && uploads::is_left(&ctx.db, &recordings_in(&upload.key), &upload.upload).await?)
+}
