@@ -29,7 +29,7 @@ mod server;
 mod sources;
 mod track;
 
-use file::{Finished, Place};
+use file::{Finished, Making, Place};
 use track::AssembledTrack;
 
 /// The share of the whole processing that is done when every track is assembled.
@@ -74,9 +74,10 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
             progress.set(PROGRESS_ASSEMBLED + (from + done * span) * (PROGRESS_TO - PROGRESS_ASSEMBLED));
         };
         let place = if participants.len() == 1 { Place::Recording } else { Place::Participant(n) };
-        files.push(
-            file::finish(ctx, recording, user, tracks, &place, scratch.path(), attempt, &report).await?,
-        );
+        let folder = scratch.path();
+        let making =
+            Making { ctx, recording, participant: user, tracks, place, folder, attempt, report: &report };
+        files.push(making.finish().await?);
     }
     Ok(publish(ctx, recording, step, &assembled, files).await?)
 }

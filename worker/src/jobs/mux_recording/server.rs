@@ -133,19 +133,16 @@ fn assemble_blocking(
     }
 }
 
-/// How a track's pictures must be turned. The square for those that turn in between holds every size that they had.
+/// How a track's pictures must be turned.
 fn turn(done: &RtpAssembled) -> Turn {
     let pictures = done.file.streams.iter().filter(|stream| stream.kind == Kind::Video);
-    let first_us = pictures.clone().map(|stream| stream.first_us).min().unwrap_or(0);
+    let first_us = pictures.map(|stream| stream.first_us).min().unwrap_or(0);
+    // A picture's time is no earlier than the millisecond that it lies in.
+    let from_ms = |us: i64| u64::try_from(us / 1_000).unwrap_or(0);
     match done.rotations.as_slice() {
         [] => Turn::None,
         [only] if only.time_us <= first_us => Turn::All(only.degrees / 90),
-        all => {
-            let sides = pictures.flat_map(|stream| &stream.sizes).map(|size| size.width.max(size.height));
-            let side = sides.max().unwrap_or(0).next_multiple_of(2);
-            let turns = all.iter().map(|turn| (ms(turn.time_us), turn.degrees / 90)).collect();
-            Turn::Changing { side, turns }
-        }
+        all => Turn::Changing(all.iter().map(|turn| (from_ms(turn.time_us), turn.degrees / 90)).collect()),
     }
 }
 

@@ -265,6 +265,7 @@ mod tests {
             file: (!codecs.is_empty()).then(|| "file".to_owned()),
             streams: codecs.iter().copied().enumerate().collect(),
             delays_ms: Vec::new(),
+            sizes: Vec::new(),
             codec: None,
             keyframes: 1,
             began_ms: 5_000,

@@ -13,7 +13,9 @@ use shared::track::{Gap, GapReason, Track, TrackKind, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan};
+use crate::assemble::{
+    self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan, StreamInfo,
+};
 use crate::ctx::Ctx;
 use crate::media::{Turn, codec_name};
 
@@ -41,6 +43,8 @@ pub(super) struct AssembledTrack {
     pub(super) streams: Vec<(usize, Codec)>,
     /// For each stream of the file, its `CodecDelay` in milliseconds.
     pub(super) delays_ms: Vec<u64>,
+    /// For each stream of the file, width and height that hold all of its pictures.
+    pub(super) sizes: Vec<(u32, u32)>,
     /// The codecs as the API names them; `None` when there is no media in it.
     pub(super) codec: Option<String>,
     /// Pictures that decode without any before them.
@@ -150,6 +154,7 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
         codec: (!names.is_empty()).then(|| names.join(",")),
         streams,
         delays_ms: assembled.streams.iter().map(|stream| (stream.codec_delay_us + 500) / 1_000).collect(),
+        sizes: assembled.streams.iter().map(StreamInfo::largest).collect(),
         keyframes: keyframes.sum(),
         began_ms,
         arrived_ms: began_ms,
@@ -182,6 +187,7 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapR
         file: None,
         streams: Vec::new(),
         delays_ms: Vec::new(),
+        sizes: Vec::new(),
         codec: None,
         keyframes: 0,
         began_ms,
