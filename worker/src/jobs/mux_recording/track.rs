@@ -19,8 +19,11 @@ use crate::assemble::{
 use crate::ctx::Ctx;
 use crate::media::{Turn, codec_name};
 
-/// A browser's clock is right to this much: what else chunks are late by, they take to come.
+/// A browser's clock is right to this much.
 pub(super) const CLOCK_RIGHT_MS: i64 = 3_000;
+
+/// Even the quickest chunk may take this long to come: over an uplink slower than the media, each waits for those before it.
+const UPLOADS_TAKE_MS: i64 = 60_000;
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -269,11 +272,16 @@ fn clock_off_ms(chunks: &[Stamped], duration_ms: u64) -> i64 {
     delays.min().map_or(0, |least| least.saturating_sub(length))
 }
 
-/// The recording's pauses, which are by the edge's clock, as a browser's clock has them: one that is right to a few seconds is
-/// believed. A lone chunk does not tell how far it is off.
+/// What of an offset is the clock's for sure: no chunk comes before its media end, while all of them may come late.
+pub(super) fn surely_off(off_ms: i64) -> i64 {
+    if (-CLOCK_RIGHT_MS..=UPLOADS_TAKE_MS).contains(&off_ms) { 0 } else { off_ms }
+}
+
+/// The recording's pauses, which are by the edge's clock, as a browser's clock has them: one that is not
+/// surely off is believed. A lone chunk does not tell how far it is off.
 fn by_the_browsers_clock(paused: &[(i64, i64)], chunks: &[Stamped]) -> Vec<(i64, i64)> {
     let off_ms = if chunks.len() > 1 { clock_off_ms(chunks, 0) } else { 0 };
-    let off_us = if off_ms.abs() > CLOCK_RIGHT_MS { off_ms.saturating_mul(1_000) } else { 0 };
+    let off_us = surely_off(off_ms).saturating_mul(1_000);
     let told = |us: i64| if us == i64::MAX { us } else { us.saturating_sub(off_us) };
     paused.iter().map(|(from, to)| (told(*from), told(*to))).collect()
 }
