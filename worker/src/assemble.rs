@@ -77,8 +77,38 @@ pub struct Chunk {
 pub struct Plan {
     /// The last sequence as the client declared it: what is missing at the end is a gap too.
     pub last_sequence: Option<u64>,
-    /// When the recording was paused, microseconds since the epoch by the client's clock: cut out of the file.
-    pub pauses: Vec<(i64, i64)>,
+    /// When the recording was paused: cut out of the file.
+    pub pauses: Vec<Pause>,
+}
+
+/// A pause of the recording, microseconds since the epoch by the client's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub from_us: i64,
+    /// Until when.
+    pub to_us: i64,
+    /// What the client's recorder did meanwhile.
+    pub meanwhile: Meanwhile,
+}
+
+/// What a client's recorder did during a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// It went on, or was stopped: what it recorded meanwhile is left out.
+    WentOn,
+    /// It was paused, too, within its session: `MediaRecorder.pause()` leaves no time for the pause in the media, so that what
+    /// follows stands where the pause began.
+    Rested,
+}
+
+/// Two readings of one moment: when a chunk's media began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// By the client's clock, or else by arrival, microseconds since the epoch.
+    pub wall_us: i64,
+    /// By the media, microseconds on the track's timeline.
+    pub time_us: i64,
 }
 
 /// Why a span of the track is not in the output.
@@ -184,6 +214,8 @@ pub struct Assembled {
     pub estimates: Vec<Estimate>,
     /// The first chunk with a time; a timeline made of RTP has none.
     pub origin: Option<Origin>,
+    /// Of every chunk with media, in order; a timeline made of RTP has none.
+    pub readings: Vec<Reading>,
     /// End of the last packet, microseconds.
     pub duration_us: i64,
     /// Recorder sessions that were put one after the other.
@@ -272,7 +304,8 @@ pub fn assemble<W: Write + Seek>(
 /// A track being assembled.
 struct Assembly<'a, W> {
     /// Pauses that are not cut out yet.
-    pauses: &'a [(i64, i64)],
+    pauses: &'a [Pause],
+    readings: Vec<Reading>,
     /// Taken when the first media is recognised, because that tells the file's time scale.
     out: Option<W>,
     timeline: Option<Timeline<W>>,
@@ -289,9 +322,10 @@ struct Assembly<'a, W> {
 }
 
 impl<'a, W: Write + Seek> Assembly<'a, W> {
-    fn new(out: W, pauses: &'a [(i64, i64)]) -> Self {
+    fn new(out: W, pauses: &'a [Pause]) -> Self {
         Self {
             pauses,
+            readings: Vec::new(),
             out: Some(out),
             timeline: None,
             reader: None,
@@ -338,6 +372,9 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
         }
         if let (Some(reader), Some(timeline)) = (&mut self.reader, &mut self.timeline) {
             reader.push(stamp, bytes, timeline)?;
+            if let Some((_, us)) = reader.clock().last().filter(|(last, _)| last.sequence == stamp.sequence) {
+                self.readings.push(Reading { wall_us: stamp.wall_us(), time_us: timeline.placed(us) });
+            }
             self.origin = self.origin.or_else(|| reader.clock().first());
         }
         self.cut_pauses();
@@ -379,10 +416,12 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
         if pauses.is_empty() {
             return;
         }
-        let zero_us = stamp.timestamp_us.unwrap_or(stamp.arrival_us).saturating_sub(time_us);
+        let zero_us = stamp.wall_us().saturating_sub(time_us);
         let from_zero = |us: i64| if us == i64::MAX { us } else { us.saturating_sub(zero_us) };
-        let pauses: Vec<_> = pauses.iter().map(|(from, to)| (from_zero(*from), from_zero(*to))).collect();
-        timeline.cut_out(Cut::new(0, &pauses));
+        let placed = |pause: &Pause| (from_zero(pause.from_us), from_zero(pause.to_us));
+        let all: Vec<_> = pauses.iter().map(placed).collect();
+        let rested = pauses.iter().filter(|pause| pause.meanwhile == Meanwhile::Rested);
+        timeline.cut_out(Cut::new(0, &all), rested.map(placed).collect());
     }
 
     fn finish(mut self, plan: &Plan, last: Option<u64>) -> Result<Assembled, AssembleError> {
@@ -415,6 +454,7 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
             estimates: done.estimates,
             origin: origin
                 .map(|(stamp, time_us)| Origin { sequence: stamp.sequence.unsigned_abs(), time_us }),
+            readings: self.readings,
             duration_us: done.duration_us,
             sessions: self.sessions,
             chunks: self.chunks,

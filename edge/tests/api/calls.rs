@@ -28,9 +28,14 @@ async fn a_stranger_does_not_learn_of_a_call_by_reading_and_is_refused_changes()
         edge.get(&path, "eve").await.is_problem(404, "no-such-call");
     }
     for user in ["eve", "bob"] {
-        for (method, tail) in
-            [("PUT", ""), ("DELETE", ""), ("POST", "/recording/start"), ("POST", "/recording/stop")]
-        {
+        for (method, tail) in [
+            ("PUT", ""),
+            ("DELETE", ""),
+            ("POST", "/recording/start"),
+            ("POST", "/recording/pause"),
+            ("POST", "/recording/resume"),
+            ("POST", "/recording/stop"),
+        ] {
             let answer = edge.send(method, &format!("/video-calls/{id}{tail}"), user, json!({})).await;
             answer.is_problem(403, "forbidden");
         }

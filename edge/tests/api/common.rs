@@ -187,6 +187,8 @@ async fn the_openapi_document_tells_every_route_and_code() {
         ("/video-calls/{callId}", &["get", "put", "delete"]),
         ("/video-calls/{callId}/recording/start", &["post"]),
         ("/video-calls/{callId}/recording/stop", &["post"]),
+        ("/video-calls/{callId}/recording/pause", &["post"]),
+        ("/video-calls/{callId}/recording/resume", &["post"]),
         ("/video-calls/{callId}/recordings", &["get"]),
         ("/video-calls/{callId}/recording/{recordingId}", &["get", "delete"]),
         ("/video-calls/{callId}/recording/{recordingId}/download", &["get"]),

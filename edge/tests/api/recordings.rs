@@ -48,6 +48,38 @@ async fn a_recording_is_started_seen_and_stopped() {
 }
 
 #[tokio::test]
+async fn a_recording_is_paused_and_goes_on() {
+    let edge = edge().await;
+    let call = edge.call().await;
+    let base = format!("/video-calls/{call}/recording");
+    let turn = async |turn: &str, user: &str| edge.post(&format!("{base}/{turn}"), user, Value::Null).await;
+    turn("pause", "ann").await.is_problem(409, "recording-not-live");
+    let id = turn("start", "ann").await.is(201).data()["id"].as_str().unwrap().to_owned();
+    turn("resume", "ann").await.is_problem(409, "recording-not-paused");
+    turn("pause", "bob").await.is_problem(403, "forbidden");
+    let paused = turn("pause", "ann").await.is(200);
+    assert_eq!((&paused.data()["recordingId"], &paused.data()["status"]), (&json!(id), &json!("paused")));
+    let seen = edge.get(&format!("{base}/{id}"), "bob").await.is(200);
+    let (status, since) = (&seen.data()["status"], &seen.data()["pausedAt"]);
+    assert_eq!((status, since), (&json!("paused"), &paused.data()["since"]));
+    turn("pause", "ann").await.is_problem(409, "recording-paused");
+    turn("start", "ann").await.is_problem(409, "recording-already-live");
+    assert_eq!(turn("resume", "ann").await.is(200).data()["status"], "recording");
+    let seen = edge.get(&format!("{base}/{id}"), "bob").await.is(200);
+    let (status, since) = (&seen.data()["status"], &seen.data()["pausedAt"]);
+    assert_eq!((status, since), (&json!("recording"), &Value::Null));
+    turn("pause", "ann").await.is(200);
+    turn("stop", "ann").await.is(202);
+    turn("resume", "ann").await.is_problem(409, "recording-not-live");
+    for (kind, times) in [("recording.paused", 2), ("recording.resumed", 1)] {
+        assert_eq!(edge.events(kind).await, times, "{kind}");
+    }
+    let spans = "select count(*), count(resumed_at) from recording_pause where recording_id = $1";
+    let spans: (i64, i64) = sqlx::query_as(spans).bind(&id).fetch_one(&edge.db).await.unwrap();
+    assert_eq!(spans, (2, 1));
+}
+
+#[tokio::test]
 async fn options_that_no_output_can_meet_are_told_and_other_bodies_refused() {
     let edge = edge().await;
     let path = format!("/video-calls/{}/recording/start", edge.call().await);

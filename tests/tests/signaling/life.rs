@@ -127,6 +127,30 @@ async fn a_call_that_asks_to_be_recorded_is_from_the_first_join_on() {
 }
 
 #[tokio::test]
+async fn a_pause_is_told_and_outlives_the_edge() {
+    let mut system = System::builder().workers(0).start().await;
+    let (host, base) = (system.client("ann"), system.edge.url());
+    let call = host.create_call(&["bob"]).await;
+    let (mut ann, told) = Socket::join(&host, &base, &call).await;
+    assert_eq!((&told["data"]["recording"], &told["data"]["recordingPaused"]), (&Value::Null, &json!(false)));
+    let turn = async |turn: &str, status: u16| {
+        host.post(&format!("/video-calls/{call}/recording/{turn}"), &json!({})).await.expect(status)
+    };
+    turn("start", 201).await;
+    let started = ann.frame("recording-started").await;
+    turn("pause", 200).await;
+    assert_eq!(ann.frame("recording-paused").await["data"], started["data"]);
+    system.edge.restart().await;
+    let (mut ann, told) = Socket::join(&host, &base, &call).await;
+    let recording = &started["data"]["recordingId"];
+    assert_eq!((&told["data"]["recording"], &told["data"]["recordingPaused"]), (recording, &json!(true)));
+    turn("resume", 200).await;
+    assert_eq!(ann.frame("recording-resumed").await["data"], started["data"]);
+    turn("stop", 202).await;
+    ann.frame("recording-stopped").await;
+}
+
+#[tokio::test]
 async fn an_edge_that_is_told_to_end_tells_everybody_to_come_back() {
     let mut system = System::builder().workers(0).start().await;
     let (host, base) = (system.client("ann"), system.edge.url());

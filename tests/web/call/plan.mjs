@@ -12,22 +12,29 @@ const PERIOD_MS = 2_000;
 /** After a person comes back, this long may pass until pictures and sound are whole. */
 const SETTLES_MS = 4_000;
 
+/** How long after a pause pictures are whole: a keyframe is asked for. */
+const RESUMES_MS = 1_000;
+/** By the wall clock. @typedef {{ from: number, to: number }} Pause */
+/** @type {Pause} */ const NO_PAUSE = { from: Infinity, to: Infinity };
+
 /**
  * Everybody's file has an index, and every beep and flash that was while they were there, at its instant. Beeps keep the plan; a
  * flash is drawn with the page's next picture, which a busy machine delays, and so the file is held against when it was drawn.
  * @param {any} recording @param {Record<string, number[]>} drawn by user, by the wall clock @param {number} lasts milliseconds
- * @param {{ only?: "flash" | "beep" }} [what] of it all
+ * @param {{ only?: "flash" | "beep", pause?: Pause }} [what] of it all; what was not recorded in between
  */
-export async function keepsThePlan(recording, drawn, lasts, { only } = {}) {
+export async function keepsThePlan(recording, drawn, lasts, { only, pause = NO_PAUSE } = {}) {
   /** @type {Held} */
   const held = new Map();
   for (const [user, walls] of Object.entries(drawn)) {
     const file = await fileOf(recording, user);
     await isSeekable(file);
     const away = gapsOf(recording, user, "video").filter(({ reason }) => reason === "muted" || reason === "disconnected");
-    const there = planned(Date.parse(recording.startedAt), lasts, away);
-    if (only !== "beep") hold(recording, `${user} flash`, await flashes(file), there, walls, held);
-    if (only !== "flash") hold(recording, `${user} beep`, await beeps(file), there, [], held);
+    const all = planned(Date.parse(recording.startedAt), lasts, away);
+    const there = all.filter((at) => at < pause.from - RESUMES_MS || at > pause.to + RESUMES_MS);
+    const found = (/** @type {number[]} */ times) => times.map((ms) => (ms < pause.from - Date.parse(recording.startedAt) ? ms : ms + pause.to - pause.from));
+    if (only !== "beep") hold(recording, `${user} flash`, found(await flashes(file)), there, walls, held);
+    if (only !== "flash") hold(recording, `${user} beep`, found(await beeps(file)), there, [], held);
   }
   areTogether(recording, held);
 }

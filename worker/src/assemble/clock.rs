@@ -33,6 +33,11 @@ impl Stamp {
         }
     }
 
+    /// When its media began by the client's clock, else when it came.
+    pub(super) fn wall_us(&self) -> i64 {
+        self.timestamp_us.unwrap_or(self.arrival_us)
+    }
+
     /// How far this chunk lies behind `before` by the client's clock, else by arrival, in microseconds.
     pub(super) fn since(&self, before: &Self) -> i64 {
         let arrivals = self.arrival_us.saturating_sub(before.arrival_us);
@@ -88,6 +93,11 @@ impl Clock {
     /// The first chunk whose first frame has a time.
     pub(super) fn first(&self) -> Option<(Stamp, i64)> {
         self.first
+    }
+
+    /// The last chunk whose first frame has a time.
+    pub(super) fn last(&self) -> Option<(Stamp, i64)> {
+        self.samples.back().copied()
     }
 
     /// When the last chunk probably ended.

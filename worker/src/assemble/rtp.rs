@@ -152,6 +152,7 @@ pub fn assemble<W: Write + Seek>(
         gaps: done.gaps,
         estimates: done.estimates,
         origin: None,
+        readings: Vec::new(),
         duration_us: done.duration_us,
         sessions: survey.streams.len() as u64,
         chunks: survey.packets,

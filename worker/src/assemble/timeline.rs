@@ -13,7 +13,7 @@ use self::hole::{Closing, Edge, Open};
 use self::stream::{Stream, repack};
 
 use super::codec::{Codec, Kind, Marked, h264};
-use super::cut::Cut;
+use super::cut::{Cut, Span};
 use super::writer::{Block, BlockKind, MAX_TRACKS, TrackHeader, Writer};
 use super::{Estimate, Gap, GapReason, StreamInfo};
 
@@ -90,6 +90,8 @@ pub(super) struct Timeline<W> {
     offset_us: i64,
     /// Pauses of the recording.
     cut: Cut,
+    /// Those in which a recorder rested: its session's time does not hold them. Ascending.
+    rests: Vec<Span>,
     /// A hole that no frame has ended yet: since when, and why.
     open: Option<Open>,
     /// A hole that a frame has ended, while the other streams have still to come back.
@@ -111,6 +113,7 @@ impl<W: Write + Seek> Timeline<W> {
             routes: Vec::new(),
             offset_us: 0,
             cut: Cut::default(),
+            rests: Vec::new(),
             open: None,
             closing: None,
             at_chunk_start: false,
@@ -121,8 +124,20 @@ impl<W: Write + Seek> Timeline<W> {
     }
 
     /// Leaves out what lies in pauses from here on.
-    pub(super) fn cut_out(&mut self, cut: Cut) {
-        self.cut = cut;
+    pub(super) fn cut_out(&mut self, cut: Cut, rests: Vec<Span>) {
+        (self.cut, self.rests) = (cut, rests);
+    }
+
+    /// A time of the current session on this timeline.
+    pub(super) fn placed(&self, session_us: i64) -> i64 {
+        let us = session_us.saturating_add(self.offset_us);
+        self.rests_of_session()
+            .fold(us, |us, (from, to)| if us < from { us } else { us.saturating_add(to - from) })
+    }
+
+    /// What the recorder of the current session rested for; one that began afterwards is placed by the clock.
+    fn rests_of_session(&self) -> impl Iterator<Item = Span> {
+        self.rests.iter().copied().filter(|(from, _)| self.offset_us < *from)
     }
 
     /// Starts a session whose zero lies at `offset_us`, or after everything written, whichever is later.
@@ -134,7 +149,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Starts a session whose zero lies at `zero_us` of the current session's time.
     pub(super) fn begin_session_at(&mut self, zero_us: i64) {
-        self.begin_session(self.offset_us.saturating_add(zero_us));
+        self.begin_session(self.placed(zero_us));
     }
 
     /// How the container of the session that begins interleaves its streams.
@@ -200,7 +215,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Places one frame.
     pub(super) fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        let time_us = frame.time_us.saturating_add(self.offset_us).max(0);
+        let time_us = self.placed(frame.time_us).max(0);
         let Some(index) = self.stream_of(frame, time_us) else { return Ok(()) };
         self.notice_skip(index, time_us);
         let route = self.routes.iter().find(|route| route.number == frame.track);
@@ -311,7 +326,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// Notes that the times of a span of the current session are estimates.
     pub(super) fn estimated(&mut self, from_us: i64, to_us: i64) {
-        let span = Estimate { from_us: from_us + self.offset_us, to_us: to_us + self.offset_us };
+        let span = Estimate { from_us: self.placed(from_us), to_us: self.placed(to_us) };
         let full = self.estimates.len() >= MAX_ESTIMATES;
         match self.estimates.last_mut() {
             Some(last) if full => last.to_us = span.to_us,
@@ -332,7 +347,9 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// The end of everything written, in the current session's time.
     pub(super) fn session_end_us(&self) -> i64 {
-        self.end_us() - self.offset_us
+        let end_us = self.end_us();
+        let rested = self.rests_of_session().filter(|(_, to)| *to <= end_us).map(|(from, to)| to - from);
+        end_us - self.offset_us - rested.sum::<i64>()
     }
 
     /// Whether anything was written at all.

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
-use shared::clock::Timestamp;
 use shared::db::artifacts;
 use shared::db::recordings::{self, Step};
 use shared::db::tracks;
@@ -25,6 +24,7 @@ use crate::failure::Failure;
 use crate::queue::Attempt;
 
 mod file;
+mod pauses;
 mod server;
 mod sources;
 mod track;
@@ -56,13 +56,13 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     let progress = Progress::report(ctx, &recording.id, step);
     let scratch = ctx.scratch.attempt()?;
     let report = |done: f64| progress.set(PROGRESS_ASSEMBLED * done);
-    let paused = paused(ctx, recording).await?;
+    let paused = pauses::of(ctx, recording).await?;
     let mut assembled = assemble(ctx, recording, first, &paused, scratch.path(), attempt, &report).await?;
     let spare = sources::still_needed(spare, &assembled);
     let spare = assemble(ctx, recording, spare, &paused, scratch.path(), attempt, &|_| ()).await?;
     sources::add_spare(&mut assembled, spare);
     sources::bound_by_the_edge(&mut assembled);
-    sources::cut_pauses(&mut assembled, &paused);
+    pauses::move_up(&mut assembled, &paused);
     let participants = by_participant(&assembled);
     if participants.is_empty() {
         return Err(nothing_usable(&assembled));
@@ -82,13 +82,6 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
     Ok(publish(ctx, recording, step, &assembled, files).await?)
 }
 
-/// When it was paused, microseconds since the epoch.
-async fn paused(ctx: &Ctx, recording: &Recording) -> sqlx::Result<Vec<(i64, i64)>> {
-    let pauses = recordings::pauses(&ctx.db, &recording.id).await?;
-    let us = |at: Timestamp| at.timestamp_micros();
-    Ok(pauses.into_iter().map(|(from, to)| (us(from), to.map_or(i64::MAX, us))).collect())
-}
-
 #[expect(clippy::cast_precision_loss, reason = "a handful of tracks")]
 fn part(n: usize, of: usize) -> f64 {
     n as f64 / of.max(1) as f64
@@ -99,7 +92,7 @@ async fn assemble(
     ctx: &Ctx,
     recording: &Recording,
     tracks: Vec<Track>,
-    paused: &[(i64, i64)],
+    paused: &[pauses::Span],
     folder: &Path,
     attempt: &Attempt,
     report: &(dyn Fn(f64) + Send + Sync),

@@ -124,8 +124,11 @@ impl<'a, W: Write + Seek> Output<'a, W> {
     /// Takes the next frame.
     pub(super) fn frame(&mut self, placed: &Placed) -> io::Result<()> {
         if self.cut.pause_at(placed.edge_us).is_some() {
-            self.sound.looked = Some(GapReason::Paused);
-            self.pictures.looked = Some(GapReason::Paused);
+            // What has not begun yet was not there before the pause either.
+            for side in [&mut self.sound, &mut self.pictures].into_iter().filter(|side| side.source.is_some())
+            {
+                side.looked = Some(GapReason::Paused);
+            }
             self.freeze();
             return Ok(());
         }
@@ -330,7 +333,7 @@ fn joined(mut gaps: Vec<Gap>) -> Vec<Gap> {
     let mut joined: Vec<Gap> = Vec::new();
     for gap in gaps {
         match joined.last_mut() {
-            Some(last) if last.reason == gap.reason && gap.from_us <= last.to_us => {
+            Some(last) if last.reason == gap.reason && gap.from_us <= last.to_us + seam_us(gap.reason) => {
                 last.to_us = last.to_us.max(gap.to_us);
             }
             _ => joined.push(gap),
@@ -338,6 +341,11 @@ fn joined(mut gaps: Vec<Gap>) -> Vec<Gap> {
     }
     joined.sort_by_key(|gap| gap.from_us);
     joined
+}
+
+/// How far apart gaps are one: the sides of a pause end with the frames that were whole.
+fn seam_us(reason: GapReason) -> i64 {
+    if reason == GapReason::Paused { SKIP_US } else { 0 }
 }
 
 fn number(codec: Codec) -> u64 {

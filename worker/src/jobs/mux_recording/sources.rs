@@ -84,16 +84,6 @@ pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
     }
 }
 
-/// Moves tracks that began after pauses up by those: the edge's lie at the recording's start, which has none before it.
-pub(super) fn cut_pauses(assembled: &mut [AssembledTrack], paused: &[(i64, i64)]) {
-    for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
-        let began_us = track.began_ms.saturating_mul(1_000);
-        let before = paused.iter().map(|(from, to)| began_us.min(*to).saturating_sub(*from).max(0));
-        let before_us = before.fold(0, i64::saturating_add);
-        track.began_ms = track.began_ms.saturating_sub(before_us / 1_000);
-    }
-}
-
 /// How far each track's clock is off: that of a participant's tracks whose chunks came quickest, as long as it may be the same
 /// browser's, so that its tracks stay together.
 fn clocks_off(assembled: &[AssembledTrack]) -> Vec<i64> {
@@ -179,6 +169,7 @@ fn is_of(source: Source, track: &Track) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pauses::move_up;
     use super::*;
     use crate::assemble::Codec;
     use crate::media::Turn;
@@ -363,7 +354,7 @@ mod tests {
             assert!(all.iter().all(|track| track.began_ms == 5_000), "{first}, {second}: {all:?}");
             let mut alone = vec![of(&camera)];
             alone[0].began_ms = first;
-            cut_pauses(&mut alone, &[(0, 1_000), (i64::MIN, i64::MAX), (i64::MIN, i64::MAX)]);
+            move_up(&mut alone, &[(0, 1_000), (i64::MIN, i64::MAX), (i64::MIN, i64::MAX)]);
         }
     }
 

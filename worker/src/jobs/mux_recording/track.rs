@@ -13,6 +13,7 @@ use shared::track::{Gap, GapReason, Track, TrackKind, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::pauses::{self, Nowhere, Span};
 use crate::assemble::{
     self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan, StreamInfo,
 };
@@ -92,7 +93,7 @@ pub(super) async fn assemble(
     ctx: &Ctx,
     recording: &Recording,
     track: &Track,
-    paused: &[(i64, i64)],
+    paused: &[Span],
     folder: &Path,
     cancel: &CancellationToken,
 ) -> anyhow::Result<AssembledTrack> {
@@ -110,7 +111,7 @@ fn assemble_blocking(
     spool: &Spool,
     track: &Track,
     since_ms: i64,
-    paused: &[(i64, i64)],
+    paused: &[Span],
     folder: &Path,
     cancel: CancellationToken,
 ) -> anyhow::Result<AssembledTrack> {
@@ -119,13 +120,20 @@ fn assemble_blocking(
         warn!(track.id = %track.id, "capture of track {} is damaged: {span:?}", track.id);
     }
     let stamped: Vec<Stamped> = reader.chunks().iter().filter_map(Stamped::of).collect();
-    let plan = Plan {
-        last_sequence: reader.last_sequence().or(track.last_sequence),
-        pauses: by_the_browsers_clock(paused, &stamped),
-    };
+    let last_sequence = reader.last_sequence().or(track.last_sequence);
+    let mut plan = Plan { last_sequence, ..Plan::default() };
+    let mut source = Source { reader, next: 0, cancel };
+    if !paused.is_empty() {
+        let readings = match assemble::assemble(&mut source, &plan, Nowhere::default()) {
+            Ok(whole) => whole.readings,
+            Err(AssembleError::NoMedia { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        plan.pauses = pauses::by_the_browsers_clock(paused, ahead_ms(&stamped), &readings);
+        source.next = 0;
+    }
     let name = format!("{}.mkv", track.id);
     let out = BufWriter::with_capacity(BUFFER, File::create(folder.join(&name))?);
-    let mut source = Source { reader, next: 0, cancel };
     match assemble::assemble(&mut source, &plan, out) {
         Ok(assembled) => {
             let Began { told_ms, arrived_ms } = Began::of(track, &source.reader, assembled.origin);
@@ -277,13 +285,9 @@ pub(super) fn surely_off(off_ms: i64) -> i64 {
     if (-CLOCK_RIGHT_MS..=UPLOADS_TAKE_MS).contains(&off_ms) { 0 } else { off_ms }
 }
 
-/// The recording's pauses, which are by the edge's clock, as a browser's clock has them: one that is not
-/// surely off is believed. A lone chunk does not tell how far it is off.
-fn by_the_browsers_clock(paused: &[(i64, i64)], chunks: &[Stamped]) -> Vec<(i64, i64)> {
-    let off_ms = if chunks.len() > 1 { clock_off_ms(chunks, 0) } else { 0 };
-    let off_us = surely_off(off_ms).saturating_mul(1_000);
-    let told = |us: i64| if us == i64::MAX { us } else { us.saturating_sub(off_us) };
-    paused.iter().map(|(from, to)| (told(*from), told(*to))).collect()
+/// By how much the edge's clock is ahead of the browser's; one that is not surely off is believed, and a lone chunk does not tell.
+fn ahead_ms(chunks: &[Stamped]) -> i64 {
+    if chunks.len() > 1 { surely_off(clock_off_ms(chunks, 0)) } else { 0 }
 }
 
 /// The capture as the assembly reads it: one chunk in memory at a time.
