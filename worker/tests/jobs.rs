@@ -309,6 +309,37 @@ async fn a_pause_that_one_log_does_not_see_the_end_of_ends_where_the_others_do()
 }
 
 #[tokio::test]
+async fn a_log_of_the_reserve_is_placed_by_the_clock_of_those_that_came_first() {
+    let house = House::new().await;
+    let (mut shown, mut heard) = (Sender::new(8, Codec::Vp8), Sender::new(7, Codec::Opus));
+    shown.send_all(&frames(Codec::Vp8), 0);
+    heard.send_all(&frames(Codec::Opus), 0);
+    // Sound is under way for longer than pictures, which only the reports of both tell.
+    let last_us = frames(Codec::Opus).last().unwrap().us;
+    for logged in &mut heard.log {
+        if let Logged::Packet { arrival_us, .. } = logged {
+            *arrival_us += 200_000;
+        }
+    }
+    for sender in [&mut shown, &mut heard] {
+        (1..last_us / 1_000_000).for_each(|second| sender.report(second * 1_000_000));
+    }
+    let logs = vec![
+        ("ann", TrackKind::Video, rtp_sender::merged(vec![shown.log])),
+        ("ann", TrackKind::Audio, rtp_sender::merged(vec![heard.log])),
+    ];
+    let upload = Upload { kind: TrackKind::Audio, ..bytes(b"this is no media".to_vec()) };
+    let options = r#"{"sources":["client","server"],"format":"webm","thumbnails":0}"#;
+    let recording = house.record_tracks(vec![upload], logs, options).await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let file = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
+    let wanted_ms = (last_us + rtp_sender::DELAY_US) as f64 / 1_000.0;
+    let last_ms = packets::last_ms(&file, "a:0");
+    assert!((last_ms - wanted_ms).abs() < 5.0, "{last_ms} ms instead of {wanted_ms} ms");
+}
+
+#[tokio::test]
 async fn what_a_lost_edge_had_captured_itself_becomes_the_recording() {
     let house = House::new().await;
     let mut video = Sender::new(8, Codec::Vp8);
