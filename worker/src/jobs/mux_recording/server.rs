@@ -53,7 +53,6 @@ impl Logs {
             stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
             after_loss: recording.options.after_loss.map_or_else(rtp::AfterLoss::default, after_loss),
             pauses: paused.to_vec(),
-            ..RtpPlan::default()
         };
         let unread = tracks.iter().filter(|track| track.source == TrackSource::Server).cloned().collect();
         Self { unread, surveyed: BTreeMap::new(), plan }
