@@ -28,6 +28,9 @@ export const LIST_LIMIT = 200;
  * @typedef {{ id: string, title?: string | null, hostId?: string, host?: string, status?: string, createdAt?: string }} Call
  */
 
+/** Whether a recording takes chunks of browsers that begin now. @param {RecordingStatus} status */
+export const isLive = (status) => status === "recording" || status === "paused";
+
 /** Status from which a recording does not move any more. @param {RecordingStatus} status */
 export const isFinal = (status) => status === "completed" || status === "failed";
 

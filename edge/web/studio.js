@@ -6,7 +6,7 @@
  * elsewhere, the chunks still go during the finishing time: while recording, the studio itself asks for that, because
  * views come and go and pause in a hidden tab.
  */
-import { ApiError } from "./api.js";
+import { ApiError, isLive } from "./api.js";
 import { Ending, isOver } from "./ending.js";
 import { Recorder } from "./recorder.js";
 import { DEFAULT_POLICY } from "./retry.js";
@@ -296,7 +296,7 @@ export class Studio extends EventTarget {
       return { recordingId: (await this.#api.startRecording(callId)).recordingId, origin: "started" };
     } catch (cause) {
       if (!(cause instanceof ApiError) || cause.code !== "recording-already-live") throw cause;
-      const live = (await this.#api.recordings(callId)).find((recording) => recording.status === "recording");
+      const live = (await this.#api.recordings(callId)).find(({ status }) => isLive(status));
       if (live === undefined) throw cause;
       return { recordingId: live.id, origin: "joined" };
     }

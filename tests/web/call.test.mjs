@@ -1,6 +1,6 @@
 /**
- * Two people in one call through the page: they see and hear of each other, and a screen; the host records, both are told, the
- * recording appears in the list; a lost socket is taken up again; who leaves is gone.
+ * Two people in one call through the page: they see and hear of each other, and a screen; the host records, pauses and goes on, both are told,
+ * the recording appears in the list; a lost socket is taken up again; who leaves is gone.
  *
  * CALLREEL_URL: where the edge answers (with DEV_LOGIN=1).
  */
@@ -166,6 +166,12 @@ async function records(host, guest) {
   const row = await host.waitForSelector(`${byId("recording-row")}[data-status="recording"]`);
   const id = await row?.evaluate((element) => element.getAttribute("data-recording-id"));
   await moreFrames(guest, "host"); // something to record
+  await host.locator(byId("pause-recording")).click();
+  await Promise.all([host, guest].map((page) => page.waitForSelector(`${banner}.paused`, { visible: true })));
+  assert.equal(await guest.$eval(banner, (element) => element.textContent), "The recording is paused.");
+  await host.locator(`${byId("pause-recording")}[data-state="on"]:not([disabled])`).click();
+  await Promise.all([host, guest].map((page) => page.waitForSelector(`${banner}:not(.paused)`, { visible: true })));
+  await moreFrames(guest, "host");
   await host.locator(`${byId("record-call")}[data-state="on"]:not([disabled])`).click();
   await Promise.all([host, guest].map((page) => page.waitForSelector(banner, { hidden: true })));
   const done = `${byId("recording-row")}[data-recording-id="${id}"]:is([data-status="completed"], [data-status="failed"])`;

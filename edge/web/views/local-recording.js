@@ -1,6 +1,7 @@
 /**
  * @file Recording in this browser: the record button, and what has reached the server. Works in a call and without one.
  */
+import { isLive } from "../api.js";
 import { h, setText } from "../dom.js";
 import { clock } from "../format.js";
 import { uploadPanel } from "./upload-panel.js";
@@ -25,7 +26,7 @@ export function localRecording({ studio, user }, callId, known, hosts, signal) {
   const hint = h("p", { class: "hint" });
   const panel = uploadPanel(studio, callId);
 
-  const liveId = () => known.recordings.find((recording) => recording.status === "recording")?.id;
+  const liveId = () => known.recordings.find(({ status }) => isLive(status))?.id;
   record.addEventListener("click", () => void studio.record({ callId, userId: user.userId, host: hosts(), liveRecordingId: liveId() }));
 
   const update = () => {

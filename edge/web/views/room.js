@@ -108,7 +108,7 @@ function pauseButton({ api, conversation }, callId, error, { hosts, changed }) {
   const update = () => {
     element.hidden = !hosts() || conversation.client?.recording === undefined;
     element.disabled = asked;
-    show(paused() ? "on" : "off", paused() ? "Go on recording" : "Pause recording");
+    show(paused() ? "on" : "off", paused() ? "Resume recording" : "Pause recording");
   };
   return { element, update };
 }
