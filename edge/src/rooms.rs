@@ -18,7 +18,8 @@
 //!
 //! Decisions:
 //! - A person who lost their socket keeps their place for 15 s (`AWAY_MAX`): media goes on as long as ICE lives, nobody is told, and
-//!   the recording's timeline shows no leave for a reload. Who has been silent for as long on a socket that stands is gone at once.
+//!   the recording's timeline shows no leave for a reload. Who has been silent for as long on a socket that stands is gone at once: a
+//!   client that wants its place back gives a silent socket up sooner, as the page's does.
 //! - A room that is empty ends its call after `CALL_EMPTY_TIMEOUT`, measured by this process; a call that was active when the
 //!   process died is taken for empty from the start on.
 

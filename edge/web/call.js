@@ -191,7 +191,11 @@ export class CallClient extends EventTarget {
 
   /** @param {Frame} frame */
   #refused({ requestId, data }) {
-    if (requestId !== JOIN) return console.warn(`the server refused a frame: ${data?.code}`, data?.detail);
+    if (requestId !== JOIN) {
+      console.warn(`the server refused a frame: ${data?.code}`, data?.detail);
+      // What was to mend a path is refused by a server that has given the connection up.
+      return data?.code === "invalid-description" && this.path === "broken" ? this.#renew() : undefined;
+    }
     if (!FINAL_REFUSALS.has(data.code)) return this.#signaling.again();
     this.#signaling.close();
     this.detail = data.detail;

@@ -20,7 +20,7 @@ pub enum Command {
         role: Role,
     },
     /// Another session takes a session's place with everything that was asked for it: what it wants and what is muted. Its
-    /// connection begins anew.
+    /// connection begins anew, with an offer of a new connection of the client's.
     Renew {
         /// Whose connection is over.
         peer: PeerId,

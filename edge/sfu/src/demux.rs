@@ -11,7 +11,7 @@ use crate::ids::PeerId;
 use crate::path::Path;
 
 /// Paths kept per peer. A client has a handful of addresses, which with each of ours make more paths than these: of those that the
-/// client has not proven the oldest goes, and else the oldest, a leftover of a handover.
+/// client has not proven the oldest goes, and else the one whose proof is oldest, a leftover of a handover.
 const MAX_PATHS: usize = 16;
 /// User names kept per peer: the present one and one before, whose last checks may still be on the way after a restart.
 const MAX_UFRAGS: usize = 2;
@@ -73,10 +73,10 @@ impl Demux {
     }
 
     fn prove(&mut self, peer: PeerId, path: Path) {
-        let known =
-            self.peers.get_mut(&peer).and_then(|known| known.paths.iter_mut().find(|(it, _)| *it == path));
-        if let Some((_, proof)) = known {
-            *proof = Proof::Proven;
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        if let Some(at) = known.paths.iter().position(|(it, _)| *it == path) {
+            known.paths.remove(at);
+            known.paths.push_back((path, Proof::Proven));
         }
     }
 
@@ -185,6 +185,16 @@ mod tests {
         assert_eq!(demux.len(), MAX_PATHS + 1);
         demux.remove(ANN);
         assert_eq!(demux.len(), 0);
+    }
+
+    #[test]
+    fn the_path_in_use_outlives_any_number_of_others() {
+        let mut demux = Demux::default();
+        for port in 2..1000 {
+            demux.sent(ANN, path(1), &[1, 1]);
+            demux.sent(ANN, path(port), &[1, 1]);
+        }
+        assert_eq!((demux.find(path(1), b"media"), demux.len()), (Some(ANN), MAX_PATHS + 1));
     }
 
     #[test]

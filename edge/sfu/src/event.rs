@@ -50,6 +50,13 @@ pub enum Event {
         /// What.
         track: TrackInfo,
     },
+    /// More comes on a track than its owner may send ([`crate::Limits`]): what is too much is thrown away. Told once of a track.
+    OverLimit {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        medium: Medium,
+    },
     /// A track is no more.
     Unpublished {
         /// Whose.

@@ -30,8 +30,8 @@ pub(crate) enum Manners {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing agreed yet; our own offer may go out from then on.
-    Fresh { ours_from: Instant },
+    /// Nothing agreed yet; our own offer may go out from then on, or never.
+    Fresh { ours_from: Option<Instant> },
     /// The last exchange is complete.
     Stable,
     /// Our offer is out.
@@ -77,7 +77,13 @@ pub(crate) struct Negotiation {
 
 impl Negotiation {
     pub(crate) fn new(manners: Manners, now: Instant) -> Self {
-        Self { manners, state: State::Fresh { ours_from: now + FIRST_OFFER_WAIT }, wanted: false }
+        Self { manners, state: State::Fresh { ours_from: Some(now + FIRST_OFFER_WAIT) }, wanted: false }
+    }
+
+    /// One of a session in another's place. The client's old connection cannot take our offer: its sections and numbers are of the
+    /// former session. Only the client knows when it has a new one, and tells by its offer.
+    pub(crate) fn renewed(manners: Manners) -> Self {
+        Self { manners, state: State::Fresh { ours_from: None }, wanted: false }
     }
 
     /// Something has changed that the client must be told.
@@ -124,7 +130,10 @@ impl Negotiation {
     /// What is due now. `standing`: whether packets reach the client, without which we do not offer after the first exchange.
     pub(crate) fn due(&mut self, now: Instant, standing: Standing) -> Option<Due> {
         match &mut self.state {
-            State::Fresh { ours_from } => (self.wanted && now >= *ours_from).then_some(Due::Offer),
+            State::Fresh { ours_from } => {
+                let is_time = ours_from.is_some_and(|from| now >= from);
+                (self.wanted && is_time).then_some(Due::Offer)
+            }
             State::Stable => (self.wanted && standing == Standing::Connected).then_some(Due::Offer),
             State::Offered { aside: Some(aside), .. } if now >= aside.at + GLARE_WAIT => {
                 let sdp = std::mem::take(&mut aside.sdp);
@@ -142,7 +151,7 @@ impl Negotiation {
     /// When to look again.
     pub(crate) fn next(&self) -> Option<Instant> {
         match &self.state {
-            State::Fresh { ours_from } => self.wanted.then_some(*ours_from),
+            State::Fresh { ours_from } => ours_from.filter(|_| self.wanted),
             State::Stable => None,
             State::Offered { aside: Some(aside), .. } => Some(aside.at + GLARE_WAIT),
             State::Offered { since, .. } => Some(*since + ANSWER_WAIT),
@@ -224,6 +233,17 @@ mod tests {
         let mut negotiation = Negotiation::new(Manners::ClientOffers, now);
         negotiation.want();
         assert_eq!(negotiation.due(now + FIRST_OFFER_WAIT, Standing::Connected), None);
+    }
+
+    #[test]
+    fn a_session_in_anothers_place_waits_for_the_clients_offer() {
+        let now = Instant::now();
+        let mut negotiation = Negotiation::renewed(Manners::BothOffer);
+        negotiation.want();
+        assert_eq!((negotiation.due(now, Standing::Apart), negotiation.next()), (None, None));
+        assert_eq!(negotiation.on_offer(now, "theirs".into()), OnOffer::Answer("theirs".into()));
+        negotiation.completed();
+        assert_eq!(negotiation.due(now, Standing::Connected), Some(Due::Offer));
     }
 
     #[test]

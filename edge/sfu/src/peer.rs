@@ -1,13 +1,16 @@
 //! One WebRTC connection. This file and those below it are the only ones of this crate that know `rtc` (the edge uses its STUN messages
-//! for the way through a TURN server); another stack would replace them behind the same few functions: offer, answer, roll back, candidate, senders, datagrams in and out, packets in and out, events, time.
+//! for the way through a TURN server); another stack would replace them behind the same few functions: offer, answer, roll back,
+//! candidate, senders, datagrams in and out, packets in and out, events, time.
 //!
 //! It must not know rooms, users' rights or whose turn it is to offer.
 
 mod allowance;
 mod candidates;
 mod cipher;
+mod descriptions;
 mod engine;
 mod estimating;
+mod exchange;
 mod limit;
 mod media;
 mod numbering;
@@ -35,7 +38,6 @@ use rtc::crypto::RTCCryptoProvider;
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
-use rtc::peer_connection::sdp::{RTCSdpType, RTCSessionDescription};
 use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::rtp_transceiver::RTCRtpTransceiverId;
 use rtc::sansio::Protocol;
@@ -48,16 +50,15 @@ use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::path::{Fate, Path, Transport};
 
-use candidates::{Candidates, Verdict};
+use candidates::Candidates;
 use cipher::Cipher;
-use media::Exchange;
-pub(crate) use media::Inbound;
+use exchange::Exchange;
+pub(crate) use exchange::Inbound;
 use pictures::Pictures;
 pub(crate) use receiving::ASKED_FOR;
 use route::Route;
-use script::{Next, Script, Step};
-pub(crate) use sdp::Kind;
-use sdp::{Families, Section};
+use script::{Next, Script};
+pub(crate) use sdp::{Identity, Kind, identity};
 use senders::Sender;
 pub(crate) use senders::SenderId;
 use sockets::{Socket, gather, sockets};
@@ -166,6 +167,8 @@ pub(crate) struct Peer {
     pictures: Pictures,
     ufrag: String,
     password: String,
+    /// The client's connection, as of the last description that both agreed on.
+    agreed_with: Option<Identity>,
     events: VecDeque<PeerEvent>,
 }
 
@@ -201,6 +204,7 @@ impl Peer {
             pictures: Pictures::default(),
             ufrag: String::new(),
             password: String::new(),
+            agreed_with: None,
             events: VecDeque::new(),
         })
     }
@@ -215,125 +219,9 @@ impl Peer {
         &self.ufrag
     }
 
-    /// Makes an offer of ours.
-    pub(crate) fn offer(&mut self, now: Instant) -> Result<String, Refusal> {
-        self.apply(now, Step::Offer)?;
-        self.local()
-    }
-
-    /// Takes the client's offer and makes our answer.
-    pub(crate) fn answer_to(&mut self, now: Instant, offer: &str) -> Result<String, Refusal> {
-        let offer = &sdp::open_bundled(offer);
-        let clean = self.clean(offer)?;
-        self.apply(now, Step::Remote(RTCSessionDescription::offer(clean)?))?;
-        match self.apply(now, Step::Answer).and_then(|()| self.local()) {
-            Ok(answer) => {
-                self.agree(offer, &answer);
-                Ok(answer)
-            }
-            Err(error) => {
-                self.apply(now, Step::Remote(RTCSessionDescription::rollback(None)?))?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes the client's answer to our offer.
-    pub(crate) fn accept(&mut self, now: Instant, answer: &str) -> Result<(), Refusal> {
-        let offer = self.local()?;
-        let clean = self.clean(answer)?;
-        let clean = self.hear_answer(&clean, &offer);
-        self.apply(now, Step::Remote(RTCSessionDescription::answer(clean)?))?;
-        self.agree(answer, &offer);
-        Ok(())
-    }
-
-    /// Takes our offer back.
-    pub(crate) fn roll_back(&mut self, now: Instant) -> Result<(), Refusal> {
-        self.apply(now, Step::RollBack)
-    }
-
-    fn clean(&mut self, sdp: &str) -> Result<String, Refusal> {
-        if sdp.len() > sdp::MAX_LENGTH {
-            return Err(Refusal("description too long".to_owned()));
-        }
-        self.candidates.of_session(sdp::ufrag(sdp).unwrap_or_default());
-        let (now, candidates) = (self.clock, &mut self.candidates);
-        let mut checked = |candidate: &str| {
-            candidates::address(candidate)
-                .is_some_and(|address| candidates.named(now, address) == Verdict::Checked)
-        };
-        Ok(sdp::sanitize(sdp, Families::of(&self.factory.config.candidates), &mut checked))
-    }
-
-    fn local(&mut self) -> Result<String, Refusal> {
-        let description =
-            self.connection.local_description().ok_or_else(|| Refusal("no description".to_owned()))?;
-        let ufrag = sdp::ufrag(&description.sdp).unwrap_or_default();
-        if self.ufrag != ufrag {
-            ufrag.clone_into(&mut self.ufrag);
-            sdp::password(&description.sdp).unwrap_or_default().clone_into(&mut self.password);
-            self.route.forget();
-        }
-        let words = match description.sdp_type {
-            RTCSdpType::Offer => sdp::Words::Offer,
-            _ => sdp::Words::Answer,
-        };
-        let config = &self.factory.config;
-        let dressed = sdp::dress(words, &description.sdp, &config.candidates, config.limits);
-        Ok(match self.publishing {
-            Publishing::Allowed => dressed,
-            Publishing::Refused => sdp::taking_nothing(&dressed),
-        })
-    }
-
-    /// Whether a description of the client has media that it may not send.
-    pub(crate) fn refuses_media_of(&self, sdp: &str) -> bool {
-        let sends = |section: &Section| section.sends && section.kind != Kind::Other;
-        self.publishing == Publishing::Refused && sdp::sections(sdp).iter().any(sends)
-    }
-
-    /// Both sides have agreed: what the client sends is numbered as our description says, what we send as the client's.
-    fn agree(&mut self, theirs: &str, ours: &str) {
-        let (theirs, ours) = (sdp::sections(theirs), sdp::sections(ours));
-        let inbound = theirs.iter().filter_map(|section| {
-            let mine = ours.iter().find(|mine| mine.mid == section.mid)?;
-            let codecs =
-                mine.codecs.iter().map(|codec| codec.clone().with_sets_of(&section.codecs)).collect();
-            let (repairs, extensions) = (mine.repairs.clone(), mine.extensions.clone());
-            let nacks = mine.nacks.iter().copied().filter(|known| section.nacks.contains(known)).collect();
-            Some(Section {
-                codecs,
-                nacks,
-                repairs,
-                extensions,
-                sends: section.sends && mine.receives,
-                ..section.clone()
-            })
-        });
-        let inbound: Vec<Section> = inbound.filter(|section| section.kind != Kind::Other).collect();
-        self.sending = inbound
-            .iter()
-            .filter(|section| section.sends)
-            .map(|section| (section.mid.clone(), section.kind))
-            .collect();
-        self.layered = inbound
-            .iter()
-            .filter(|section| section.rids.len() > 1)
-            .map(|section| section.mid.clone())
-            .collect();
-        self.exchange.agree(inbound);
-        for at in 0..self.senders.len() {
-            let mid = self
-                .connection
-                .rtp_transceiver(self.senders[at].transceiver)
-                .and_then(|transceiver| transceiver.mid().clone());
-            let section = theirs
-                .iter()
-                .find(|section| section.receives && Some(section.mid.as_str()) == mid.as_deref());
-            self.senders[at].agreed =
-                section.map(|section| (section.codecs.clone(), section.extensions.clone()));
-        }
+    /// Which of the client's connections this one has spoken with, if it has.
+    pub(crate) fn agreed_with(&self) -> Option<&Identity> {
+        self.agreed_with.as_ref()
     }
 
     /// Sections on which the client sends, as last agreed, in their order.
@@ -344,19 +232,6 @@ impl Peer {
     /// Whether a section promises several layers.
     pub(crate) fn has_layers(&self, mid: &Mid) -> bool {
         self.layered.contains(mid)
-    }
-
-    /// One of the client's addresses.
-    pub(crate) fn candidate(&mut self, candidate: &str) -> Result<(), Refusal> {
-        let candidate = candidate.strip_prefix("a=").unwrap_or(candidate);
-        if !sdp::usable(candidate, Families::of(&self.factory.config.candidates)) {
-            return Ok(());
-        }
-        let address = candidates::address(candidate);
-        if address.is_some_and(|address| self.candidates.named(self.clock, address) == Verdict::Beyond) {
-            return Err(Refusal("more addresses than are checked".to_owned()));
-        }
-        self.apply(self.clock, Step::Candidate(candidate.to_owned()))
     }
 
     /// A datagram has come.

@@ -10,10 +10,11 @@ use crate::ids::{Medium, Mid, RoomId, User};
 use crate::layers::trial::Trials;
 use crate::leg::Leg;
 use crate::negotiation::{Negotiation, Standing};
-use crate::peer::{Kind, Peer};
+use crate::peer::{Identity, Kind, Peer, identity};
+use crate::tap::TapMark;
 use crate::track::TrackId;
 
-/// Wishes kept per session: one per user of a large room and medium. More are refused silently, oldest wishes stay.
+/// Wishes kept per session: one per user of a large room and medium. More are refused silently, oldest wishes stay and may change.
 const MAX_WISHES: usize = 1024;
 
 /// How much of a track is wanted.
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) screens: Vec<Mid>,
     /// Whether it waits for a flush.
     pub(crate) dirty: bool,
+    /// The client's connection that has failed, if this session is in another's place.
+    former: Option<Identity>,
     media: HashMap<Mid, Medium>,
     wishes: HashMap<(User, Option<Medium>), Wish>,
     muted: HashMap<Option<Medium>, Muting>,
@@ -62,6 +65,7 @@ impl Session {
             resting: HashMap::new(),
             screens: Vec::new(),
             dirty: false,
+            former: None,
             media: HashMap::new(),
             wishes: HashMap::new(),
             muted: HashMap::new(),
@@ -70,7 +74,14 @@ impl Session {
 
     /// Takes over what was asked for an older session.
     pub(crate) fn take_over(&mut self, older: Self) {
+        self.former = older.peer.agreed_with().cloned().or(older.former);
         (self.wishes, self.muted) = (older.wishes, older.muted);
+    }
+
+    /// Whether a description is of the connection that has failed. It would go on with the keys of a handshake that this session has
+    /// never seen: nothing that it sends could be read, and its client would not know.
+    pub(crate) fn is_of_former(&self, sdp: &str) -> bool {
+        self.former.is_some() && identity(sdp) == self.former
     }
 
     /// What it wants of a track; `None` is nothing.
@@ -99,14 +110,33 @@ impl Session {
         if medium.is_none() {
             self.wishes.retain(|(user, _), _| *user != of);
         }
-        if self.wishes.len() < MAX_WISHES {
-            self.wishes.insert((of, medium), wish);
+        let key = (of, medium);
+        if self.wishes.len() < MAX_WISHES || self.wishes.contains_key(&key) {
+            self.wishes.insert(key, wish);
         }
+    }
+
+    /// Somebody has left: what was wanted of them is over.
+    pub(crate) fn forget(&mut self, user: &User) {
+        self.wishes.retain(|(of, _), _| of != user);
     }
 
     /// Whether a track of its own is muted.
     pub(crate) fn muting(&self, medium: Medium) -> Muting {
         self.muted.get(&Some(medium)).or_else(|| self.muted.get(&None)).copied().unwrap_or(Muting::Unmuted)
+    }
+
+    /// What a recording that knows of no mute of a medium but one about all media has to be told of a track.
+    pub(crate) fn muted_mark(&self, medium: Medium) -> Option<TapMark> {
+        match self.muting(medium) {
+            Muting::Muted => Some(TapMark::Muted),
+            Muting::Unmuted => self.is_muted_whole().then_some(TapMark::Unmuted),
+        }
+    }
+
+    /// Whether all its tracks are muted, those to come included, unless one of them was unmuted since.
+    pub(crate) fn is_muted_whole(&self) -> bool {
+        self.muted.get(&None) == Some(&Muting::Muted)
     }
 
     /// Notes a mute. One about all media replaces those about single ones.

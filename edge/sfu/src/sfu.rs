@@ -208,7 +208,7 @@ impl Sfu {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let keyframe = self.rooms.get(&session.room).and_then(|room| {
             let own = session.sources.values().filter_map(|track| room.tracks.get(track));
-            own.filter_map(crate::track::Track::next_keyframe).min()
+            own.filter_map(crate::track::Track::next).min()
         });
         let wakes = [session.peer.next_timeout(), session.negotiation.next(), keyframe];
         if let Some(at) = wakes.into_iter().flatten().min() {

@@ -45,6 +45,8 @@ pub(crate) struct Track {
     pub(crate) muting: Muting,
     /// When it took the place of one with another codec.
     pub(crate) replaced_at: Option<Instant>,
+    /// Whether it was told that more comes than may.
+    pub(crate) over_limit_told: bool,
     tapped: Tapped,
 }
 
@@ -74,6 +76,7 @@ impl Track {
             legs: Vec::new(),
             muting,
             replaced_at: None,
+            over_limit_told: false,
             tapped: Tapped::default(),
         }
     }
@@ -190,5 +193,10 @@ impl Track {
     /// When a keyframe request is due at the latest.
     pub(crate) fn next_keyframe(&self) -> Option<Instant> {
         self.layers.iter().filter_map(|layer| layer.requests.next()).min()
+    }
+
+    /// When it has something to do.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next_keyframe().into_iter().chain(self.next_mending()).min()
     }
 }

@@ -12,8 +12,8 @@ use shared::track::TrackKind;
 
 use super::queue::{Queue, TrackKey};
 
-/// How many SSRCs' sequences are followed at once; more than a room of a thousand has. Beyond it the oldest numbers start anew,
-/// which a reader does not mind.
+/// How many SSRCs' sequences are followed at once; more than a room of a thousand has. With one more all start anew, which a reader
+/// does not mind.
 const FOLLOWED_MAX: usize = 16_384;
 
 /// How many pauses a log that begins late is told of, the newest: a worker joins those of all logs.

@@ -15,6 +15,8 @@ const THREADS_MAX: usize = 64;
 const GROWTH: usize = 5;
 /// Sessions of one thread beyond which no room begins by default.
 const SESSIONS_PER_THREAD: usize = MAX_SESSIONS / GROWTH;
+/// The most that `WEBRTC_MAX_SESSIONS` may say: at 300 KB each more than any machine's memory holds.
+const SESSIONS_MAX: usize = 1_000_000;
 
 /// What the driver reads.
 #[derive(Debug, Clone)]
@@ -60,9 +62,9 @@ impl MediaSettings {
                 "a port number with room for one port per thread above it",
             ));
         }
-        let wants = "a number of sessions from 1";
+        let wants = "a number of sessions from 1 to 1000000";
         let max_sessions = env.parsed("WEBRTC_MAX_SESSIONS", threads * SESSIONS_PER_THREAD, wants)?;
-        if max_sessions == 0 {
+        if !(1..=SESSIONS_MAX).contains(&max_sessions) {
             return Err(EnvError::wants("WEBRTC_MAX_SESSIONS", wants));
         }
         let (public_ips, limits) = (public_ips(env)?, limits(env)?);
@@ -120,6 +122,7 @@ mod tests {
             ("WEBRTC_THREADS", "0"),
             ("WEBRTC_MAX_VIDEO_BITRATE", "1"),
             ("WEBRTC_MAX_SESSIONS", "0"),
+            ("WEBRTC_MAX_SESSIONS", "18446744073709551615"),
         ] {
             assert!(read(&[(name, value)]).unwrap_err().starts_with(name), "{name}");
         }

@@ -3,7 +3,7 @@
 use sfu::{Event, SignalError};
 use shared::id::{CallId, UserId};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::resources::Link;
 use super::{Denied, Room, Rooms, State};
@@ -61,6 +61,7 @@ impl Rooms {
             Event::Published { peer, track } => {
                 self.in_room_of(peer, |room, user| room.published(user, peer, track.medium, &self.0.media));
             }
+            Event::OverLimit { peer, medium } => self.over_limit(peer, medium),
             Event::Unpublished { peer, medium } => {
                 self.in_room_of(peer, |room, user| room.unpublished(user, peer, medium));
             }
@@ -69,6 +70,16 @@ impl Rooms {
 
     fn refused(&self, peer: sfu::PeerId, (code, detail): Denied) {
         self.tell_peer(peer, &Outgoing::Error(BadFrame { code, detail, request: None }));
+    }
+
+    /// What is lost of somebody here is lost on purpose, and looks like a bad line to everybody else.
+    fn over_limit(&self, peer: sfu::PeerId, medium: sfu::Medium) {
+        let Some((call, user)) = self.0.state().peers.get(&peer).cloned() else { return };
+        let (medium, variable) = (medium.as_str(), limit_of(medium));
+        warn!(
+            call.id = %call, user.id = %user,
+            "{user} sends more {medium} in call {call} than {variable} lets pass: what is too much is thrown away, in the recording too"
+        );
     }
 
     /// Somebody whom the media threads cannot take gets no place: media would never flow, however often they offer.
@@ -114,6 +125,11 @@ impl Rooms {
             state.peers.insert(fresh, (call, user));
         }
     }
+}
+
+/// The variable that says how much of a medium one person may send.
+fn limit_of(medium: sfu::Medium) -> &'static str {
+    if medium.is_picture() { "WEBRTC_MAX_VIDEO_BITRATE" } else { "WEBRTC_MAX_AUDIO_BITRATE" }
 }
 
 fn denied(error: &SignalError) -> Denied {

@@ -2,11 +2,12 @@
 //!
 //! Each stream is observed once per `QUALITY_INTERVAL_MS`, from the same reports that people are told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, Registry};
 use sfu::{PeerId, PeerReport};
+use shared::id::CallId;
 
 /// Shares of packets lost: none, what a good line loses, what retransmissions repair (10 %), and what they do not.
 const LOSS: [f64; 8] = [0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3];
@@ -25,7 +26,8 @@ pub(super) struct Metrics {
     round_trip: HistogramVec,
     asked_again: IntCounter,
     keyframes: IntCounter,
-    counted: HashMap<PeerId, Counted>,
+    /// As of each room's last report, which may be missed some times.
+    counted: HashMap<CallId, HashMap<PeerId, Counted>>,
 }
 
 /// Counters of a session when it was last seen.
@@ -33,15 +35,6 @@ pub(super) struct Metrics {
 struct Counted {
     asked_again: u64,
     keyframes: u64,
-    seen: Seen,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Seen {
-    /// In this interval.
-    #[default]
-    Now,
-    Before,
 }
 
 /// Which way a stream flows.
@@ -85,8 +78,10 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Takes in a room's figures. Streams that stand still tell nothing of the network.
-    pub(super) fn observe(&mut self, peers: &[PeerReport]) {
+    /// Takes in the figures of a call's room. Streams that stand still tell nothing of the network.
+    pub(super) fn observe(&mut self, call: &CallId, peers: &[PeerReport]) {
+        let before = self.counted.remove(call).unwrap_or_default();
+        let mut counted = HashMap::with_capacity(peers.len());
         for peer in peers {
             for track in peer.published.iter().filter(|track| track.bitrate_bps > 0) {
                 self.stream(PUBLISHED, track.bitrate_bps, track.loss, track.jitter);
@@ -97,14 +92,16 @@ impl Metrics {
                     self.round_trip.with_label_values(&[RECEIVED]).observe(round_trip.as_secs_f64());
                 }
             }
-            self.count(peer);
+            let before = before.get(&peer.peer).copied().unwrap_or_default();
+            counted.insert(peer.peer, self.count(peer, before));
         }
+        self.counted.insert(call.clone(), counted);
     }
 
-    /// To be called when all rooms were observed.
-    pub(super) fn forget_the_gone(&mut self) {
-        self.counted.retain(|_, counted| counted.seen == Seen::Now);
-        self.counted.values_mut().for_each(|counted| counted.seen = Seen::Before);
+    /// Forgets the rooms that are no more.
+    pub(super) fn forget_all_but(&mut self, calls: &[CallId]) {
+        let there: HashSet<&CallId> = calls.iter().collect();
+        self.counted.retain(|call, _| there.contains(call));
     }
 
     fn stream(&self, direction: &str, bitrate_bps: u64, loss: f32, jitter: Duration) {
@@ -113,12 +110,48 @@ impl Metrics {
         self.jitter.with_label_values(&[direction]).observe(jitter.as_secs_f64());
     }
 
-    fn count(&mut self, peer: &PeerReport) {
+    fn count(&self, peer: &PeerReport, before: Counted) -> Counted {
         let keyframes = peer.published.iter().map(|track| track.keyframe_requests).sum();
-        let now = Counted { asked_again: peer.asked_again, keyframes, seen: Seen::Now };
-        let before = self.counted.insert(peer.peer, now).unwrap_or_default();
+        let now = Counted { asked_again: peer.asked_again, keyframes };
         self.asked_again.inc_by(now.asked_again.saturating_sub(before.asked_again));
         // A track that ended takes its count along.
         self.keyframes.inc_by(now.keyframes.saturating_sub(before.keyframes));
+        now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sfu::{RoomId, User};
+
+    use super::*;
+
+    fn report(peer: u64, asked_again: u64) -> PeerReport {
+        PeerReport {
+            room: RoomId::new("room"),
+            peer: PeerId(peer),
+            user: User::new("ann"),
+            published: Vec::new(),
+            received: Vec::new(),
+            estimate_bps: 0,
+            asked_again,
+        }
+    }
+
+    #[test]
+    fn what_was_counted_is_counted_once_though_a_report_was_missed() {
+        let mut metrics = Metrics::register(&Registry::new()).unwrap();
+        let (call, other) = (CallId::generate(), CallId::generate());
+        let calls = [call.clone(), other.clone()];
+        metrics.observe(&call, &[report(1, 5), report(2, 1)]);
+        for _ in 0..3 {
+            metrics.forget_all_but(&calls);
+            metrics.observe(&other, &[]);
+        }
+        metrics.observe(&call, &[report(1, 7)]);
+        assert_eq!(metrics.asked_again.get(), 5 + 1 + 2);
+        assert_eq!(metrics.counted[&call].len(), 1, "the second has left");
+        metrics.forget_all_but(&calls[1..]);
+        assert_eq!(metrics.counted.keys().collect::<Vec<_>>(), [&other]);
     }
 }

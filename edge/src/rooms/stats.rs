@@ -12,12 +12,13 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::{Denied, Metrics, Room, Rooms, overloaded};
-use crate::driver::{Overloaded, Traffic};
+use crate::driver::{Overloaded, ShardId, Traffic};
 use crate::signal::frame::Outgoing;
 
 /// How many reports may be waited for at once; more are asked by nobody but a flood.
 const REPORTS_MAX: usize = 1_024;
-/// How long a media thread may take for its figures; it takes milliseconds. Rooms of other threads wait behind it.
+/// How long a media thread may take for its figures; it takes milliseconds. Rooms of other threads wait behind it,
+/// once in each round.
 const REPORT_MAX: Duration = Duration::from_secs(2);
 
 /// What this edge carries now.
@@ -108,18 +109,33 @@ pub(super) async fn tell_quality(rooms: Rooms, mut metrics: Metrics) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let calls: Vec<CallId> = rooms.0.state().rooms.keys().cloned().collect();
-        for call in calls {
-            if let Ok(peers) = rooms.report(&call).await {
-                for report in peers.iter().filter(|report| is_person(report)) {
-                    let figures = json!({ "participants": all_seen_by(report.peer, &peers) });
-                    rooms.tell_peer(report.peer, &Outgoing::Quality(figures));
-                }
-                metrics.observe(&peers);
-            }
-        }
-        metrics.forget_the_gone();
+        tell_quality_once(&rooms, &mut metrics).await;
     }
+}
+
+/// One round. A thread that has no figures for one room is not waited for again.
+pub(super) async fn tell_quality_once(rooms: &Rooms, metrics: &mut Metrics) {
+    let calls: Vec<(CallId, ShardId)> = {
+        let state = rooms.0.state();
+        state.rooms.iter().map(|(call, room)| (call.clone(), room.shard)).collect()
+    };
+    let mut silent: Vec<ShardId> = Vec::new();
+    for (call, shard) in &calls {
+        if silent.contains(shard) {
+            continue;
+        }
+        let Ok(peers) = rooms.report(call).await else {
+            silent.push(*shard);
+            continue;
+        };
+        for report in peers.iter().filter(|report| is_person(report)) {
+            let figures = json!({ "participants": all_seen_by(report.peer, &peers) });
+            rooms.tell_peer(report.peer, &Outgoing::Quality(figures));
+        }
+        metrics.observe(call, &peers);
+    }
+    let calls: Vec<CallId> = calls.into_iter().map(|(call, _)| call).collect();
+    metrics.forget_all_but(&calls);
 }
 
 /// What one person is told: of everybody what they publish, and what they themselves receive. What all receive of all grows with the

@@ -28,7 +28,11 @@ impl World {
         let (tasks, clock): (_, SharedClock) = (Tasks::default(), Arc::new(SystemClock));
         let db = PgPoolOptions::new().connect_lazy("postgres://127.0.0.1:1/nobody").unwrap();
         let capture = folder.path().join("capture").to_string_lossy().into_owned();
-        let env = Env::from_pairs([("CAPTURE_DIR", capture.as_str()), ("DISK_RESERVE", "1MiB")]);
+        let env = Env::from_pairs([
+            ("CAPTURE_DIR", capture.as_str()),
+            ("DISK_RESERVE", "1MiB"),
+            ("QUALITY_INTERVAL_MS", "3600000"),
+        ]);
         let settings = IngestSettings::from_env(&env, folder.path().join("spool"), String::new()).unwrap();
         let max_duration = settings.max_duration;
         let registry = prometheus::Registry::new();
@@ -150,6 +154,17 @@ async fn a_thread_that_answers_no_report_is_not_waited_for() {
     let (world, call) = (World::new(8).await, CallId::generate());
     let (_seat, _mailbox) = world.join(&call, "ann").unwrap();
     assert_eq!(world.rooms.in_call(&call).await.unwrap_err().0, Code::Overloaded);
+}
+
+#[tokio::test]
+async fn a_thread_that_answers_no_report_is_waited_for_once_in_a_round() {
+    let world = World::new(64).await;
+    let calls: [CallId; 3] = std::array::from_fn(|_| CallId::generate());
+    let _seats = calls.each_ref().map(|call| world.join(call, "ann").unwrap());
+    world.asked();
+    let mut metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    stats::tell_quality_once(&world.rooms, &mut metrics).await;
+    assert_eq!(world.asked(), ["report 1", "report 2"], "this round's, and that of the rooms' own first one");
 }
 
 #[tokio::test]

@@ -72,11 +72,13 @@ pub(crate) async fn serve(mut socket: WebSocket, rooms: Rooms, caller: Caller, s
     let (mut heard, mut silence) = (Instant::now(), std::pin::pin!(sleep(SILENCE_MAX)));
     while end.is_none() {
         let turn = tokio::select! {
+            // What has come counts before the time that has passed: after a stall of ours both are there.
+            biased;
+            () = stop.cancelled() => Turn::Stop,
             came = socket.recv() => Turn::Came(came),
             mail = next_mail(&mut mailbox) => Turn::Mail(mail),
             _ = pings.tick() => Turn::Ping,
             () = &mut silence => Turn::Silence,
-            () = stop.cancelled() => Turn::Stop,
         };
         end = match turn {
             Turn::Came(Some(Ok(message))) => {

@@ -8,6 +8,10 @@ import { beforeEach, test } from "node:test";
 import { BROKEN_MAX_MS, CallClient } from "../../../edge/web/call.js";
 import { deferred } from "../../../edge/web/gate.js";
 import { labels, Negotiation, withDtx, withNack } from "../../../edge/web/negotiation.js";
+import { PING_EVERY_MS } from "../../../edge/web/signaling.js";
+
+/** How long the server keeps a place after its client's last word (API, section 6). */
+const KEPT_MS = 15_000;
 
 const OFFER = [
   "v=0", "a=group:BUNDLE 0 1 2 3",
@@ -246,6 +250,30 @@ test("a lost socket takes its session up again: same connection, new paths, mute
   client.leave();
 });
 
+test("a socket that dies without a sign is noticed while the server still keeps the place", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"] });
+  const client = call();
+  const first = await join(client);
+  for (let beat = 0; beat < 20; beat += 1) {
+    t.mock.timers.tick(PING_EVERY_MS);
+    await first.frame("ping");
+    first.say("pong");
+  }
+  assert.equal(client.state, "joined", "a server that answers is not given up");
+  const step = 100;
+  let silence = 0;
+  for (; sockets.length < 2; silence += step) {
+    assert.ok(silence < KEPT_MS, "the place is given away");
+    t.mock.timers.tick(step);
+    await Promise.resolve(); // the token of the next socket
+  }
+  // The server hears the last ping, or none since the one before.
+  assert.ok(silence + PING_EVERY_MS <= KEPT_MS, `${silence} ms`);
+  sockets[1].open();
+  assert.equal((await sockets[1].frame("join")).data.sessionId, "s1");
+  client.leave();
+});
+
 test("a place that was given away is a new join: a new connection publishes everything again", async () => {
   const client = call();
   client.publish("audio", /** @type {any} */ ({ kind: "audio" }));
@@ -314,6 +342,27 @@ test("a path that breaks for a while is looked for anew by the same connection",
   assert.deepEqual([client.path, connections[0].restarts], ["broken", 0]);
   t.mock.timers.tick(BROKEN_MAX_MS);
   assert.equal(connections[0].restarts, 1);
+  client.leave();
+});
+
+test("a connection that the server has given up is not mended for long: the call is joined anew", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const client = call();
+  const socket = await join(client);
+  socket.say("error", { code: "invalid-description", detail: "one address too many" });
+  socket.say("active-speaker", { userId: "bob" });
+  await until(client, () => client.speaker === "bob");
+  connections[0].connectionState = "disconnected";
+  connections[0].dispatchEvent(new Event("connectionstatechange"));
+  t.mock.timers.tick(BROKEN_MAX_MS);
+  await socket.frame("offer");
+  assert.equal(client.state, "joined");
+  socket.say("error", { code: "invalid-description", detail: "this connection has failed" });
+  await until(client, () => client.state === "reconnecting");
+  t.mock.timers.tick(2);
+  const second = await socketNumber(1);
+  second.open();
+  assert.equal((await second.frame("join")).data.sessionId, undefined);
   client.leave();
 });
 

@@ -19,7 +19,8 @@ use rtc::shared::error::Error;
 use crate::format;
 
 use super::cipher::Cipher;
-use super::media::{Exchange, MediaTap};
+use super::exchange::Exchange;
+use super::media::MediaTap;
 
 /// Nothing heard for this long: the client is told lost. Two of its checks (every 2 s or so) have failed.
 const LOST_AFTER: Duration = Duration::from_secs(5);

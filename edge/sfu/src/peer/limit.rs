@@ -2,8 +2,9 @@
 //! section, layers, repeated packets and padding together, and one over all sections of a kind, so that many sections are no way
 //! around it.
 //!
-//! An honest sender is never touched. Its encoder is told the limit (RFC 3890), which leaves out headers, repetition and probes, and
-//! may make a large picture at once. It must not know packets: it counts bytes.
+//! Senders that keep to our descriptions are never touched: their encoders are told the limit (RFC 3890), which leaves out headers,
+//! repetition and probes, and may make a large picture at once. Some send what they were set to instead, as OBS does; of that, what
+//! is too much is lost, out of any picture. It must not know packets: it counts bytes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,13 +1,12 @@
 //! The last hop of packets inside a connection: everything received leaves the library here, and everything sent passes.
 //!
 //! It is an interceptor, the only place where `rtc` shows decrypted packets with their reports before it routes them by rules
-//! that do not fit a forwarder (compound reports go by their first destination; unbound SSRCs are dropped). It drives the
-//! library's own parts for negative acknowledgements, receiver reports and transport-wide feedback, and binds streams to them
-//! by [`Streams`]; pictures that others ask for again come from [`Repairs`]. There is no sender report generator: the publisher's reports are forwarded, since made-up ones would tear
-//! its sound and its picture apart.
+//! that do not fit a forwarder (compound reports go by their first destination; unbound SSRCs are dropped). What comes is found
+//! by `streams` and watched by [`Receiving`], which drives the library's parts for negative acknowledgements, receiver reports and
+//! transport-wide feedback; pictures that others ask for again come from `repairs`, and sound from the library's own part. There is no
+//! sender report generator: the publisher's reports are forwarded, since made-up ones would tear its sound and its picture apart.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rtc::interceptor::{
@@ -15,152 +14,30 @@ use rtc::interceptor::{
     Packet as Library, StreamInfo, TaggedPacket,
 };
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use rtc::rtp;
 use rtc::sansio::Protocol;
 use rtc::shared::TransportContext;
 use rtc::shared::error::Error;
 use rtc::shared::marshal::MarshalSize;
 
-use crate::config::Limits;
-use crate::estimate::Estimator;
-use crate::leg::picture::Patch;
-use crate::packet::Packet;
-use crate::quality::ReportBlock;
-
-use super::allowance::{Allowance, Verdict};
-use super::estimating::ESTIMATE;
-use super::limit::{self, Buckets};
+use super::allowance::Verdict;
+use super::exchange::{Exchange, Inbound};
+use super::limit;
 use super::numbering::Numbering;
 use super::padding::{Padding, Sent};
 use super::receiving::{Receiving, pass};
-use super::repairs::Repairs;
-use super::sdp::Section;
-use super::streams::{Found, Stream, Streams};
-use super::translate::{asked_again, nack, read, read_feedback, read_report};
+use super::streams::Found;
+use super::translate::{asked_again, each_once, nack, read, read_feedback, read_report};
 use super::window::Came;
 
-/// Packets and reports that wait for the shard, which takes them after every datagram; only a compound of many reports makes
-/// more than one.
-const MAX_INBOX: usize = 256;
 /// Sent packets kept of a picture that has no stream for retransmissions. Each place is 112 bytes of a subscriber's memory, used
-/// or not, beside what [`Repairs`] share.
+/// or not, beside what `repairs` share.
 const SENT_PACKETS: u16 = 512;
 /// The same of sound: 1.3 s of the usual 20 ms, in 7 KB.
 const SENT_SOUNDS: u16 = 64;
 
-/// What a connection has received.
-#[derive(Debug)]
-pub(crate) enum Inbound {
-    Media(Arc<Stream>, Packet),
-    /// A packet came that was more than its sender may send. It counts as lost on the way.
-    OverLimit {
-        ssrc: u32,
-    },
-    SenderReport {
-        ssrc: u32,
-        ntp: u64,
-        rtp: u32,
-    },
-    /// How one of our streams arrives there.
-    Receipt {
-        ssrc: u32,
-        block: ReportBlock,
-    },
-    /// A keyframe of one of our streams is needed.
-    KeyframeWanted {
-        ssrc: u32,
-    },
-}
-
-/// What the connection and its interceptor share. Both are driven by one thread: the lock is never waited for.
-#[derive(Debug, Clone)]
-pub(super) struct Exchange(Arc<Mutex<Shared>>);
-
-#[derive(Debug)]
-struct Shared {
-    streams: Streams,
-    inbox: VecDeque<Inbound>,
-    /// What may still come.
-    buckets: Buckets,
-    /// How much may be sent: it sees every packet that leaves, retransmissions included.
-    estimator: Estimator,
-    /// The last packet of a picture, and what is sent beyond media at the moment.
-    newest: Option<Sent>,
-    padding: Option<Padding>,
-    allowance: Allowance,
-    /// Packets that the client has asked for again.
-    asked_again: u64,
-    repairs: Repairs,
-}
-
-impl Exchange {
-    pub(super) fn new(now: Instant, limits: Limits) -> Self {
-        Self(Arc::new(Mutex::new(Shared {
-            streams: Streams::default(),
-            inbox: VecDeque::new(),
-            buckets: Buckets::new(now, limits),
-            estimator: Estimator::new(now, ESTIMATE),
-            newest: None,
-            padding: None,
-            allowance: Allowance::new(now),
-            asked_again: 0,
-            repairs: Repairs::default(),
-        })))
-    }
-
-    /// Uses the estimate of what may be sent.
-    pub(super) fn estimate<T>(&self, uses: impl FnOnce(&mut Estimator) -> T) -> T {
-        uses(&mut self.lock().estimator)
-    }
-
-    /// Sends more than media for a moment if that could find room for `wanted_bps`.
-    pub(super) fn probe(&self, now: Instant, wanted_bps: u64) {
-        let shared = &mut *self.lock();
-        let Some(newest) = shared.newest else { return };
-        if let Some(probe) = shared.estimator.probe(now, wanted_bps) {
-            shared.padding = Some(Padding::new(now, probe, newest));
-        }
-    }
-
-    /// Packets that the client has asked for again so far.
-    pub(super) fn asked_again(&self) -> u64 {
-        self.lock().asked_again
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Both sides have agreed.
-    pub(super) fn agree(&self, sections: Vec<Section>) {
-        let mut shared = self.lock();
-        shared.buckets.retain(|mid| sections.iter().any(|section| section.mid == *mid));
-        shared.streams.agree(sections);
-    }
-
-    /// Keeps a packet that leaves, for receivers that ask for it again.
-    pub(super) fn keep(&self, packet: &Packet, patch: Patch) {
-        self.lock().repairs.keep(packet, patch);
-    }
-
-    /// The next thing received.
-    pub(super) fn poll(&self) -> Option<Inbound> {
-        self.lock().inbox.pop_front()
-    }
-}
-
-impl Shared {
-    fn tell(&mut self, inbound: Inbound) {
-        if self.inbox.len() < MAX_INBOX {
-            self.inbox.push_back(inbound);
-        }
-    }
-
-    /// Whether so much more may come on a stream's section.
-    fn verdict(&mut self, now: Instant, stream: &Stream, bytes: usize) -> limit::Verdict {
-        let is_sound = stream.codec.mime.starts_with("audio/");
-        self.buckets.take(now, &stream.mid, is_sound, bytes)
-    }
-}
+/// Packets that one datagram may ask for: as many as are kept of a stream. Any more are asked for again if need be.
+const ASKED_MAX: usize = 512;
 
 /// The interceptor itself.
 pub(super) struct MediaTap {
@@ -195,10 +72,19 @@ impl MediaTap {
         }
         let bytes = packet.header.marshal_size() + packet.payload.len();
         let found = shared.streams.find(read(packet));
-        if let Found::Media(stream, packet, _) | Found::Padding(stream, packet) = &found
+        if let Found::Media(stream, _, Came::First) = &found {
+            self.receiving.bind(stream);
+        }
+        if let Found::Media(stream, ..) | Found::Padding(stream, _) = &found
             && shared.verdict(now, stream, bytes) == limit::Verdict::Over
         {
-            shared.tell(Inbound::OverLimit { ssrc: stream.ssrc });
+            let ssrc = stream.ssrc;
+            let Found::Media(_, packet, _) = &found else {
+                // Its number is of the stream of retransmissions, which nobody asks for.
+                shared.tell(Inbound::OverLimit { ssrc, sequence: None });
+                return Ok(());
+            };
+            shared.tell(Inbound::OverLimit { ssrc, sequence: Some(packet.sequence) });
             return self.receiving.withheld(now, packet);
         }
         match found {
@@ -214,18 +100,20 @@ impl MediaTap {
         }
     }
 
-    fn on_rtcp(&mut self, message: TaggedPacket) -> Result<(), Error> {
-        if let Library::Rtcp(packets) = &message.message.packet {
+    fn on_rtcp(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        let (now, mut left) = (message.now, ASKED_MAX);
+        if let Library::Rtcp(packets) = &mut message.message.packet {
             for packet in packets {
                 let mut shared = self.exchange.lock();
-                read_feedback(message.now, packet.as_any(), &mut shared.estimator);
+                read_feedback(now, packet.as_any(), &mut shared.estimator);
                 shared.asked_again += asked_again(packet.as_any());
-                let room = MAX_INBOX.saturating_sub(shared.inbox.len());
-                shared.inbox.extend(read_report(packet.as_any()).into_iter().take(room));
+                read_report(packet.as_any()).into_iter().for_each(|inbound| shared.tell(inbound));
                 drop(shared);
-                if let Some(request) = packet.as_any().downcast_ref() {
-                    self.repair(message.now, request);
-                }
+                let Some(request) = packet.as_any().downcast_ref() else { continue };
+                let request = each_once(request, left);
+                left -= request.nacks.iter().flat_map(|pair| pair.into_iter()).count();
+                self.repair(now, &request);
+                *packet = Box::new(request);
             }
         }
         let message = self.receiving.rtcp(message)?;
@@ -258,51 +146,47 @@ impl MediaTap {
         }
     }
 
-    /// Sends again what the responders repeat.
+    /// Sends again what the responders repeat, unless it is too much.
     fn repeat(&mut self) {
         while let Some(message) = self.responder.poll_write().or_else(|| self.sound_responder.poll_write()) {
-            self.send_again(message);
+            let Library::Rtp(packet) = &message.message.packet else { continue };
+            if self.exchange.lock().may_repeat(message.now, packet.payload.len()) == Verdict::Send {
+                self.send_again(message);
+            }
         }
     }
 
-    /// Sends again what has a stream for it.
+    /// Sends again what has a stream for it, unless it is too much.
     fn repair(&mut self, now: Instant, request: &TransportLayerNack) {
-        let packets = self.exchange.lock().repairs.asked(request);
+        let packets = {
+            let shared = &mut *self.exchange.lock();
+            let (allowance, bps) = (&mut shared.allowance, shared.estimator.bps());
+            shared.repairs.asked(request, &mut |bytes| allowance.take(now, bps, bytes))
+        };
+        self.send_all(now, packets);
+    }
+
+    fn send_all(&mut self, now: Instant, packets: Vec<rtp::Packet>) {
         for packet in packets {
             let message = AttributedPacket::new(Library::Rtp(packet)).with(Attribute::Retransmission);
             self.send_again(TaggedPacket { now, transport: TransportContext::default(), message });
         }
     }
 
-    /// Sends what was asked for again, unless it is too much.
     fn send_again(&mut self, mut message: TaggedPacket) {
-        let Library::Rtp(packet) = &message.message.packet else { return };
-        if self.allows(message.now, packet.payload.len()) == Verdict::Send {
-            self.number(&mut message);
-            self.out.push_back(message);
-        }
+        self.number(&mut message);
+        self.out.push_back(message);
     }
 
-    /// Whether so much may be sent again. What a probe repeats has its own limit.
-    fn allows(&self, now: Instant, bytes: usize) -> Verdict {
-        let shared = &mut *self.exchange.lock();
-        if shared.padding.is_some() {
-            return Verdict::Send;
-        }
-        shared.allowance.take(now, shared.estimator.bps(), bytes)
-    }
-
-    /// Repeats recent packets as their receiver could have asked for them.
+    /// Repeats recent packets as their receiver could have asked for them: as many as the probe says.
     fn pad(&mut self, now: Instant) {
-        let due = {
+        let packets = {
             let shared = &mut *self.exchange.lock();
             let due = shared.padding.as_mut().and_then(|padding| padding.due(now));
             shared.padding.take_if(|padding| padding.is_over(now));
-            due
+            due.map(|request| shared.repairs.asked(&request, &mut |_| Verdict::Send))
         };
-        if let Some(request) = due {
-            self.repair(now, &request);
-        }
+        self.send_all(now, packets.unwrap_or_default());
     }
 }
 
@@ -384,3 +268,6 @@ impl Interceptor for MediaTap {
 
     fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }
+
+#[cfg(test)]
+mod tests;

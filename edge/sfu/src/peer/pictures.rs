@@ -13,6 +13,7 @@ use crate::format::Codec;
 
 use super::script::Step;
 use super::sdp::Kind;
+use super::sdp::theirs::name_rejected;
 use super::{Peer, Refusal, sdp};
 
 /// What is known of a client's decoders.
@@ -64,7 +65,7 @@ impl Peer {
 
     /// The client's answer to our offer as the library shall see it.
     pub(super) fn hear_answer(&mut self, answer: &str, offer: &str) -> String {
-        let told = sdp::name_rejected(answer, offer);
+        let told = name_rejected(answer, offer);
         self.pictures.read(&told);
         told
     }

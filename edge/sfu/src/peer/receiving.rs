@@ -51,7 +51,7 @@ impl Receiving {
         }
     }
 
-    /// A packet of a stream has come.
+    /// A packet of a stream that is bound has come.
     pub(super) fn media(
         &mut self,
         now: Instant,
@@ -59,9 +59,6 @@ impl Receiving {
         packet: &Packet,
         came: Came,
     ) -> Result<(), Error> {
-        if came == Came::First {
-            self.bind(stream);
-        }
         self.filled(now, packet)?;
         if came == Came::Again {
             return Ok(());
@@ -78,7 +75,7 @@ impl Receiving {
         pass(&mut self.feedback, Some(tag(now, header_only(packet)))).map(drop)
     }
 
-    /// A packet has come and shall count as lost, so that its sender sends less; but it is not asked for again.
+    /// A packet of a stream has come and shall count as lost, so that its sender sends less; but it is not asked for again.
     pub(super) fn withheld(&mut self, now: Instant, packet: &Packet) -> Result<(), Error> {
         pass(&mut self.generator, Some(tag(now, header_only(packet)))).map(drop)
     }
@@ -97,7 +94,8 @@ impl Receiving {
         pass(&mut self.reports, Some(message))
     }
 
-    fn bind(&mut self, stream: &Stream) {
+    /// A stream's first packet has come: it is watched from now on.
+    pub(super) fn bind(&mut self, stream: &Stream) {
         let info = describe(stream);
         self.feedback.bind_remote_stream(&info);
         self.reports.bind_remote_stream(&info);

@@ -18,6 +18,8 @@ use rtc::rtp;
 use crate::leg::picture::Patch;
 use crate::packet::Packet;
 
+use super::allowance::Verdict;
+
 /// Packets kept per stream: about 2 s of 2 Mbit/s, more than a receiver's jitter buffer waits.
 const KEPT_MAX: u16 = 512;
 
@@ -87,11 +89,23 @@ impl Repairs {
         }
     }
 
-    /// The retransmissions that a receiver asks for, as far as the packets are still here.
-    pub(super) fn asked(&mut self, request: &TransportLayerNack) -> Vec<rtp::Packet> {
+    /// The retransmissions that a receiver asks for, as far as the packets are still here, up to the first that is too large: `may` is
+    /// told the bytes of each before it is copied.
+    pub(super) fn asked(
+        &mut self,
+        request: &TransportLayerNack,
+        may: &mut dyn FnMut(usize) -> Verdict,
+    ) -> Vec<rtp::Packet> {
         let Some(stream) = self.0.get_mut(&request.media_ssrc) else { return Vec::new() };
-        let numbers = request.nacks.iter().flat_map(|pair| pair.into_iter());
-        numbers.filter_map(|number| stream.again(number)).collect()
+        let mut packets = Vec::new();
+        for number in request.nacks.iter().flat_map(|pair| pair.into_iter()) {
+            let Some(kept) = stream.sent.get(number) else { continue };
+            if may(NUMBER_BYTES + kept.payload.len()) == Verdict::Drop {
+                break;
+            }
+            packets.extend(stream.again(number));
+        }
+        packets
     }
 }
 
@@ -185,10 +199,15 @@ mod tests {
         }
     }
 
+    fn asked(repairs: &mut Repairs, numbers: &[u16]) -> Vec<rtp::Packet> {
+        let nacks = nack_pairs_from_sequence_numbers(numbers);
+        let request = TransportLayerNack { sender_ssrc: 0, media_ssrc: 1, nacks };
+        repairs.asked(&request, &mut |_| Verdict::Send)
+    }
+
     /// The numbers of those that come again.
     fn again(repairs: &mut Repairs, numbers: &[u16]) -> Vec<u16> {
-        let nacks = nack_pairs_from_sequence_numbers(numbers);
-        let packets = repairs.asked(&TransportLayerNack { sender_ssrc: 0, media_ssrc: 1, nacks });
+        let packets = asked(repairs, numbers);
         let number = |packet: &rtp::Packet| u16::from_be_bytes([packet.payload[0], packet.payload[1]]);
         packets
             .iter()
@@ -204,8 +223,7 @@ mod tests {
     fn what_is_asked_for_comes_on_the_stream_of_retransmissions() {
         let mut repairs = bound();
         (65_534..=65_535).chain(0..3).for_each(|number| repairs.keep(&packet(number), Patch::default()));
-        let nacks = nack_pairs_from_sequence_numbers(&[65_535, 1]);
-        let packets = repairs.asked(&TransportLayerNack { sender_ssrc: 0, media_ssrc: 1, nacks });
+        let packets = asked(&mut repairs, &[65_535, 1]);
         let heads =
             packets.iter().map(|it| (it.header.ssrc, it.header.payload_type, it.header.sequence_number));
         assert_eq!(heads.collect::<Vec<_>>(), [(2, 97, 0), (2, 97, 1)]);
@@ -238,8 +256,7 @@ mod tests {
         let patch = pictures.patch(2, 0, counters);
         let mut repairs = bound();
         repairs.keep(&Packet { payload: vp8.clone(), ..packet(1) }, patch);
-        let nacks = nack_pairs_from_sequence_numbers(&[1]);
-        let packets = repairs.asked(&TransportLayerNack { sender_ssrc: 0, media_ssrc: 1, nacks });
+        let packets = asked(&mut repairs, &[1]);
         assert_eq!(packets[0].payload[..], [0, 1, 0x90, 0xe0, 0x80, 0x64, 10, 0, 1, 0]);
         let kept = repairs.0[&1].sent.get(1).unwrap();
         assert_eq!(kept.payload.as_ptr(), vp8.as_ptr());
@@ -250,8 +267,7 @@ mod tests {
         let mut repairs = bound();
         let mut number = || {
             repairs.keep(&packet(1), Patch::default());
-            let nacks = nack_pairs_from_sequence_numbers(&[1]);
-            let packets = repairs.asked(&TransportLayerNack { sender_ssrc: 0, media_ssrc: 1, nacks });
+            let packets = asked(&mut repairs, &[1]);
             repairs.unbind(&info());
             repairs.bind(&info());
             packets[0].header.sequence_number
@@ -265,6 +281,24 @@ mod tests {
         assert!(!repairs.bind(&StreamInfo { ssrc_rtx: None, ..info() }) && !repairs.has(1));
         repairs.keep(&packet(1), Patch::default());
         assert_eq!(again(&mut repairs, &[1]), [] as [u16; 0]);
+    }
+
+    #[test]
+    fn what_is_too_much_is_not_even_copied() {
+        let mut repairs = bound();
+        (0..500).for_each(|number| repairs.keep(&packet(number), Patch::default()));
+        let numbers: Vec<u16> = (0..500).collect();
+        let nacks = nack_pairs_from_sequence_numbers(&numbers);
+        let (mut left, mut told) = (10, 0);
+        let mut may = |bytes: usize| {
+            told += 1;
+            let fits = left >= bytes;
+            left -= if fits { bytes } else { 0 };
+            if fits { Verdict::Send } else { Verdict::Drop }
+        };
+        let request = TransportLayerNack { sender_ssrc: 0, media_ssrc: 1, nacks };
+        assert_eq!(repairs.asked(&request, &mut may).len(), 2);
+        assert_eq!(told, 3);
     }
 
     #[test]

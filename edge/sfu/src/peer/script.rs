@@ -18,7 +18,7 @@ use crate::path::Path;
 
 use super::cipher::Cipher;
 use super::sockets::gather;
-use super::{Peer, PeerEvent, Refusal, Touched, cipher, engine, route, sdp};
+use super::{Peer, PeerEvent, Refusal, Touched, candidates, cipher, engine, route, sdp};
 
 /// Descriptions and what became of them that are kept of a connection that does not stand yet: a client exchanges a few, each of 256 KiB
 /// at most. One with more has been told a lot and has never answered a handshake: it is not set up again.
@@ -56,6 +56,9 @@ impl Step {
         match (self, earlier) {
             (Self::Direct(one, _), Self::Direct(other, _))
             | (Self::Replace(one, _), Self::Replace(other, _)) => one == other,
+            (Self::Candidate(one), Self::Candidate(other)) => {
+                candidates::address(one) == candidates::address(other)
+            }
             _ => false,
         }
     }
@@ -219,6 +222,10 @@ mod tests {
         script.note(Step::Offer);
         (0..1_000).for_each(|at| script.note(direct(at % 3)));
         assert_eq!(script.steps.len(), 2 + 1 + 3);
+        let candidate =
+            |at: usize| Step::Candidate(format!("candidate:{at} 1 udp 1 192.0.2.1 {} typ host", at % 4));
+        (0..1_000).for_each(|at| script.note(candidate(at)));
+        assert_eq!(script.steps.len(), 2 + 1 + 3 + 4);
         (0..MAX_DESCRIPTIONS).for_each(|_| script.note(Step::RollBack));
         assert!(!script.is_whole() && script.steps.is_empty());
     }

@@ -76,8 +76,8 @@ struct Known {
 
 impl Streams {
     /// Both sides have agreed. `sections` are the client's, with the codecs and extensions of ours: packets to us are numbered as
-    /// our description says. Returns the streams that are no more.
-    pub(super) fn agree(&mut self, sections: Vec<Section>) -> Vec<u32> {
+    /// our description says. Streams that are no more are [`Self::gone`].
+    pub(super) fn agree(&mut self, sections: Vec<Section>) {
         self.sections = sections;
         let stays = |ssrc: u32, stream: &Stream| {
             let named = self.sections.iter().find(|section| section.sends && section.ssrcs.contains(&ssrc));
@@ -92,8 +92,7 @@ impl Streams {
             Use::Media(..) => !lost.contains(ssrc),
             Use::Repair(of) => !lost.contains(&of),
         });
-        self.gone.extend(&lost);
-        lost
+        self.gone.extend(lost);
     }
 
     /// What a packet is.
@@ -298,9 +297,11 @@ mod tests {
         streams.agree(sections(SIMULCAST));
         assert!(media(streams.find(packet(5, 96, &[], b"x"))).is_none());
         assert_eq!(media(streams.find(packet(5, 96, &[(1, "1"), (2, "f")], b"x"))).unwrap().0, "f");
-        assert!(streams.agree(sections(SIMULCAST)).is_empty());
+        streams.agree(sections(SIMULCAST));
+        assert_eq!(streams.gone, [0; 0]);
         assert_eq!(media(streams.find(packet(5, 96, &[], b"x"))).unwrap().0, "f");
-        assert_eq!(streams.agree(sections(&SIMULCAST.replace("sendonly", "inactive"))), [5]);
+        streams.agree(sections(&SIMULCAST.replace("sendonly", "inactive")));
+        assert_eq!(streams.gone, [5]);
         assert!(media(streams.find(packet(5, 96, &[], b"x"))).is_none());
     }
 
@@ -362,7 +363,8 @@ mod tests {
         streams.agree(sections(&TWO[..TWO.find("m=video 0").unwrap()]));
         assert_eq!(mid(streams.find(packet(7, 120, &[(3, "6")], b"x"))), None);
         assert_eq!(mid(streams.find(packet(7, 120, &[], b"x"))).as_deref(), Some("1"), "it names none");
-        assert_eq!(streams.agree(sections(TWO)), [7]);
+        streams.agree(sections(TWO));
+        assert_eq!(streams.gone, [7]);
         assert_eq!(mid(streams.find(packet(7, 120, &[], b"x"))).as_deref(), Some("6"));
     }
 

@@ -10,7 +10,9 @@ use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEs
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
-use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::{
+    TransportLayerNack, nack_pairs_from_sequence_numbers,
+};
 use rtc::shared::marshal::Marshal;
 
 use crate::estimate::Estimator;
@@ -19,7 +21,7 @@ use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
-use super::media::Inbound;
+use super::exchange::Inbound;
 use super::streams::Stream;
 
 /// Ours from the library's.
@@ -90,6 +92,21 @@ pub(super) fn read_feedback(now: Instant, packet: &dyn std::any::Any, estimator:
 pub(super) fn asked_again(packet: &dyn std::any::Any) -> u64 {
     let pairs = packet.downcast_ref::<TransportLayerNack>().map_or(&[][..], |request| &request.nacks);
     pairs.iter().map(|pair| 1 + u64::from(pair.lost_packets.count_ones())).sum()
+}
+
+/// A request without the numbers that it repeats, and with so many at most.
+pub(super) fn each_once(request: &TransportLayerNack, most: usize) -> TransportLayerNack {
+    let mut seen = [0_u64; 1024];
+    let mut is_new = |number: &u16| {
+        let (word, bit) = (&mut seen[usize::from(number / 64)], 1 << (number % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    };
+    let all = request.nacks.iter().flat_map(|pair| pair.into_iter());
+    let numbers: Vec<u16> = all.filter(|number| is_new(number)).take(most).collect();
+    let nacks = nack_pairs_from_sequence_numbers(&numbers);
+    TransportLayerNack { sender_ssrc: request.sender_ssrc, media_ssrc: request.media_ssrc, nacks }
 }
 
 pub(super) fn read_report(packet: &dyn std::any::Any) -> Vec<Inbound> {

@@ -12,6 +12,7 @@ use crate::peer::{Peer, Publishing};
 use crate::session::Session;
 use crate::sfu::Sfu;
 use crate::tap::{Tap, TapMark};
+use crate::track::Track;
 
 /// Share of the sessions that only rooms that run can have: those who are late, and those who reload.
 const KEPT_PERCENT: usize = 10;
@@ -21,7 +22,7 @@ impl Sfu {
         match command {
             Command::Join { room, peer, user, role } => self.join(now, room, peer, user, role),
             Command::Renew { peer, fresh } => self.renew(now, peer, fresh),
-            Command::Leave { peer } => drop(self.leave(now, peer)),
+            Command::Leave { peer } => self.depart(now, peer),
             Command::CloseRoom { room } => self.close_room(now, &room),
             Command::Offer { peer, sdp, screens } => self.on_offer(now, peer, sdp, screens),
             Command::Answer { peer, sdp } => self.on_answer(now, peer, &sdp),
@@ -47,7 +48,8 @@ impl Sfu {
         if self.is_full_for(&room) {
             return self.refuse(id, SignalError::Full);
         }
-        let session = match self.session(now, room, user, role) {
+        let negotiation = Negotiation::new(manners(&role), now);
+        let session = match self.session(now, room, user, role, negotiation) {
             Ok(session) => session,
             Err(error) => return self.refuse(id, error),
         };
@@ -59,34 +61,43 @@ impl Sfu {
         }
     }
 
+    /// Whether or not the fresh session can be made, the older one ends: its connection is over.
     fn renew(&mut self, now: Instant, older: PeerId, id: PeerId) {
-        let Some(session) = self.sessions.get(&older) else { return };
         if self.sessions.contains_key(&id) {
             return self.refuse(id, SignalError::AlreadyJoined);
         }
-        let (room, user, role) = (session.room.clone(), session.user.clone(), session.role.clone());
-        let mut session = match self.session(now, room, user, role) {
+        let Some(older) = self.leave(now, older) else {
+            return self.refuse(id, SignalError::NotMade("nobody is there to take the place of".to_owned()));
+        };
+        let (room, user, role) = (older.room.clone(), older.user.clone(), older.role.clone());
+        let negotiation = Negotiation::renewed(manners(&role));
+        let mut session = match self.session(now, room, user, role, negotiation) {
             Ok(session) => session,
             Err(error) => return self.refuse(id, error),
         };
-        if let Some(older) = self.leave(now, older) {
-            session.take_over(older);
-        }
+        session.take_over(older);
+        let muted = session.is_muted_whole();
         self.enter(now, id, session);
+        if muted {
+            self.mark_timeline(now, id, None, TapMark::Muted);
+        }
     }
 
-    fn session(&self, now: Instant, room: RoomId, user: User, role: Role) -> Result<Session, SignalError> {
-        let manners = match role {
-            Role::Member(_) | Role::Listener(_) => Manners::BothOffer,
-            Role::Publisher | Role::Player { .. } => Manners::ClientOffers,
-        };
+    fn session(
+        &self,
+        now: Instant,
+        room: RoomId,
+        user: User,
+        role: Role,
+        negotiation: Negotiation,
+    ) -> Result<Session, SignalError> {
         let publishing = match role {
             Role::Member(_) | Role::Publisher => Publishing::Allowed,
             Role::Listener(_) | Role::Player { .. } => Publishing::Refused,
         };
         let peer = Peer::new(&self.factory, publishing, now)
             .map_err(|error| SignalError::NotMade(error.to_string()))?;
-        Ok(Session::new(room, user, role, peer, Negotiation::new(manners, now)))
+        Ok(Session::new(room, user, role, peer, negotiation))
     }
 
     fn enter(&mut self, now: Instant, id: PeerId, session: Session) {
@@ -103,6 +114,21 @@ impl Sfu {
     fn is_full_for(&self, room: &RoomId) -> bool {
         let kept = if self.rooms.contains_key(room) { 0 } else { self.max_sessions * KEPT_PERCENT / 100 };
         self.sessions.len() + kept >= self.max_sessions
+    }
+
+    /// Ends a session. With somebody's last one goes what the others wanted of them.
+    fn depart(&mut self, now: Instant, id: PeerId) {
+        let Some(Session { room, user, .. }) = self.leave(now, id) else { return };
+        let members = self.rooms.get(&room).map(|there| there.members.clone()).unwrap_or_default();
+        let is_theirs = |other: &PeerId| self.sessions.get(other).is_some_and(|other| other.user == user);
+        if members.iter().any(is_theirs) {
+            return;
+        }
+        for member in members {
+            if let Some(session) = self.sessions.get_mut(&member) {
+                session.forget(&user);
+            }
+        }
     }
 
     /// Ends a session and gives what is left of it.
@@ -180,7 +206,9 @@ impl Sfu {
         let at = self.unix_us(now);
         let there = self.rooms.entry(room.clone()).or_default();
         (there.tap, there.pausing) = (tap, Pausing::Running);
-        if there.tap.is_some() {
+        if there.tap.is_none() {
+            there.tracks.values_mut().for_each(Track::end_tap);
+        } else {
             there.tracks.values_mut().for_each(|track| track.begin_tap(now));
             let members = there.members.clone();
             for id in &members {
@@ -196,7 +224,10 @@ impl Sfu {
         let Some(there) = self.rooms.get_mut(room) else { return };
         let Some(tap) = &mut there.tap else { return };
         match (there.pausing, pausing) {
-            (Pausing::Running, Pausing::Paused { since_us }) => tap.pause(since_us.min(at_us)),
+            (Pausing::Running, Pausing::Paused { since_us }) => {
+                tap.pause(since_us.min(at_us));
+                there.tracks.values_mut().for_each(Track::end_tap);
+            }
             (Pausing::Paused { .. }, Pausing::Running) => {
                 tap.resume(at_us);
                 there.tracks.values_mut().for_each(|track| track.begin_tap(now));
@@ -215,19 +246,30 @@ impl Sfu {
         let Some(there) = self.rooms.get_mut(room) else { return };
         for session in members.iter().filter_map(|id| self.sessions.get(id)) {
             there.mark(&session.user, None, at, TapMark::Joined);
+            if session.is_muted_whole() {
+                there.mark(&session.user, None, at, TapMark::Muted);
+            }
         }
-        let muted: Vec<(User, Medium)> = there
-            .tracks
-            .values()
-            .filter(|track| track.muting == Muting::Muted)
-            .map(|track| (track.user.clone(), track.medium))
-            .collect();
-        for (user, medium) in muted {
-            there.mark(&user, Some(medium), at, TapMark::Muted);
+        // A screen's sound stands in its pictures' log, and they tell.
+        let telling = there.tracks.values().filter(|track| track.medium != Medium::ScreenAudio);
+        let of = |track: &Track| {
+            let mark = self.sessions.get(&track.owner)?.muted_mark(track.medium)?;
+            Some((track.user.clone(), track.medium, mark))
+        };
+        let muted: Vec<(User, Medium, TapMark)> = telling.filter_map(of).collect();
+        for (user, medium, mark) in muted {
+            there.mark(&user, Some(medium), at, mark);
         }
     }
 
     pub(super) fn refuse(&mut self, peer: PeerId, error: SignalError) {
         self.events.push_back(Event::Refused { peer, error });
+    }
+}
+
+fn manners(role: &Role) -> Manners {
+    match role {
+        Role::Member(_) | Role::Listener(_) => Manners::BothOffer,
+        Role::Publisher | Role::Player { .. } => Manners::ClientOffers,
     }
 }

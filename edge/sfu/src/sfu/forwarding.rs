@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::command::Pausing;
+use crate::event::Event;
 use crate::ids::PeerId;
 use crate::keyframe::Due;
 use crate::leg::timestamp::ClockMap;
@@ -24,9 +25,9 @@ impl Sfu {
                         self.forward(now, arrival, id, track, &packet);
                     }
                 }
-                Inbound::OverLimit { ssrc } => {
+                Inbound::OverLimit { ssrc, sequence } => {
                     fate = Fate::OverLimit;
-                    self.note_over_limit(id, ssrc);
+                    self.note_over_limit(now, id, ssrc, sequence);
                 }
                 Inbound::SenderReport { ssrc, ntp, rtp } => {
                     self.forward_report(now, arrival, id, ssrc, ClockMap { ntp, rtp });
@@ -38,13 +39,20 @@ impl Sfu {
         fate
     }
 
-    fn note_over_limit(&mut self, id: PeerId, ssrc: u32) {
+    /// The first of a track is told, the others are counted.
+    fn note_over_limit(&mut self, now: Instant, id: PeerId, ssrc: u32, sequence: Option<u16>) {
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(track) = session.sources.get(&ssrc) else { return };
         let Some(track) = self.rooms.get_mut(&session.room).and_then(|room| room.tracks.get_mut(track))
         else {
             return;
         };
+        if let Some(sequence) = sequence {
+            track.withheld(now, ssrc, sequence);
+        }
+        if !std::mem::replace(&mut track.over_limit_told, true) {
+            self.events.push_back(Event::OverLimit { peer: id, medium: track.medium });
+        }
         if let Some(layer) = track.layers.iter_mut().find(|layer| layer.stream.ssrc == ssrc) {
             layer.over_limit += 1;
         }
@@ -135,6 +143,11 @@ impl Sfu {
     pub(super) fn ask_keyframes(&mut self, now: Instant, id: PeerId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(room) = self.rooms.get_mut(&session.room) else { return };
+        for track in session.sources.values() {
+            if let Some(track) = room.tracks.get_mut(track) {
+                track.mend(now);
+            }
+        }
         for (ssrc, track) in &session.sources {
             let layers = room.tracks.get_mut(track).map(|track| track.layers.iter_mut());
             for layer in layers.into_iter().flatten().filter(|layer| layer.stream.ssrc == *ssrc) {

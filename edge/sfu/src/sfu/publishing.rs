@@ -69,10 +69,15 @@ impl Sfu {
         let number = self.next_track();
         let (medium, mime) = (track.medium, track.codec.mime.clone());
         let Some(there) = self.rooms.get_mut(room) else { return };
-        let simulcast = self.sessions.get(&id).is_some_and(|session| session.peer.has_layers(&track.mid));
+        let session = self.sessions.get(&id);
+        let simulcast = session.is_some_and(|session| session.peer.has_layers(&track.mid));
+        let muted = session.and_then(|session| session.muted_mark(medium));
         there.tracks.insert(number, track);
         let members = there.members.clone();
         self.mark_track(now, id, medium, TapMark::Joined);
+        if let Some(mark) = muted {
+            self.mark_track(now, id, medium, mark);
+        }
         self.events.push_back(Event::Published { peer: id, track: TrackInfo { medium, mime, simulcast } });
         for member in members {
             self.subscribe(now, member, room, number);

@@ -11,6 +11,10 @@ use crate::sfu::Sfu;
 impl Sfu {
     pub(super) fn on_offer(&mut self, now: Instant, id: PeerId, sdp: String, screens: Vec<Mid>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.is_of_former(&sdp) {
+            let why = "this connection has failed: offer from a new one, or join again";
+            return self.refuse(id, SignalError::BadDescription(why.to_owned()));
+        }
         session.screens = screens;
         match session.negotiation.on_offer(now, sdp) {
             OnOffer::Answer(sdp) => self.answer(now, id, &sdp),

@@ -4,12 +4,9 @@
 //! It must not know how a lost packet, or a keyframe, is asked for.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::peer::ASKED_FOR;
-
-/// A packet that is not asked for again can only have been overtaken: by no more than networks reorder.
-const OVERTAKEN_FOR: Duration = Duration::from_millis(100);
 
 /// Missing packets that are remembered, the newest: half a second of 6 Mbit/s. One of them is enough to ask.
 const REMEMBERED: u16 = 256;
@@ -42,18 +39,23 @@ impl Holes {
         self.missing.retain(|(number, _)| is_open(*number));
     }
 
-    /// Whether some packet will not come any more; told once. `nack`: whether lost packets are asked for.
-    pub(super) fn lost(&mut self, now: Instant, nack: bool) -> bool {
-        let patience = if nack { ASKED_FOR } else { OVERTAKEN_FOR };
-        let is_over = |missed: Instant| now.saturating_duration_since(missed) >= patience;
+    /// Whether some packet will not come any more; told once.
+    pub(super) fn lost(&mut self, now: Instant) -> bool {
         let before = self.missing.len();
-        while self.missing.pop_front_if(|(_, missed)| is_over(*missed)).is_some() {}
+        while self.missing.pop_front_if(|(_, missed)| *missed + ASKED_FOR <= now).is_some() {}
         self.missing.len() < before
+    }
+
+    /// When [`Self::lost`] may have something to tell, whether or not another packet comes.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.missing.front().map(|(_, missed)| *missed + ASKED_FOR)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -64,10 +66,11 @@ mod tests {
         for number in [65_533, 65_535, 1] {
             holes.came(start, number, false);
         }
-        assert!(!holes.lost(start + ASKED_FOR - MS, true));
+        assert!(!holes.lost(start + ASKED_FOR - MS));
+        assert_eq!(holes.next(), Some(start + ASKED_FOR));
         holes.came(start + 50 * MS, 0, false);
-        assert!(holes.lost(start + ASKED_FOR, true));
-        assert!(!holes.lost(start + 2 * ASKED_FOR, true));
+        assert!(holes.lost(start + ASKED_FOR));
+        assert!(!holes.lost(start + 2 * ASKED_FOR));
     }
 
     #[test]
@@ -78,9 +81,8 @@ mod tests {
         }
         holes.came(start + 300 * MS, 11, false);
         holes.came(start + 300 * MS, 15, true);
-        assert!(!holes.lost(start + 2 * ASKED_FOR, true));
-        holes.came(start + 300 * MS, 17, false);
-        assert!(holes.lost(start + 300 * MS + OVERTAKEN_FOR, false), "nobody asks for it");
+        assert!(!holes.lost(start + 2 * ASKED_FOR));
+        assert_eq!(holes.next(), None);
     }
 
     #[test]
@@ -89,7 +91,7 @@ mod tests {
         holes.came(start, 1, false);
         holes.came(start, 30_000, false);
         assert_eq!(holes.missing.len(), usize::from(REMEMBERED));
-        assert!(holes.lost(start + ASKED_FOR, true));
+        assert!(holes.lost(start + ASKED_FOR));
         assert!(holes.missing.is_empty());
     }
 }

@@ -71,7 +71,7 @@ impl Track {
         if !self.records(now, packet.ssrc, look) {
             return;
         }
-        self.mend(now, packet, look);
+        self.follow(now, packet, look);
         let stream = (packet.ssrc, packet.payload_type);
         if self.tapped.is_new(stream)
             && let Some(layer) = self.layers.iter().find(|layer| layer.stream.ssrc == packet.ssrc)
@@ -89,21 +89,38 @@ impl Track {
         tap.rtp(&self.user, self.medium, arrival_us, wire);
     }
 
-    /// Asks for a keyframe where a packet will not come any more.
-    fn mend(&mut self, now: Instant, packet: &Packet, look: Look) {
+    /// Notes what is missing before a packet of a picture.
+    fn follow(&mut self, now: Instant, packet: &Packet, look: Look) {
         if !self.medium.is_picture() {
             return;
         }
         if self.tapped.ssrc() != Some(packet.ssrc) {
             self.tapped.holes = Holes::default();
         }
-        let Some(layer) = self.layers.iter_mut().find(|layer| layer.stream.ssrc == packet.ssrc) else {
-            return;
-        };
         self.tapped.holes.came(now, packet.sequence, look.is_keyframe());
-        if self.tapped.holes.lost(now, layer.stream.nack) {
+    }
+
+    /// A packet came and is kept from everybody: it is not asked for again, nor is a keyframe in its place, which would be more still.
+    pub(crate) fn withheld(&mut self, now: Instant, ssrc: u32, sequence: u16) {
+        if self.tapped.ssrc() == Some(ssrc) {
+            self.tapped.holes.came(now, sequence, false);
+        }
+    }
+
+    /// Asks for a keyframe where a packet of what is recorded will not come any more.
+    pub(crate) fn mend(&mut self, now: Instant) {
+        if !self.tapped.holes.lost(now) || self.muting == Muting::Muted {
+            return;
+        }
+        let ssrc = self.tapped.ssrc();
+        if let Some(layer) = self.layers.iter_mut().find(|layer| Some(layer.stream.ssrc) == ssrc) {
             layer.requests.lost(now);
         }
+    }
+
+    /// When to call [`Self::mend`].
+    pub(super) fn next_mending(&self) -> Option<Instant> {
+        self.tapped.holes.next()
     }
 
     /// Whether a packet is recorded. The keyframe that another layer needs is asked for.
@@ -139,6 +156,11 @@ impl Track {
         self.tapped = Tapped::default();
         self.want_keyframes(now);
     }
+
+    /// Nothing is recorded any more, or for now.
+    pub(crate) fn end_tap(&mut self) {
+        self.tapped = Tapped::default();
+    }
 }
 
 fn describe(stream: &Stream) -> StreamInfo {
@@ -164,6 +186,7 @@ mod tests {
     use crate::format::{Codec, Extensions};
     use crate::ids::{Medium, Mid, PeerId, User};
     use crate::keyframe::Due;
+    use crate::peer::ASKED_FOR;
     use crate::track::TrackId;
 
     /// What a recorder was given: streams as their SSRC with a minus.
@@ -258,16 +281,44 @@ mod tests {
         let after = |ms| start + Duration::from_millis(ms);
         record_numbered(&mut track, start, (1, 1), KEYFRAME, &mut given);
         for number in (2..100).filter(|number| ![10, 20].contains(number)) {
-            record_numbered(&mut track, after(u64::from(number) * 33), (1, number), PICTURE, &mut given);
+            let now = after(u64::from(number) * 33);
+            record_numbered(&mut track, now, (1, number), PICTURE, &mut given);
             if number == 25 {
-                record_numbered(&mut track, after(825), (1, 20), PICTURE, &mut given);
+                record_numbered(&mut track, now, (1, 20), PICTURE, &mut given);
             }
-            let due = track.layers[0].requests.take(after(u64::from(number) * 33));
+            track.mend(now);
+            let due = track.layers[0].requests.take(now);
             assert_eq!(due == Due::Yes, number == 42, "{number}");
             if due == Due::Yes {
-                record_numbered(&mut track, after(u64::from(number) * 33), (1, number), KEYFRAME, &mut given);
+                record_numbered(&mut track, now, (1, number), KEYFRAME, &mut given);
             }
         }
+    }
+
+    /// A shared screen that stands still sends nothing that would show how long a packet has been missing.
+    #[test]
+    fn a_picture_that_stands_still_is_mended_when_its_time_has_come() {
+        let (start, mut given) = (Instant::now(), Given::default());
+        let mut track = track(start, &[(1, "")]);
+        record_numbered(&mut track, start, (1, 1), KEYFRAME, &mut given);
+        record_numbered(&mut track, start, (1, 3), PICTURE, &mut given);
+        assert_eq!(track.next(), Some(start + ASKED_FOR));
+        track.mend(start + ASKED_FOR);
+        assert_eq!(track.layers[0].requests.take(start + ASKED_FOR), Due::Yes);
+        record_numbered(&mut track, start + ASKED_FOR, (1, 4), KEYFRAME, &mut given);
+        record_numbered(&mut track, start + ASKED_FOR, (1, 6), PICTURE, &mut given);
+        track.end_tap();
+        assert_eq!(track.next(), None, "nobody records it");
+    }
+
+    #[test]
+    fn what_was_more_than_allowed_is_not_missing() {
+        let (start, mut given) = (Instant::now(), Given::default());
+        let mut track = track(start, &[(1, "")]);
+        record_numbered(&mut track, start, (1, 1), KEYFRAME, &mut given);
+        (2..50).for_each(|number| track.withheld(start, 1, number));
+        record_numbered(&mut track, start, (1, 50), PICTURE, &mut given);
+        assert_eq!(track.next(), None);
     }
 
     #[test]

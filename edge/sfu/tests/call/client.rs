@@ -26,6 +26,11 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 
+// By its path: this file is part of other tests too.
+#[path = "asked.rs"]
+mod asked;
+use asked::Asked;
+
 /// RFC 6464.
 const LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
@@ -74,6 +79,7 @@ pub(crate) struct Client {
     pub(crate) outbox: VecDeque<(SocketAddr, BytesMut)>,
     tracks: HashMap<String, (String, String)>,
     outgoing: Vec<Outgoing>,
+    asked: Asked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +141,9 @@ impl Client {
         let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
         // The library's receiver does not see what a retransmission repairs and would ask for it for ever; browsers do neither.
         let asking = NackGeneratorBuilder::new().with_max_nacks_per_packet(MAX_ASKED);
-        let registry = registry.with(Slot::NackGenerator, asking.build());
+        let asked = Asked::default();
+        let registry =
+            registry.with(Slot::NackGenerator, asking.build()).with(Slot::Custom(1), asked.noting());
         let settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
             .with_srtp_protection_profiles(ciphers.to_vec())
@@ -157,6 +165,7 @@ impl Client {
             outbox: VecDeque::new(),
             tracks: HashMap::new(),
             outgoing: Vec::new(),
+            asked,
         };
         client.gather();
         client
@@ -462,6 +471,12 @@ impl Client {
         self.wake = now;
         let message = RTCMessage::RtcpPacket(String::new(), vec![request]);
         self.connection.handle_write(TaggedRTCMessage { now, message }).unwrap();
+    }
+
+    /// How often lost packets of its sound, or of its pictures, were asked for.
+    pub(crate) fn asked_for(&self, kind: RtpCodecKind) -> u32 {
+        let of_kind = |outgoing: &&Outgoing| outgoing.picture == (kind == RtpCodecKind::Video);
+        self.outgoing.iter().filter(of_kind).map(|outgoing| self.asked.of(outgoing.ssrc)).sum()
     }
 
     /// What has been heard of a user's track.

@@ -173,6 +173,8 @@ fn pictures_survive_ten_percent_of_loss() {
 struct Sounds {
     recorded: f64,
     heard: f64,
+    /// How often ann was asked for sound again, and for pictures.
+    asked: [u32; 2],
     told_jitter: Duration,
 }
 
@@ -204,7 +206,8 @@ fn sounds(name: &str, sound: Sound, loss: u32) -> Sounds {
     heard.dedup();
     let [recorded, heard] = [recorded, heard].map(|numbers| numbers.len() as f64 / 1_000.0);
     let told_jitter = published.iter().find(|it| it.medium == sfu::Medium::Audio).unwrap().jitter;
-    let sounds = Sounds { recorded, heard, told_jitter };
+    let asked = [RtpCodecKind::Audio, RtpCodecKind::Video].map(|kind| world.client(1).asked_for(kind));
+    let sounds = Sounds { recorded, heard, asked, told_jitter };
     println!("{name}: {sounds:?}");
     sounds
 }
@@ -214,6 +217,7 @@ fn lost_sound_is_sent_again_to_the_recording_and_to_those_who_hear() {
     for (loss, recorded, heard) in [(10, 0.999, 0.999), (50, 0.999, 0.995), (100, 0.998, 0.99)] {
         let sounds = sounds(&format!("{} % each way", loss / 10), Sound::Repeated, loss);
         assert!(sounds.recorded >= recorded && sounds.heard >= heard, "{sounds:?}");
+        assert!(sounds.asked[0] > 0, "{sounds:?}");
         assert!(sounds.told_jitter < Duration::from_millis(2), "what is sent again is no jitter: {sounds:?}");
     }
 }
@@ -222,6 +226,7 @@ fn lost_sound_is_sent_again_to_the_recording_and_to_those_who_hear() {
 fn a_client_that_sends_sound_once_is_not_asked_for_more() {
     let sounds = sounds("5 % each way, once", Sound::SentOnce, 50);
     assert!(sounds.recorded > 0.92 && sounds.recorded < 0.98 && sounds.heard > 0.85, "{sounds:?}");
+    assert!(sounds.asked[0] == 0 && sounds.asked[1] > 0, "{sounds:?}");
 }
 
 #[test]
@@ -232,16 +237,7 @@ fn jitter_and_reordering_freeze_no_picture() {
 
 #[test]
 fn a_line_that_narrows_gets_a_smaller_layer_and_the_larger_one_back() {
-    let mut world = World::new();
-    world.join_speaking(1, "ann");
-    world.join(2, "ben");
-    let now = world.now;
-    let ben = world.clients.get_mut(&2).unwrap();
-    ben.publish(now, RtpCodecKind::Audio);
-    ben.publish_layers(now);
-    ben.fill();
-    world.offer(2);
-    world.until("the layers are seen", |world| world.heard(1, "ben").1 > 50);
+    let mut world = layered();
     let before = world.sfu.occupancy();
     let wide = settle(&mut world, None, "f");
     let narrow = settle(&mut world, Some(300_000), "q");
@@ -258,6 +254,26 @@ fn a_line_that_narrows_gets_a_smaller_layer_and_the_larger_one_back() {
         "to f in {wide:?}; 300 kbit/s: q in {narrow:?}; 1 Mbit/s: h in {middle:?}; wide: f in {again:?}; {seen:?}"
     );
     assert_eq!(world.sfu.occupancy(), before, "nothing grows");
+}
+
+/// A call in which ann sees and hears ben, in three layers.
+fn layered() -> World {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    show(&mut world, Client::publish_layers);
+    world
+}
+
+/// Ben comes, speaks and shows something, until ann sees it.
+fn show(world: &mut World, publish: fn(&mut Client, Instant)) {
+    world.join(2, "ben");
+    let now = world.now;
+    let ben = world.clients.get_mut(&2).unwrap();
+    ben.publish(now, RtpCodecKind::Audio);
+    publish(ben, now);
+    ben.fill();
+    world.offer(2);
+    world.until("pictures are seen", |world| world.heard(1, "ben").1 > 50);
 }
 
 /// Gives ann a line and waits until this layer flows and goes on to.
@@ -298,14 +314,7 @@ fn a_picture_that_fits_no_line_gives_way_to_sound_and_comes_back() {
 fn overloaded(name: &str, publish: fn(&mut Client, Instant), stalls: Duration) -> Duration {
     let mut world = World::new();
     world.join_speaking(1, "ann");
-    world.join(2, "ben");
-    let now = world.now;
-    let ben = world.clients.get_mut(&2).unwrap();
-    ben.publish(now, RtpCodecKind::Audio);
-    publish(ben, now);
-    ben.fill();
-    world.offer(2);
-    world.until("pictures are seen", |world| world.heard(1, "ben").1 > 50);
+    show(&mut world, publish);
     let begun = world.heard(1, "ben").1;
     world.stalls = stalls;
     let mut least = u64::MAX;
@@ -396,22 +405,16 @@ fn who_sends_more_than_allowed_is_cut_to_it_and_takes_nothing_from_others() {
     assert!(rate(kept) > 2_800_000, "no less than it may: {kept}");
     assert!(over.contains(&(sfu::Medium::Audio, 0)) && over.iter().any(|(_, packets)| *packets > 5_000));
     assert!(sound >= 495, "its sound is within its limit: {sound}");
+    let told =
+        world.events.iter().filter(|event| matches!(event, Event::OverLimit { .. })).collect::<Vec<_>>();
+    assert_eq!(told, [&Event::OverLimit { peer: PeerId(1), medium: sfu::Medium::Video }]);
     let loss = ann.published.iter().find(|track| track.medium == sfu::Medium::Video).unwrap().loss;
     assert!(loss > 0.5, "what is thrown away counts as lost: {loss}");
 }
 
 #[test]
 fn who_keeps_to_what_is_allowed_loses_nothing_of_it_on_a_bad_line() {
-    let mut world = World::new();
-    world.join_speaking(1, "ann");
-    world.join(2, "ben");
-    let now = world.now;
-    let ben = world.clients.get_mut(&2).unwrap();
-    ben.publish(now, RtpCodecKind::Audio);
-    ben.publish_layers(now);
-    ben.fill();
-    world.offer(2);
-    world.until("the layers are seen", |world| world.heard(1, "ben").1 > 50);
+    let mut world = layered();
     (world.loss, world.jitter) = (100, Duration::from_millis(100));
     world.run(20 * SECOND);
     let published = report(&mut world, 2).published;

@@ -75,6 +75,116 @@ fn a_renewed_session_keeps_what_was_wished_and_muted() {
     assert_eq!(marks_of(&recorder, "ben"), [&[TapMark::Joined, TapMark::Unmuted], &again[..]].concat());
 }
 
+/// What the timeline says of whether a track is muted, whoever is meant by it.
+fn muted(recorder: &tap::Recorder, of: Medium) -> Vec<TapMark> {
+    let about = |(_, medium, mark): &(String, Option<Medium>, TapMark)| {
+        let tells = matches!(mark, TapMark::Muted | TapMark::Unmuted);
+        (tells && medium.is_none_or(|medium| medium == of)).then_some(*mark)
+    };
+    recorder.0.lock().unwrap().marks.iter().filter_map(about).collect()
+}
+
+#[test]
+fn who_is_muted_before_they_are_recorded_or_send_anything_is_so_in_the_recording() {
+    for medium in [Some(Medium::Audio), None] {
+        let mut world = World::new();
+        world.join(1, "ann");
+        world.command(Command::Mute { peer: PeerId(1), medium, muting: Muting::Muted });
+        let recorder = recorded(&mut world);
+        world.attend(1);
+        let published = |world: &World| {
+            world.events.iter().filter(|event| matches!(event, Event::Published { .. })).count()
+        };
+        world.until("sound and pictures come", |world| published(world) == 2);
+        assert_eq!(muted(&recorder, Medium::Audio).last(), Some(&TapMark::Muted), "{medium:?}");
+        let pictures = if medium.is_none() { Some(&TapMark::Muted) } else { None };
+        assert_eq!(muted(&recorder, Medium::Video).last(), pictures, "{medium:?}");
+        assert!(recorder.0.lock().unwrap().numbers.keys().all(|(_, of)| medium.is_some_and(|it| it != *of)));
+    }
+}
+
+#[test]
+fn a_renewed_session_takes_no_offer_of_the_connection_that_has_failed() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let mut ben = world.clients.remove(&2).unwrap();
+    world.command(Command::Renew { peer: PeerId(2), fresh: PeerId(4) });
+    world.run(5 * SECOND);
+    let offered = |world: &World| {
+        world.events.iter().any(|event| matches!(event, Event::Offer { peer: PeerId(4), .. }))
+    };
+    assert!(!offered(&world), "only the client knows when it has a connection that could answer");
+    ben.connection.restart_ice();
+    world.clients.insert(4, ben);
+    world.offer(4);
+    let refused = |world: &World| {
+        let told = &world.refused()[..];
+        matches!(told, [Event::Refused { peer: PeerId(4), error: SignalError::BadDescription(_) }])
+    };
+    world.until("it is refused", refused);
+    world.clients.remove(&4);
+    world.attend(4);
+    let before = world.heard(1, "ben");
+    world.until("a new one is taken", |world| {
+        world.heard(1, "ben").1 > before.1 + 50 && world.heard(4, "ann").1 > 50
+    });
+}
+
+#[test]
+fn a_session_that_takes_nobodys_place_is_refused() {
+    let mut world = World::new();
+    world.command(Command::Renew { peer: PeerId(1), fresh: PeerId(2) });
+    let [Event::Refused { peer: PeerId(2), error: SignalError::NotMade(_) }] = &world.events[..] else {
+        panic!("{:?}", world.events)
+    };
+    assert_eq!(world.sfu.occupancy(), 0);
+}
+
+#[test]
+fn what_is_wanted_of_somebody_may_change_and_ends_with_them() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.join_speaking(2, "ben");
+    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
+    let wishes = |world: &mut World, of: User, wish| {
+        world.command(Command::Subscribe { peer: PeerId(1), of, medium: None, wish });
+    };
+    wishes(&mut world, User::new("ben"), Wish::UpTo(Layer::Full));
+    (0..2_000).for_each(|at| wishes(&mut world, User::new(format!("nobody{at}")), Wish::No));
+    wishes(&mut world, User::new("ben"), Wish::No);
+    world.run(SECOND);
+    let before = world.heard(1, "ben");
+    world.run(SECOND);
+    assert_eq!(world.heard(1, "ben"), before, "it may change though there are as many as are kept");
+    world.clients.remove(&2);
+    world.command(Command::Leave { peer: PeerId(2) });
+    world.join_speaking(3, "ben");
+    world.until("ann hears who came anew", |world| world.heard(1, "ben").0 > before.0 + 50);
+}
+
+#[test]
+fn a_renewed_session_that_is_muted_as_a_whole_stays_so_but_for_what_was_unmuted() {
+    let mut world = World::new();
+    let recorder = recorded(&mut world);
+    world.join_speaking(1, "ann");
+    let published =
+        |world: &World| world.events.iter().filter(|event| matches!(event, Event::Published { .. })).count();
+    world.until("sound and pictures come", |world| published(world) == 2);
+    for (medium, muting) in [(None, Muting::Muted), (Some(Medium::Audio), Muting::Unmuted)] {
+        world.command(Command::Mute { peer: PeerId(1), medium, muting });
+    }
+    world.clients.remove(&1);
+    recorder.0.lock().unwrap().marks.clear();
+    world.command(Command::Renew { peer: PeerId(1), fresh: PeerId(2) });
+    assert_eq!(marks_of(&recorder, "ann"), [TapMark::Left, TapMark::Joined, TapMark::Muted]);
+    world.attend(2);
+    world.until("they come again", |world| published(world) == 4);
+    assert_eq!(muted(&recorder, Medium::Video).last(), Some(&TapMark::Muted));
+    assert_eq!(muted(&recorder, Medium::Audio).last(), Some(&TapMark::Unmuted));
+}
+
 #[test]
 fn who_may_not_publish_is_told_and_neither_heard_nor_recorded() {
     let mut world = World::new();
