@@ -1,10 +1,12 @@
-//! A fresh, empty database for each test, in the cluster that `tests/run.sh` starts, and its changes as signals. Compiled for
-//! tests only.
+//! A fresh, empty database for each test, in the cluster that `tests/run.sh` starts, and its changes as signals; and
+//! what tests capture. Compiled for tests only.
 
 mod changes;
+mod streams;
 
 pub use changes::Changes;
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, postgres::PgConnectOptions};
+pub use streams::opus;
 
 /// Names the cluster: a connection URL with the right to create databases.
 pub const CLUSTER_VARIABLE: &str = "TEST_DATABASE_URL";

@@ -184,6 +184,16 @@ pub struct StreamInfo {
     pub sizes: Vec<PictureSize>,
 }
 
+impl StreamInfo {
+    /// Width and height that hold all of its pictures; 0 of sound.
+    #[must_use]
+    pub fn largest(&self) -> (u32, u32) {
+        let all = || self.sizes.iter();
+        let width = all().map(|size| size.width).max().unwrap_or(0);
+        (width, all().map(|size| size.height).max().unwrap_or(0))
+    }
+}
+
 /// A chunk, and where on the track's timeline its media begin: what ties the timeline to the chunk's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {

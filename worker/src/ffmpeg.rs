@@ -8,17 +8,21 @@
 //! - Reading Matroska takes `CodecDelay` off the times of audio, writing it does not put it back (5.1): copied Opus with a
 //!   pre-skip, which Firefox records, would be 7 ms early. `setts` puts it back.
 //! - `-fflags +bitexact`: without it Matroska files get random ids, and the same input gives other bytes each time.
+//! - Without a time base of their own (`-enc_time_base`, `-fps_mode vfr`) encoded pictures are moved to the rate of the first ones, and
+//!   what comes faster is dropped.
 //! - `-cues_to_front` alone writes the file and then moves all of it to make room for the index. `-reserve_index_space` keeps
 //!   the room from the beginning; where it was too little, FFmpeg moves the file after all, and the result is to the byte what
 //!   it is without.
 //! - Copying 1 h (572 MB) to WebM with the index moved to the front costs 1.4 CPU seconds; to MP4 with `+faststart` 1.3.
+
+mod pictures;
 
 use std::path::Path;
 use std::process::Command;
 
 use ffmpeg_sidecar::command::FfmpegCommand;
 
-use crate::media::{AudioPlan, Demuxer, MuxPlan, Turn, VideoPlan};
+use crate::media::{AudioPlan, Demuxer, MuxPlan, Turn};
 use shared::recording::Format;
 
 /// The program; found on the fixed `PATH` that [`crate::process`] gives.
@@ -45,6 +49,8 @@ pub struct MuxInput {
     pub duration_ms: u64,
     /// For each of its streams, how much of its beginning a decoder throws away, in milliseconds (`CodecDelay`).
     pub delays_ms: Vec<u64>,
+    /// For each of its streams, width and height that hold all of its pictures; 0 where none tells its size.
+    pub sizes: Vec<(u32, u32)>,
     /// How its pictures must be turned.
     pub turn: Turn,
 }
@@ -71,7 +77,7 @@ pub fn mux(inputs: &[MuxInput], plan: &MuxPlan, threads: usize, output: &str) ->
     for (input, stream) in &plan.streams {
         ffmpeg.map(format!("{input}:{stream}"));
     }
-    video(&mut ffmpeg, inputs, plan, threads);
+    pictures::encode(&mut ffmpeg, inputs, plan, threads);
     audio(&mut ffmpeg, &plan.audio);
     restore_delays(&mut ffmpeg, inputs, plan);
     let exact = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"];
@@ -104,62 +110,6 @@ fn restore_delays(ffmpeg: &mut FfmpegCommand, inputs: &[MuxInput], plan: &MuxPla
             ffmpeg.args([format!("-bsf:{n}"), format!("setts=ts=TS+{delay}")]);
         }
     }
-}
-
-fn video(ffmpeg: &mut FfmpegCommand, inputs: &[MuxInput], plan: &MuxPlan, threads: usize) {
-    let VideoPlan::Encode { encoder, bitrate, framerate, resolution } = &plan.video else {
-        ffmpeg.codec_video("copy");
-        return;
-    };
-    ffmpeg.codec_video(encoder.as_str()).args([
-        "-b:v",
-        &bitrate.to_string(),
-        "-threads",
-        &threads.to_string(),
-    ]);
-    // Fixed gop: a keyframe every two seconds at 30 frames per second, so that a player can seek.
-    ffmpeg.args(["-g", "60"]).args(encoder.speed());
-    let mut filters = Vec::new();
-    if let Some(fps) = framerate {
-        filters.push(format!("fps={fps}"));
-    }
-    // Even sides, as 4:2:0 needs; and one size, as the input may change its own.
-    filters.push(match resolution {
-        Some(size) => format!(
-            "scale={w}:{h}:force_original_aspect_ratio=decrease,pad={w}:{h}:-1:-1,setsar=1",
-            w = size.width,
-            h = size.height
-        ),
-        None => "scale=trunc(iw/2)*2:trunc(ih/2)*2".to_owned(),
-    });
-    filters.push("format=yuv420p".to_owned());
-    let filters = filters.join(",");
-    ffmpeg.args(["-filter:v", &filters]);
-    // Pictures come first among the streams; one without pictures never gets that far.
-    for (n, (input, _)) in plan.streams.iter().enumerate() {
-        if let Some(turned) = inputs.get(*input).and_then(turned) {
-            ffmpeg.args([format!("-filter:{n}"), format!("{turned},{filters}")]);
-        }
-    }
-}
-
-/// What turns an input's pictures upright. In a square, a turn by quarters is exact and cuts nothing off.
-fn turned(input: &MuxInput) -> Option<String> {
-    Some(match &input.turn {
-        Turn::All(1) => "transpose=clock".to_owned(),
-        Turn::All(2) => "hflip,vflip".to_owned(),
-        Turn::All(3) => "transpose=cclock".to_owned(),
-        Turn::None | Turn::All(_) => return None,
-        Turn::Changing { side, turns } => {
-            let (mut before, mut quarters) = (0, "0".to_owned());
-            for (from_ms, by) in turns {
-                let from = seconds(from_ms.saturating_add(input.offset_ms));
-                quarters.push_str(&format!("+gte(t,{from})*({})", i32::from(*by) - before));
-                before = i32::from(*by);
-            }
-            format!("pad={side}:{side}:-1:-1,rotate='PI/2*({quarters})':ow={side}:oh={side}")
-        }
-    })
 }
 
 fn audio(ffmpeg: &mut FfmpegCommand, plan: &AudioPlan) {
@@ -283,6 +233,7 @@ fn path(file: &Path) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::VideoPlan;
 
     fn room(offset_ms: u64, duration_ms: u64) -> String {
         let input = MuxInput {
@@ -290,9 +241,10 @@ mod tests {
             offset_ms,
             duration_ms,
             delays_ms: Vec::new(),
+            sizes: Vec::new(),
             turn: Turn::None,
         };
-        let (video, audio) = (VideoPlan::Copy, AudioPlan::Copy);
+        let (video, audio) = (vec![VideoPlan::Copy], AudioPlan::Copy);
         let plan = MuxPlan { format: Format::Webm, streams: vec![(0, 0)], video, audio };
         let command = mux(&[input], &plan, 1, "out.webm");
         let mut args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());

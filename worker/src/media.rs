@@ -5,12 +5,16 @@
 //! Bitrate, frame rate and resolution are of what is encoded; asking for them alone encodes nothing. When the owner named no
 //! container, the one that holds what was captured wins over the environment's default.
 
+mod encoder;
+
 use shared::recording::{AudioCodec, Format, RecordingOptions, Resolution, VideoCodec};
 use shared::settings::MediaDefaults;
 use thiserror::Error;
 
 use crate::assemble::{Codec, Kind};
 use crate::ffprobe::Encoded;
+
+pub use encoder::{AudioEncoder, VideoEncoder};
 
 /// A demuxer that is named before an input, never guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,59 +72,6 @@ fn is_video(codec: &Codec) -> bool {
     codec.kind() == Kind::Video
 }
 
-/// What encodes video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoEncoder {
-    /// VP8.
-    Libvpx,
-    /// VP9.
-    LibvpxVp9,
-    /// H.264.
-    Libx264,
-}
-
-impl VideoEncoder {
-    /// FFmpeg's name for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Libvpx => "libvpx",
-            Self::LibvpxVp9 => "libvpx-vp9",
-            Self::Libx264 => "libx264",
-        }
-    }
-
-    /// Settings that keep up with real time on one core: VP8 at `-cpu-used 8` was slower than that, at 16 three times faster.
-    #[must_use]
-    pub fn speed(self) -> [&'static str; 4] {
-        match self {
-            Self::Libvpx => ["-deadline", "realtime", "-cpu-used", "16"],
-            Self::LibvpxVp9 => ["-deadline", "realtime", "-cpu-used", "8"],
-            Self::Libx264 => ["-preset", "veryfast", "-profile:v", "high"],
-        }
-    }
-}
-
-/// What encodes audio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AudioEncoder {
-    /// Opus.
-    Libopus,
-    /// AAC.
-    Aac,
-}
-
-impl AudioEncoder {
-    /// FFmpeg's name for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Libopus => "libopus",
-            Self::Aac => "aac",
-        }
-    }
-}
-
 /// How a track's pictures must be turned to stand upright: a phone's camera sends them as it is held, and says so beside them,
 /// where copied files do not have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -130,16 +81,11 @@ pub enum Turn {
     None,
     /// All alike: by so many quarters clockwise.
     All(u16),
-    /// Each for a while.
-    Changing {
-        /// Pixels of the square that all fit into, whichever way they are turned; even.
-        side: u32,
-        /// From when on, milliseconds on the track's timeline, by how many quarters clockwise.
-        turns: Vec<(u64, u16)>,
-    },
+    /// Each for a while: from when on, milliseconds on the track's timeline, by how many quarters clockwise.
+    Changing(Vec<(u64, u16)>),
 }
 
-/// What becomes of video.
+/// What becomes of a stream of video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VideoPlan {
     /// Packets as they came.
@@ -178,8 +124,8 @@ pub struct MuxPlan {
     pub format: Format,
     /// Its streams, as (input, stream of that input), video first.
     pub streams: Vec<(usize, usize)>,
-    /// What becomes of video.
-    pub video: VideoPlan,
+    /// What becomes of each stream of video, in their order.
+    pub video: Vec<VideoPlan>,
     /// What becomes of audio.
     pub audio: AudioPlan,
 }
@@ -188,7 +134,7 @@ impl MuxPlan {
     /// Whether any stream is encoded.
     #[must_use]
     pub fn encodes(&self) -> Encoded {
-        if self.video == VideoPlan::Copy && self.audio == AudioPlan::Copy {
+        if self.video.iter().all(|video| *video == VideoPlan::Copy) && self.audio == AudioPlan::Copy {
             Encoded::No
         } else {
             Encoded::Yes
@@ -234,11 +180,14 @@ pub fn plan(
         return Err(NoPlan::NoStreams);
     }
     let format = options.format.unwrap_or_else(|| holding(&codecs, options, defaults));
+    let turn = |input: usize| turns.get(input).copied().unwrap_or(&Turn::None);
+    let videos = found.iter().filter(|(_, _, codec)| is_video(codec));
+    let video = videos.map(|(input, _, codec)| video(format, *codec, turn(*input), options, defaults));
     Ok(MuxPlan {
         format,
-        streams: found.into_iter().map(|(input, stream, _)| (input, stream)).collect(),
-        video: video(format, &codecs, turns, options, defaults)?,
+        video: video.collect::<Result<_, _>>()?,
         audio: audio(format, &codecs, options, defaults)?,
+        streams: found.into_iter().map(|(input, stream, _)| (input, stream)).collect(),
     })
 }
 
@@ -275,28 +224,23 @@ fn wants_audio(format: Format, options: &RecordingOptions, defaults: &MediaDefau
 
 fn video(
     format: Format,
-    codecs: &[Codec],
-    turns: &[&Turn],
+    codec: Codec,
+    turn: &Turn,
     options: &RecordingOptions,
     defaults: &MediaDefaults,
 ) -> Result<VideoPlan, NoPlan> {
-    let misfit = codecs.iter().find(|codec| is_video(codec) && !fits(codec, format));
-    if let (Some(VideoCodec::Copy), Some(codec)) = (options.video_codec, misfit) {
-        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(*codec) });
+    let is_held = fits(&codec, format);
+    if options.video_codec == Some(VideoCodec::Copy) && !is_held {
+        return Err(NoPlan::CannotCopy { format: format.as_str(), codec: codec_name(codec) });
     }
-    let is = |codec: Codec| codecs.iter().filter(|found| is_video(found)).all(|found| *found == codec);
-    let turned = turns.iter().any(|turn| **turn != Turn::None);
+    let stands = *turn == Turn::None;
     let encoder = match wants_video(format, options, defaults) {
-        _ if !codecs.iter().any(is_video) => return Ok(VideoPlan::Copy),
-        Some(VideoCodec::Vp8) if turned => VideoEncoder::Libvpx,
-        Some(VideoCodec::Vp9) if turned => VideoEncoder::LibvpxVp9,
-        Some(VideoCodec::H264) if turned => VideoEncoder::Libx264,
-        Some(VideoCodec::Vp8) if !is(Codec::Vp8) => VideoEncoder::Libvpx,
-        Some(VideoCodec::Vp9) if !is(Codec::Vp9) => VideoEncoder::LibvpxVp9,
-        Some(VideoCodec::H264) if !is(Codec::H264) => VideoEncoder::Libx264,
-        None if misfit.is_some() && format == Format::Webm => VideoEncoder::Libvpx,
-        None if misfit.is_some() => VideoEncoder::Libx264,
-        None if turned && options.video_codec != Some(VideoCodec::Copy) => as_it_came(codecs, format),
+        Some(VideoCodec::Vp8) if codec != Codec::Vp8 || !stands => VideoEncoder::Libvpx,
+        Some(VideoCodec::Vp9) if codec != Codec::Vp9 || !stands => VideoEncoder::LibvpxVp9,
+        Some(VideoCodec::H264) if codec != Codec::H264 || !stands => VideoEncoder::Libx264,
+        None if !is_held && format == Format::Webm => VideoEncoder::Libvpx,
+        None if !is_held => VideoEncoder::Libx264,
+        None if !stands && options.video_codec != Some(VideoCodec::Copy) => as_it_came(codec, format),
         _ => return Ok(VideoPlan::Copy),
     };
     let bitrate = options.video_bitrate.unwrap_or(defaults.video_bitrate);
@@ -304,10 +248,10 @@ fn video(
 }
 
 /// What encodes pictures as they came, or as the nearest that there is a fast encoder for.
-fn as_it_came(codecs: &[Codec], format: Format) -> VideoEncoder {
-    match codecs.iter().find(|codec| is_video(codec)) {
-        Some(Codec::Vp8) => VideoEncoder::Libvpx,
-        Some(Codec::H264) => VideoEncoder::Libx264,
+fn as_it_came(codec: Codec, format: Format) -> VideoEncoder {
+    match codec {
+        Codec::Vp8 => VideoEncoder::Libvpx,
+        Codec::H264 => VideoEncoder::Libx264,
         _ if format == Format::Mp4 => VideoEncoder::Libx264,
         _ => VideoEncoder::LibvpxVp9,
     }
@@ -354,7 +298,8 @@ mod tests {
     #[test]
     fn what_the_default_container_holds_is_copied_into_it() {
         let plan = planned(&[Codec::Opus, Codec::Vp8], "{}").unwrap();
-        assert_eq!((plan.format, plan.video, plan.audio), (Format::Webm, VideoPlan::Copy, AudioPlan::Copy));
+        assert_eq!((plan.format, plan.video.as_slice()), (Format::Webm, &[VideoPlan::Copy][..]));
+        assert_eq!(plan.audio, AudioPlan::Copy);
         assert_eq!(plan.streams, [(0, 1), (0, 0)], "video comes first");
     }
 
@@ -367,19 +312,20 @@ mod tests {
             (vec![Codec::Av1, Codec::Opus], Format::Webm),
         ] {
             let plan = planned(&codecs, "{}").unwrap();
-            assert_eq!((plan.format, plan.video, plan.audio), (format, VideoPlan::Copy, AudioPlan::Copy));
+            assert_eq!((plan.format, plan.video.as_slice()), (format, &[VideoPlan::Copy][..]));
+            assert_eq!(plan.audio, AudioPlan::Copy);
         }
     }
 
     #[test]
     fn only_what_the_asked_container_does_not_hold_is_encoded() {
         let plan = planned(&[Codec::H264, Codec::Opus], r#"{"format":"webm"}"#).unwrap();
-        assert!(matches!(plan.video, VideoPlan::Encode { encoder: VideoEncoder::Libvpx, .. }));
+        assert!(matches!(plan.video[..], [VideoPlan::Encode { encoder: VideoEncoder::Libvpx, .. }]));
         assert_eq!(plan.audio, AudioPlan::Copy);
         let plan = planned(&[Codec::Vp8, Codec::Opus], r#"{"format":"mp4"}"#).unwrap();
-        assert!(matches!(plan.video, VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }));
+        assert!(matches!(plan.video[..], [VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }]));
         let plan = planned(&[Codec::Vp8], r#"{"videoCodec":"vp8","videoBitrate":500000}"#).unwrap();
-        assert_eq!(plan.video, VideoPlan::Copy);
+        assert_eq!(plan.video, [VideoPlan::Copy]);
     }
 
     #[test]
@@ -391,10 +337,10 @@ mod tests {
             |options: &str| plan(&streams, &[], &serde_json::from_str(options).unwrap(), &defaults).unwrap();
         let unasked = made("{}");
         assert_eq!(unasked.format, Format::Mp4);
-        assert!(matches!(unasked.video, VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }));
+        assert!(matches!(unasked.video[..], [VideoPlan::Encode { encoder: VideoEncoder::Libx264, .. }]));
         assert!(matches!(unasked.audio, AudioPlan::Encode { encoder: AudioEncoder::Aac, .. }));
         let asked = made(r#"{"format":"webm"}"#);
-        assert_eq!((asked.video, asked.audio), (VideoPlan::Copy, AudioPlan::Copy));
+        assert_eq!((asked.video, asked.audio), (vec![VideoPlan::Copy], AudioPlan::Copy));
         assert_eq!(made(r#"{"videoCodec":"vp8"}"#).format, Format::Mkv, "it holds vp8 and aac");
     }
 
@@ -402,7 +348,8 @@ mod tests {
     fn pictures_that_must_be_turned_are_encoded_as_they_came_unless_a_copy_is_asked_for() {
         let made = |codec: Codec, options: &str| {
             let options = serde_json::from_str(options).unwrap();
-            plan(&[vec![(0, codec)]], &[&Turn::None, &Turn::All(1)], &options, &DEFAULTS).unwrap().video
+            let plan = plan(&[vec![(0, codec)]], &[&Turn::All(1)], &options, &DEFAULTS).unwrap();
+            plan.video.into_iter().next().unwrap()
         };
         for (codec, options, wanted) in [
             (Codec::Vp8, "{}", VideoEncoder::Libvpx),
@@ -418,6 +365,20 @@ mod tests {
             );
         }
         assert_eq!(made(Codec::Vp8, r#"{"videoCodec":"copy"}"#), VideoPlan::Copy);
+    }
+
+    #[test]
+    fn only_the_stream_that_needs_it_is_encoded() {
+        let made = |options: &str| {
+            let (streams, turns) =
+                ([vec![(0, Codec::Vp8)], vec![(0, Codec::Vp9)]], [&Turn::All(1), &Turn::None]);
+            let plan = plan(&streams, &turns, &serde_json::from_str(options).unwrap(), &DEFAULTS).unwrap();
+            plan.video.iter().map(|video| *video == VideoPlan::Copy).collect::<Vec<_>>()
+        };
+        assert_eq!(made("{}"), [false, true]);
+        assert_eq!(made(r#"{"videoCodec":"vp9"}"#), [false, true]);
+        assert_eq!(made(r#"{"videoCodec":"vp8"}"#), [false, false]);
+        assert_eq!(made(r#"{"format":"mp4"}"#), [false, true]);
     }
 
     #[test]

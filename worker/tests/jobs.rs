@@ -2,19 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
 
+#[path = "jobs/frames.rs"]
+mod frames;
 #[path = "jobs/packets.rs"]
 mod packets;
+#[path = "jobs/pictures.rs"]
+mod pictures;
 #[path = "assemble/rtp_sender.rs"]
 #[allow(dead_code, reason = "the tests of assembly use the rest of it")]
 mod rtp_sender;
 #[path = "jobs/support.rs"]
 mod support;
 
-use std::io::Cursor;
-use std::path::Path;
-use std::process::Command;
-
-use bytes::Bytes;
 use chrono::TimeDelta;
 use shared::capture::Mark;
 use shared::capture::rtp::Logged;
@@ -22,9 +21,10 @@ use shared::db::recordings::finished_captures;
 use shared::recording::RecordingState;
 use shared::track::{Gap, GapReason, TrackKind, TrackSource};
 
+use frames::frames;
 use rtp_sender::{Sender, Shot};
 use support::{House, Upload};
-use worker::assemble::{Chunk, Codec, Plan, assemble};
+use worker::assemble::Codec;
 
 #[tokio::test]
 async fn a_captured_recording_becomes_a_file_with_thumbnails() {
@@ -209,19 +209,6 @@ async fn a_capture_that_holds_what_its_file_does_not_is_kept() {
     assert_eq!(finished_captures(&house.db, later, 10).await.unwrap(), [whole]);
 }
 
-/// The frames of one codec that Chromium encoded.
-fn frames(codec: Codec) -> Vec<Shot> {
-    let blobs = (0..).map_while(|n| std::fs::read(support::fixture("chrome-webm-vp8", n)).ok());
-    let chunks = blobs.enumerate().map(|(n, blob)| {
-        let (sequence, bytes) = (n as u64, Bytes::from(blob));
-        Ok(Chunk { sequence, timestamp_ms: None, arrival_ms: 0, bytes })
-    });
-    let mut file = Cursor::new(Vec::new());
-    let done = assemble(&mut { chunks }, &Plan::default(), &mut file).unwrap();
-    let track = done.streams.iter().position(|stream| stream.codec == codec).unwrap() as u64 + 1;
-    rtp_sender::blocks(&file.into_inner()).into_iter().filter(|shot| shot.track == track).collect()
-}
-
 #[tokio::test]
 async fn what_the_edge_captured_becomes_files_that_lie_side_by_side() {
     let house = House::new().await;
@@ -256,15 +243,6 @@ async fn what_the_edge_captured_becomes_files_that_lie_side_by_side() {
     house.assert_nothing_left_behind(&recording);
 }
 
-/// The codecs of a stored file's streams, in their order.
-#[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
-fn codecs(file: &Path) -> Vec<String> {
-    let mut ffprobe = Command::new("ffprobe");
-    ffprobe.args(["-v", "error", "-f", "matroska", "-show_entries", "stream=codec_name", "-of", "csv=p=0"]);
-    let told = String::from_utf8(ffprobe.arg(file).output().unwrap().stdout).unwrap();
-    told.lines().map(str::to_owned).collect()
-}
-
 #[tokio::test]
 async fn what_the_browser_alone_has_stays_beside_what_the_edge_has_better() {
     let house = House::new().await;
@@ -291,7 +269,7 @@ async fn what_the_browser_alone_has_stays_beside_what_the_edge_has_better() {
         let done = house.process(&recording).await;
         assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
         let file = &house.artifacts(&recording).await[0];
-        assert_eq!(codecs(&house.stored_path(&file.storage_key)).join(" "), wanted, "{what}");
+        assert_eq!(packets::codecs(&house.stored_path(&file.storage_key)).join(" "), wanted, "{what}");
         if what == "a camera" {
             let heard = packets::hashes(&house.stored_path(&file.storage_key), "a:0");
             let captured = packets::hashes(&house.whole("chrome-webm-vp8"), "a:0");
@@ -331,56 +309,34 @@ async fn a_pause_that_one_log_does_not_see_the_end_of_ends_where_the_others_do()
 }
 
 #[tokio::test]
-async fn pictures_after_a_loss_are_frozen_or_kept_as_the_owner_says() {
+async fn a_log_of_the_reserve_is_placed_by_the_clock_of_those_that_came_first() {
     let house = House::new().await;
-    let shots = frames(Codec::Vp8);
-    let mut counts = Vec::new();
-    for after_loss in ["", r#""afterLoss":"freeze","#, r#""afterLoss":"keep","#] {
-        let mut sender = Sender::new(8, Codec::Vp8);
-        sender.send_all(&shots, 0);
-        let delta = shots.iter().position(|shot| shot.us > 2_000_000 && !shot.key).unwrap();
-        let lost_us = rtp_sender::START_US + rtp_sender::DELAY_US + shots[delta].us;
-        sender.log.retain(|logged| rtp_sender::arrival(logged) != lost_us);
-        let options = format!(r#"{{{after_loss}"format":"webm","thumbnails":0}}"#);
-        let logs = vec![("ann", TrackKind::Video, rtp_sender::merged(vec![sender.log]))];
-        let recording = house.record_logs(logs, &options).await;
-        let done = house.process(&recording).await;
-        assert_eq!(done.state, RecordingState::Completed, "{after_loss}: {:?}", done.error);
-        let file = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
-        counts.push(packets::hashes(&file, "v:0").len());
-    }
-    assert_eq!((counts[0], counts[2]), (counts[1], shots.len() - 1), "{counts:?}");
-    assert!(counts[1] < counts[2], "{counts:?}");
-}
-
-/// The size of Chromium's VP8.
-const SIZE: (u32, u32) = (320, 240);
-
-#[tokio::test]
-async fn a_phone_that_is_turned_is_upright_in_the_file() {
-    let house = House::new().await;
-    let shots = frames(Codec::Vp8);
-    // Rotation as in the header extension: quarters clockwise (3GPP TS 26.114, section 7.4.5).
-    for (what, before, after) in [("held upright", 1, 1), ("turned", 0, 3), ("upside down", 2, 2)] {
-        let mut sender = Sender::new(8, Codec::Vp8);
-        for shot in &shots {
-            sender.rotation = Some(if shot.us < 4_000_000 { before } else { after });
-            sender.send(shot.us, &shot.data);
-        }
-        let logs = vec![("ann", TrackKind::Video, rtp_sender::merged(vec![sender.log]))];
-        let recording = house.record_logs(logs, r#"{"format":"webm","thumbnails":0}"#).await;
-        let done = house.process(&recording).await;
-        assert_eq!(done.state, RecordingState::Completed, "{what}: {:?}", done.error);
-        let stored = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
-        let captured = house.whole("chrome-webm-vp8");
-        for (at, quarters) in [(2, before), (8, after)] {
-            let turned =
-                ["null", "transpose=clock", "hflip,vflip", "transpose=cclock"][usize::from(quarters)];
-            let size = if quarters % 2 == 0 { SIZE } else { (SIZE.1, SIZE.0) };
-            let likeness = packets::likeness(&captured, turned, size, &stored, at);
-            assert!(likeness > 20.0, "{what}, at {at} s: {likeness} dB");
+    let (mut shown, mut heard) = (Sender::new(8, Codec::Vp8), Sender::new(7, Codec::Opus));
+    shown.send_all(&frames(Codec::Vp8), 0);
+    heard.send_all(&frames(Codec::Opus), 0);
+    // Sound is under way for longer than pictures, which only the reports of both tell.
+    let last_us = frames(Codec::Opus).last().unwrap().us;
+    for logged in &mut heard.log {
+        if let Logged::Packet { arrival_us, .. } = logged {
+            *arrival_us += 200_000;
         }
     }
+    for sender in [&mut shown, &mut heard] {
+        (1..last_us / 1_000_000).for_each(|second| sender.report(second * 1_000_000));
+    }
+    let logs = vec![
+        ("ann", TrackKind::Video, rtp_sender::merged(vec![shown.log])),
+        ("ann", TrackKind::Audio, rtp_sender::merged(vec![heard.log])),
+    ];
+    let upload = Upload { kind: TrackKind::Audio, ..bytes(b"this is no media".to_vec()) };
+    let options = r#"{"sources":["client","server"],"format":"webm","thumbnails":0}"#;
+    let recording = house.record_tracks(vec![upload], logs, options).await;
+    let done = house.process(&recording).await;
+    assert_eq!(done.state, RecordingState::Completed, "{:?}", done.error);
+    let file = house.stored_path(&house.artifacts(&recording).await[0].storage_key);
+    let wanted_ms = (last_us + rtp_sender::DELAY_US) as f64 / 1_000.0;
+    let last_ms = packets::last_ms(&file, "a:0");
+    assert!((last_ms - wanted_ms).abs() < 5.0, "{last_ms} ms instead of {wanted_ms} ms");
 }
 
 #[tokio::test]

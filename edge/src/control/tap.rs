@@ -59,15 +59,21 @@ impl RoomTap {
         Some(key)
     }
 
-    /// Whose log it is has come before. A log that an earlier process began may say that they are away or muted.
+    /// Whose log it is has come before. A log that an earlier process began may say that the recording is paused, or that they are
+    /// away or muted.
     fn begin(&self, key: &TrackKey) {
+        let presence = self.present.get(&key.0).copied();
+        let since_us = presence.map(|presence| presence.since_us);
+        if let Some(ended_us) = since_us.into_iter().chain(self.pauses.front().map(|(from, _)| *from)).min() {
+            self.queue.mark(key, ended_us, Mark::Resumed);
+        }
         for (from_us, to_us) in &self.pauses {
             self.queue.mark(key, *from_us, Mark::Paused);
             if let Some(to_us) = to_us {
                 self.queue.mark(key, *to_us, Mark::Resumed);
             }
         }
-        let Some(Presence { since_us, muted_us }) = self.present.get(&key.0).copied() else { return };
+        let Some(Presence { since_us, muted_us }) = presence else { return };
         self.queue.mark(key, since_us, Mark::Joined);
         match muted_us {
             None => self.queue.mark(key, since_us, Mark::Unmuted),
@@ -221,11 +227,13 @@ mod tests {
         tap.mark(&ann, None, 1, TapMark::Unmuted);
         assert!(matches!(queue.take(), Taken::Nothing), "nobody has a log yet");
         tap.rtp(&ann, Medium::Audio, 5, &[0x80; 16]);
-        assert_eq!(logged(&queue, TrackKind::Audio), [(1, Mark::Joined), (1, Mark::Unmuted)]);
+        let begun = [(1, Mark::Resumed), (1, Mark::Joined), (1, Mark::Unmuted)];
+        assert_eq!(logged(&queue, TrackKind::Audio), begun, "whatever an earlier process wrote of them");
         tap.mark(&ann, None, 6, TapMark::Muted);
         assert_eq!(logged(&queue, TrackKind::Audio), [(6, Mark::Muted)]);
         tap.rtp(&ann, Medium::Video, 7, &[0x80; 16]);
-        assert_eq!(logged(&queue, TrackKind::Video), [(1, Mark::Joined), (6, Mark::Muted)]);
+        let begun = [(1, Mark::Resumed), (1, Mark::Joined), (6, Mark::Muted)];
+        assert_eq!(logged(&queue, TrackKind::Video), begun);
         tap.mark(&ann, None, 8, TapMark::Left);
         tap.mark(&ann, Some(Medium::Screen), 9, TapMark::Muted);
         assert_eq!(logged(&queue, TrackKind::Screen), [(9, Mark::Muted)], "they are not there");
@@ -241,8 +249,8 @@ mod tests {
         assert_eq!(logged(&queue, TrackKind::Audio), [(2, Mark::Paused), (5, Mark::Resumed)]);
         tap.pause(7);
         tap.mark(&ann, Some(Medium::Video), 8, TapMark::Muted);
-        let late = [(2, Mark::Paused), (5, Mark::Resumed), (7, Mark::Paused), (8, Mark::Muted)];
-        assert_eq!(logged(&queue, TrackKind::Video), late);
+        let pauses = [(2, Mark::Resumed), (2, Mark::Paused), (5, Mark::Resumed), (7, Mark::Paused)];
+        assert_eq!(logged(&queue, TrackKind::Video), [&pauses[..], &[(8, Mark::Muted)]].concat());
         (0..1_000).for_each(|at_us| {
             tap.resume(at_us);
             tap.pause(at_us);

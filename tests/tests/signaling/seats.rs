@@ -1,6 +1,6 @@
 //! Places in a room: how many there are, who takes whose, and how long one is kept.
 
-use e2e::socket::{Came, Socket};
+use e2e::socket::{Came, FRAME_WITHIN, Socket};
 use e2e::system::System;
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
@@ -104,8 +104,8 @@ async fn a_call_with_invitations_is_for_those_who_were_invited_and_one_without_f
 
 #[tokio::test]
 async fn who_falls_silent_on_an_open_socket_is_gone_for_the_others_after_15_s() {
-    /// More than the 15 s of the API: what a busy machine may be late by.
-    const LATE_MAX: Duration = Duration::from_secs(1);
+    /// Less than the 15 s of the API: what bob was silent for before this looks at the clock.
+    const EARLY_MAX: Duration = Duration::from_secs(1);
     let system = System::builder().workers(0).start().await;
     let base = system.edge.url();
     let call = system.client("ann").create_call(&["bob"]).await;
@@ -115,7 +115,7 @@ async fn who_falls_silent_on_an_open_socket_is_gone_for_the_others_after_15_s() 
     let silent = Instant::now();
     let left = ann.frame("participant-left").await;
     assert_eq!(left["data"], json!({ "userId": "bob", "reason": "disconnected" }));
-    let (took, most) = (silent.elapsed(), Duration::from_secs(15));
-    assert!(took <= most + LATE_MAX && took + LATE_MAX >= most, "{took:?}");
+    let (took, wanted) = (silent.elapsed(), Duration::from_secs(15));
+    assert!(took + EARLY_MAX >= wanted && took <= FRAME_WITHIN, "{took:?}");
     assert_eq!(bob.closed().await, 4003);
 }

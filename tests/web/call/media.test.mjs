@@ -3,22 +3,12 @@
  * CALLREEL_URL: a running edge with DEV_LOGIN=1.
  */
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { Stage } from "./stage.mjs";
+import { inCall } from "./stage.mjs";
 
-/** @param {string} name @param {(stage: Stage) => Promise<void>} body */
-function call(name, body) {
-  test(name, { timeout: 400_000 }, async () => {
-    const stage = await Stage.open();
-    try {
-      await body(stage);
-    } finally {
-      await stage.close();
-    }
-  });
-}
+/** Any one test. */
+const WITHIN_MS = 400_000;
 
-call("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE session, and three who offer at once", async (stage) => {
+inCall("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE session, and three who offer at once", WITHIN_MS, async (stage) => {
   const [ann, bob, cyd] = [await stage.person("ann"), await stage.person("bob"), await stage.person("cyd")];
   for (const person of [ann, bob, cyd]) await person.join();
   await stage.flows([ann, bob, cyd]);
@@ -61,7 +51,7 @@ call("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE sess
   for (const person of [ann, cyd, fay]) assert.deepEqual((await person.page.evaluate(() => window.call.told())).errors, []);
 });
 
-call("a Chromium and a Firefox that send three sizes are seen in the one that was asked for", async (stage) => {
+inCall("a Chromium and a Firefox that send three sizes are seen in the one that was asked for", WITHIN_MS, async (stage) => {
   const [ann, fay] = [await stage.person("ann"), await stage.person("fay", "firefox")];
   for (const person of [ann, fay]) await person.join({ media: "layers" });
   await stage.flows([ann, fay]);
@@ -74,7 +64,7 @@ call("a Chromium and a Firefox that send three sizes are seen in the one that wa
   }
 });
 
-call("a Firefox sees and hears who loads the page anew", async (stage) => {
+inCall("a Firefox sees and hears who loads the page anew", WITHIN_MS, async (stage) => {
   const [ann, fay] = [await stage.person("ann"), await stage.person("fay", "firefox")];
   for (const person of [ann, fay]) await person.join();
   await stage.flows([ann, fay]);

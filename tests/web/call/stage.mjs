@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { test } from "node:test";
 import { launchForPage } from "../support/browsers.mjs";
 
 /** Any one step; generous: four browsers encode and decode on a machine with two cores. */
@@ -115,6 +116,18 @@ export class Stage {
     await Promise.all([...this.#browsers.values()].map((browser) => browser.close()));
     this.page.close();
   }
+}
+
+/** A test in a call of its own. @param {string} name @param {number} timeout @param {(stage: Stage) => Promise<void>} body */
+export function inCall(name, timeout, body) {
+  test(name, { timeout }, async () => {
+    const stage = await Stage.open();
+    try {
+      await body(stage);
+    } finally {
+      await stage.close();
+    }
+  });
 }
 
 export class Person {

@@ -164,12 +164,18 @@ fn median(rounds: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
 /// The worker's own arguments, with everything that makes a file seekable and reproducible.
 fn mux_as_the_worker(from: &Path, to: &Path, seconds: u64) -> Vec<String> {
     let duration_ms = seconds * 1_000;
-    let input =
-        MuxInput { file: text(from), offset_ms: 0, duration_ms, delays_ms: Vec::new(), turn: Turn::None };
+    let input = MuxInput {
+        file: text(from),
+        offset_ms: 0,
+        duration_ms,
+        delays_ms: Vec::new(),
+        sizes: Vec::new(),
+        turn: Turn::None,
+    };
     let plan = MuxPlan {
         format: Format::Webm,
         streams: vec![(0, 0), (0, 1)],
-        video: VideoPlan::Copy,
+        video: vec![VideoPlan::Copy],
         audio: AudioPlan::Copy,
     };
     let command = worker::ffmpeg::mux(&[input], &plan, 1, &text(to));

@@ -13,7 +13,7 @@
 //! | order, duplicates, late retransmissions, loss | `reorder` |
 //! | packets to frames | `frames`, `depacketize` |
 //! | streams side by side in time | `lanes` |
-//! | frames to the file: freeze, silence, gaps, pauses | `output`, `side` |
+//! | frames to the file: freeze, silence, gaps, pauses | `output`, `side`, `gaps` |
 //!
 //! The file's zero is the recording's start, for every track of every participant, so that any two files lie side by side
 //! as they are: who comes late is silent and unseen until then, and the gap says `disconnected`.
@@ -23,6 +23,7 @@ mod depacketize;
 mod facts;
 mod fit;
 mod frames;
+mod gaps;
 mod lanes;
 mod output;
 mod path;

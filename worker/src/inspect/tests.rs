@@ -1,7 +1,7 @@
 //! A log made by hand, shown and exported; the export is read back by its own format's rules.
 
 use super::*;
-use shared::capture::rtp::{SenderReport, StreamDescription, put_record};
+use shared::capture::rtp::{SenderReport, put_record};
 use shared::capture::{Mark, RecordKind, SegmentHeader, TrackSpec};
 use shared::id::{RecordingId, TrackId, UserId};
 use shared::track::{TrackKind, TrackSource};
@@ -21,18 +21,8 @@ fn log(folder: &Path) -> PathBuf {
     let spec = TrackSpec { recording, participant, source: TrackSource::Server, kind: TrackKind::Audio };
     let header = SegmentHeader { spec, track, number: 0, base_us: BASE_US, salt: 3 };
     let mut bytes = header.encode();
-    let stream = StreamDescription {
-        ssrc: 9,
-        payload_type: 111,
-        clock_rate: 48_000,
-        channels: 2,
-        mime: "audio/opus".to_owned(),
-        fmtp: String::new(),
-        rid: String::new(),
-        extensions: Vec::new(),
-    };
     let mut put = |kind, at: i64, body: &[u8]| put_record(&mut bytes, &header, kind, 0, BASE_US + at, body);
-    put(RecordKind::Mark, 0, &Mark::Stream(stream).encode());
+    put(RecordKind::Mark, 0, &Mark::Stream(shared::testing::opus(9)).encode());
     for (n, sequence) in [65_534u16, 65_535, 1, 1].into_iter().enumerate() {
         put(RecordKind::Rtp, 20_000 * n as i64, &packet(sequence));
     }

@@ -29,7 +29,8 @@ mod server;
 mod sources;
 mod track;
 
-use file::{Finished, Place};
+use file::{Finished, Making, Place};
+use server::Logs;
 use track::AssembledTrack;
 
 /// The share of the whole processing that is done when every track is assembled.
@@ -52,14 +53,16 @@ pub async fn run(ctx: Ctx, job: MuxRecording, attempt: Attempt) -> Result<(), Fa
 
 async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -> Result<(), StageError> {
     let captured = tracks::of_recording(&ctx.db, &recording.id).await?;
+    let paused = pauses::of(ctx, recording).await?;
+    let mut logs = Logs::new(recording, &captured, &paused);
     let sources::Choice { first, spare } = sources::choose(recording.options.sources.as_deref(), captured);
     let progress = Progress::report(ctx, &recording.id, step);
     let scratch = ctx.scratch.attempt()?;
     let report = |done: f64| progress.set(PROGRESS_ASSEMBLED * done);
-    let paused = pauses::of(ctx, recording).await?;
-    let mut assembled = assemble(ctx, recording, first, &paused, scratch.path(), attempt, &report).await?;
+    let assembling = Assembling { ctx, recording, paused: &paused, folder: scratch.path(), attempt };
+    let mut assembled = assembling.all(first, &mut logs, &report).await?;
     let spare = sources::still_needed(spare, &assembled);
-    let spare = assemble(ctx, recording, spare, &paused, scratch.path(), attempt, &|_| ()).await?;
+    let spare = assembling.all(spare, &mut logs, &|_| ()).await?;
     sources::add_spare(&mut assembled, spare);
     sources::bound_by_the_edge(&mut assembled);
     pauses::move_up(&mut assembled, &paused);
@@ -74,9 +77,10 @@ async fn mux(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -
             progress.set(PROGRESS_ASSEMBLED + (from + done * span) * (PROGRESS_TO - PROGRESS_ASSEMBLED));
         };
         let place = if participants.len() == 1 { Place::Recording } else { Place::Participant(n) };
-        files.push(
-            file::finish(ctx, recording, user, tracks, &place, scratch.path(), attempt, &report).await?,
-        );
+        let folder = scratch.path();
+        let making =
+            Making { ctx, recording, participant: user, tracks, place, folder, attempt, report: &report };
+        files.push(making.finish().await?);
     }
     Ok(publish(ctx, recording, step, &assembled, files).await?)
 }
@@ -86,32 +90,37 @@ fn part(n: usize, of: usize) -> f64 {
     n as f64 / of.max(1) as f64
 }
 
-/// Assembles tracks, each from what it was captured as. `report` is told how much is done, 0 to 1.
-async fn assemble(
-    ctx: &Ctx,
-    recording: &Recording,
-    tracks: Vec<Track>,
-    paused: &[pauses::Span],
-    folder: &Path,
-    attempt: &Attempt,
-    report: &(dyn Fn(f64) + Send + Sync),
-) -> anyhow::Result<Vec<AssembledTrack>> {
-    let all = tracks.len();
-    let (server, client): (Vec<_>, Vec<_>) =
-        tracks.into_iter().partition(|track| track.source == TrackSource::Server);
-    let mut assembled = Vec::new();
-    for track in &client {
-        anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
-        assembled.push(track::assemble(ctx, recording, track, paused, folder, &attempt.cancel).await?);
-        report(part(assembled.len(), all));
+/// What tracks are assembled for and with.
+struct Assembling<'a> {
+    ctx: &'a Ctx,
+    recording: &'a Recording,
+    paused: &'a [pauses::Span],
+    folder: &'a Path,
+    attempt: &'a Attempt,
+}
+
+impl Assembling<'_> {
+    /// Assembles tracks, each from what it was captured as. `report` is told how much is done, 0 to 1.
+    async fn all(
+        &self,
+        tracks: Vec<Track>,
+        logs: &mut Logs,
+        report: &(dyn Fn(f64) + Send + Sync),
+    ) -> anyhow::Result<Vec<AssembledTrack>> {
+        let Self { ctx, recording, paused, folder, attempt } = *self;
+        let mut assembled = Vec::new();
+        for track in &tracks {
+            anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
+            assembled.push(match track.source {
+                TrackSource::Client => {
+                    track::assemble(ctx, recording, track, paused, folder, &attempt.cancel).await?
+                }
+                TrackSource::Server => logs.assemble(ctx, track, folder, &attempt.cancel).await?,
+            });
+            report(part(assembled.len(), tracks.len()));
+        }
+        Ok(assembled)
     }
-    let server = server::survey(ctx, recording, server, paused, &attempt.cancel).await?;
-    for track in server {
-        anyhow::ensure!(!attempt.cancel.is_cancelled(), "cancelled");
-        assembled.push(server::assemble(ctx, track, folder, &attempt.cancel).await?);
-        report(part(assembled.len(), all));
-    }
-    Ok(assembled)
 }
 
 /// The tracks that have media, by whose they are. Players show the first picture of a file and play its first sound: so screens

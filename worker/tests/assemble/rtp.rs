@@ -263,6 +263,64 @@ fn sound_and_pictures_of_one_log_do_not_stand_in_each_others_way() {
     assert_eq!(probe::decode_complaints(&file), "");
 }
 
+/// How much earlier than what stands before them blocks of a file are, at most.
+fn set_back_us(file: &[u8]) -> i64 {
+    let mut newest_us = 0;
+    let set_back = |shot: Shot| {
+        newest_us = newest_us.max(shot.us);
+        newest_us - shot.us
+    };
+    blocks(file).into_iter().map(set_back).max().unwrap_or(0)
+}
+
+#[test]
+fn sound_that_begins_late_or_ends_early_stands_beside_its_pictures_in_the_file() {
+    let (pictures, begins) = (vp8(), 15 * SECOND);
+    let sounds: Vec<Shot> = opus().into_iter().filter(|shot| shot.us < 2 * SECOND).collect();
+    let mut heard = Sender::new(7, Codec::Opus);
+    heard.send_all(&sounds, begins);
+    let log = merged(vec![heard.log, sent(9, Codec::Vp8, &pictures).log]);
+    let stop_us = START_US + pictures.last().unwrap().us;
+    let (done, file) = run_log(&log, &RtpPlan { stop_us: Some(stop_us), ..plan() }).unwrap();
+    let moved = sounds.iter().map(|shot| Shot { us: shot.us + begins, ..shot.clone() });
+    let both = [pictures, moved.collect()].concat();
+    assert_eq!(check("late sound", &both, &file, DELAY_US, EXACT_US), []);
+    assert!(set_back_us(&file) < 6 * SECOND, "{} us", set_back_us(&file));
+    let heard: Vec<Shot> = blocks(&file).into_iter().filter(|shot| shot.track == 2).collect();
+    assert_eq!((heard[0].us, is_silence(&heard[0])), (0, true));
+    assert!(heard.last().unwrap().us > stop_us - START_US - 6 * SECOND, "it is silent to the end");
+    let told: Vec<_> = done.file.gaps.iter().map(|gap| gap.reason).collect();
+    assert_eq!(told, [GapReason::Disconnected, GapReason::Muted], "{:?}", done.file.gaps);
+    assert_eq!(probe::decode_complaints(&file), "");
+}
+
+#[test]
+fn a_side_that_ends_early_is_told() {
+    let (sounds, pictures) = (opus(), vp8());
+    let end_us = sounds.last().unwrap().us.min(pictures.last().unwrap().us);
+    let early =
+        |shots: &[Shot]| -> Vec<Shot> { shots.iter().filter(|shot| shot.us < 9 * SECOND).cloned().collect() };
+    let gaps = |sounds: &[Shot], pictures: &[Shot], marks: &[(i64, Mark)], pauses: &[(i64, i64)]| {
+        let mut heard = sent(7, Codec::Opus, sounds);
+        marks.iter().for_each(|(at_us, mark)| heard.mark(*at_us, mark.clone()));
+        let log = merged(vec![heard.log, sent(9, Codec::Vp8, pictures).log]);
+        let pauses = pauses.iter().map(|(from, to)| (START_US + from, START_US + to)).collect();
+        let plan = RtpPlan { stop_us: Some(START_US + end_us), pauses, ..plan() };
+        let gaps = run_log(&log, &plan).unwrap().0.file.gaps;
+        gaps.iter().map(|gap| (gap.from_us / SECOND, gap.to_us / SECOND, gap.reason)).collect::<Vec<_>>()
+    };
+    let end = end_us / SECOND;
+    assert_eq!(gaps(&sounds, &pictures, &[], &[]), []);
+    assert_eq!(gaps(&sounds, &early(&pictures), &[], &[]), [(9, end, GapReason::Disconnected)]);
+    assert_eq!(gaps(&early(&sounds), &pictures, &[], &[]), [(9, end, GapReason::Muted)]);
+    assert_eq!(gaps(&early(&sounds), &early(&pictures), &[], &[]), [(9, end, GapReason::Disconnected)]);
+    let muted = [(9 * SECOND, Mark::Muted)];
+    assert_eq!(gaps(&early(&sounds), &pictures, &muted, &[]), [(9, end, GapReason::Muted)]);
+    let to_the_end = [(9 * SECOND, 99 * SECOND)];
+    let told = gaps(&sounds, &pictures, &[], &to_the_end);
+    assert!(told.iter().all(|(_, _, reason)| *reason == GapReason::Paused), "{told:?}");
+}
+
 #[test]
 fn a_track_that_goes_and_comes_back_as_the_same_stream_leaves_a_gap_and_one_that_stands_still_does_not() {
     let shots = vp8();

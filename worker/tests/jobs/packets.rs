@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
+use crate::rtp_sender;
+
 /// Containers round times to a millisecond, each for itself.
 const SAME_MS: f64 = 1.01;
 /// How far beside a lost blob a packet may begin and yet have been touched: its block's head, and that of the cluster that times it.
@@ -29,6 +31,11 @@ pub(crate) fn of(file: &Path) -> Vec<Packet> {
 /// When the last packet of a stream of a file is, milliseconds.
 pub(crate) fn last_ms(file: &Path, stream: &'static str) -> f64 {
     of_stream(file, stream).last().unwrap().ms
+}
+
+/// When the packets of a stream of a file are, milliseconds.
+pub(crate) fn times_ms(file: &Path, stream: &'static str) -> Vec<f64> {
+    of_stream(file, stream).into_iter().map(|packet| packet.ms).collect()
 }
 
 /// What a stream of a file holds, by payload.
@@ -112,17 +119,27 @@ pub(crate) fn assert_only_lost(
     span
 }
 
-/// How like a picture of one file, which is of this size when filtered, is to the middle of another's at the same second:
-/// decibels (PSNR).
+/// The codecs of a stored file's streams, in their order.
 #[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
-pub(crate) fn likeness(file: &Path, filter: &str, size: (u32, u32), other: &Path, at: u32) -> f64 {
+pub(crate) fn codecs(file: &Path) -> Vec<String> {
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "error", "-f", "matroska", "-show_entries", "stream=codec_name", "-of", "csv=p=0"]);
+    let told = String::from_utf8(ffprobe.arg(file).output().unwrap().stdout).unwrap();
+    told.lines().map(str::to_owned).collect()
+}
+
+/// How like a picture of one file, filtered, is to the one that an edge has had of it by then, all of it: decibels (PSNR). They must be
+/// of one size.
+#[expect(clippy::disallowed_methods, reason = "a test looks at files with FFmpeg's own tools")]
+pub(crate) fn likeness(file: &Path, filter: &str, captured: &Path, at: u32) -> f64 {
     let mut ffmpeg = Command::new("ffmpeg");
-    for file in [file, other] {
-        ffmpeg.args(["-ss", &at.to_string(), "-f", demuxer(file), "-i"]).arg(file);
+    // A millisecond less, to which times are rounded.
+    let under_way_ms = u32::try_from(rtp_sender::DELAY_US / 1_000).unwrap() - 1;
+    for (file, ms) in [(file, at * 1_000), (captured, at * 1_000 + under_way_ms)] {
+        ffmpeg.args(["-seek_timestamp", "1", "-ss", &format!("{ms}ms"), "-f", demuxer(file), "-i"]).arg(file);
     }
-    let (width, height) = size;
-    let graph =
-        format!("[0:v]{filter},format=yuv420p[a];[1:v]format=yuv420p,crop={width}:{height}[b];[a][b]psnr");
+    let same = "format=yuv420p,setpts=PTS-STARTPTS";
+    let graph = format!("[0:v:0]{filter},{same}[a];[1:v:0]{same}[b];[a][b]psnr");
     ffmpeg.args(["-filter_complex", &graph, "-frames:v", "1", "-f", "null", "-"]);
     let told = String::from_utf8(ffmpeg.output().unwrap().stderr).unwrap();
     let average = told.split("average:").nth(1).unwrap_or_else(|| panic!("{told}"));

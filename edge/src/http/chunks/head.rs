@@ -13,8 +13,8 @@ use super::problem::Problem;
 
 /// The client's time of a chunk, milliseconds since 1970.
 const X_CHUNK_TIMESTAMP: HeaderName = HeaderName::from_static("x-chunk-timestamp");
-/// Where times in fractions end: beyond it they have no milliseconds (2^53).
-const MS_MAX: f64 = 9_007_199_254_740_992.0;
+/// Where times end: beyond it those in fractions have no milliseconds (2^53), and reckoning with them may overflow.
+const MS_MAX: i64 = 1 << 53;
 /// What clients send that do not know what their bytes are.
 const UNKNOWN_MIME: &str = "application/octet-stream";
 
@@ -118,9 +118,10 @@ fn timestamp(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
 
 /// Whole milliseconds: `performance.timeOrigin + performance.now()` has fractions.
 pub(super) fn whole_ms(number: &serde_json::Number) -> Option<i64> {
-    #[expect(clippy::cast_possible_truncation, reason = "what is out of bounds was left out before")]
-    let truncated = |ms: f64| (ms.abs() < MS_MAX).then_some(ms as i64);
-    number.as_i64().or_else(|| number.as_f64().and_then(truncated))
+    #[expect(clippy::cast_possible_truncation, reason = "a cast stays within the integer's bounds")]
+    let truncated = |ms: f64| ms as i64;
+    let ms = number.as_i64().or_else(|| number.as_f64().map(truncated))?;
+    (-MS_MAX..=MS_MAX).contains(&ms).then_some(ms)
 }
 
 #[cfg(test)]
@@ -161,5 +162,7 @@ mod tests {
         assert_eq!(ms("1700000000000"), Some(1_700_000_000_000));
         assert_eq!(ms("1700000000000.875"), Some(1_700_000_000_000));
         assert_eq!((ms("-1.5"), ms("1e300"), ms("18446744073709551615")), (Some(-1), None, None));
+        assert_eq!((ms("-9223372036854775808"), ms("9223372036854775807")), (None, None));
+        assert_eq!((ms("9007199254740992"), ms("9007199254740993")), (Some(1 << 53), None));
     }
 }

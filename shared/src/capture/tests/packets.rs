@@ -128,6 +128,29 @@ async fn what_was_shipped_is_known_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_ended_while_the_process_was_down_is_repeated_once_and_no_more() {
+    let house = house();
+    let log = house.log().await;
+    let us = |house: &House| house.clock.now().timestamp_micros();
+    let mut batch = Batch::default();
+    batch.rtp(0, us(&house), &packet(0));
+    batch.mark(us(&house), Mark::Paused);
+    log.append_batch(batch).await.unwrap();
+    drop(log);
+    let house = house.restart(|_| {}).await;
+    let log = house.recovered[0].log.clone();
+    let mut batch = Batch::default();
+    batch.mark(us(&house), Mark::Resumed);
+    log.append_batch(batch).await.unwrap();
+    put_packets(&house, &log, 1..3).await;
+    house.later(11).await;
+    put_packets(&house, &log, 3..5).await;
+    let told = marks(&logged(&house).await);
+    let pauses = told.into_iter().filter(|mark| !matches!(mark, Mark::Totals { .. }));
+    assert_eq!(pauses.collect::<Vec<_>>(), [Mark::Paused, Mark::Paused, Mark::Resumed]);
+}
+
+#[tokio::test]
 async fn a_torn_packet_costs_itself() {
     let house = house();
     let log = house.log().await;

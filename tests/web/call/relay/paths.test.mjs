@@ -4,29 +4,20 @@
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { afterEach, test } from "node:test";
-import { Stage } from "../stage.mjs";
+import { afterEach } from "node:test";
+import { inCall } from "../stage.mjs";
 import { wayOf } from "./coturn.mjs";
 
+/** Any one test. */
+const WITHIN_MS = 300_000;
 const { CALLREEL_NET = "", CALLREEL_IP6, CALLREEL_OUTSIDE_MOVED } = process.env;
 
-/** What comes through to the edge from now on, and how. @param {"open" | "tcp" | "ipv6" | "moved" | "back"} state */
+/** What comes through to the edge from now on, and how. @param {"tcp" | "ipv6" | "moved" | "back"} state */
 const network = (state) => execFileSync(CALLREEL_NET, [state]);
-afterEach(() => network("open"));
+// Lets everything through again as well.
+afterEach(() => network("back"));
 
-/** @param {string} name @param {(stage: Stage) => Promise<void>} body */
-function call(name, body) {
-  test(name, { timeout: 300_000 }, async () => {
-    const stage = await Stage.open();
-    try {
-      await body(stage);
-    } finally {
-      await stage.close();
-    }
-  });
-}
-
-call("a Chromium and a Firefox whose network lets no UDP through talk over TCP", async (stage) => {
+inCall("a Chromium and a Firefox whose network lets no UDP through talk over TCP", WITHIN_MS, async (stage) => {
   network("tcp");
   const people = [await stage.person("ann"), await stage.person("fay", "firefox")];
   for (const person of people) await person.join();
@@ -37,7 +28,7 @@ call("a Chromium and a Firefox whose network lets no UDP through talk over TCP",
   }
 });
 
-call("a Chromium and a Firefox talk over IPv6 alone", async (stage) => {
+inCall("a Chromium and a Firefox talk over IPv6 alone", WITHIN_MS, async (stage) => {
   network("ipv6");
   const people = [await stage.person("ann"), await stage.person("fay", "firefox")];
   for (const person of people) await person.join();
@@ -48,7 +39,7 @@ call("a Chromium and a Firefox talk over IPv6 alone", async (stage) => {
   }
 });
 
-call("people whose network changes keep their places and go on", async (stage) => {
+inCall("people whose network changes keep their places and go on", WITHIN_MS, async (stage) => {
   const people = [await stage.person("ann"), await stage.person("bob")];
   for (const person of people) await person.join();
   await stage.flows(people);
@@ -62,5 +53,4 @@ call("people whose network changes keep their places and go on", async (stage) =
     assert.deepEqual(told.filter((type) => type === "participant-left"), [], person.user);
     assert.deepEqual(await person.page.evaluate(() => window.call.errors), [], person.user);
   }
-  network("back");
 });

@@ -35,7 +35,7 @@ before(async () => {
   coturn = await startCoturn();
   await all;
 });
-after(() => Promise.all([coturn.end(), log.kill()]));
+after(() => Promise.all([coturn?.end(), log.kill()]));
 
 test("a client that reaches the edge through a TURN server alone joins and is recorded", { timeout: 300_000 }, async () => {
   const stage = await Stage.open({ title: "relayed" });

@@ -215,29 +215,19 @@ mod tests {
     use std::io;
 
     use shared::capture::Mark;
-    use shared::capture::rtp::{Logged, StreamDescription};
+    use shared::capture::rtp::Logged;
 
     use super::super::survey::survey;
     use super::*;
 
     #[test]
     fn what_clocks_are_learnt_from_is_not_held_any_longer() {
-        let description = StreamDescription {
-            ssrc: 7,
-            payload_type: 111,
-            clock_rate: 48_000,
-            channels: 2,
-            mime: "audio/opus".to_owned(),
-            fmtp: String::new(),
-            rid: String::new(),
-            extensions: Vec::new(),
-        };
         let packet = |n: u8| Logged::Packet {
             arrival_us: i64::from(n) * 1_000_000,
             sequence: n.into(),
             bytes: vec![0x80, 111, 0, n, 0, n, 0, 0, 0, 0, 0, 7, 0xFC],
         };
-        let mark = Logged::Mark { arrival_us: 0, mark: Mark::Stream(description) };
+        let mark = Logged::Mark { arrival_us: 0, mark: Mark::Stream(shared::testing::opus(7)) };
         let log: Vec<Logged> = std::iter::once(mark).chain((0..9).map(packet)).collect();
         let mut surveys = [survey(|| io::Result::Ok(log.clone().into_iter().map(Ok))).unwrap()];
         assert!(!surveys[0].streams[&7].epochs.is_empty());

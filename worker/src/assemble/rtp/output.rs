@@ -9,6 +9,7 @@ use std::io::{self, Seek, Write};
 use super::depacketize::av1_config;
 use super::facts::Facts;
 use super::frames::{Frame, Loss};
+use super::gaps::Gaps;
 use super::side::Side;
 use super::survey::Survey;
 use super::{AfterLoss, Rotation, RtpPlan};
@@ -36,7 +37,7 @@ const LONGEST_DTX_US: i64 = 1_000_000;
 
 /// Sound that goes on by its own count and this much later by the clock lost something at its source: what sound may be off
 /// pictures.
-const SKIP_US: i64 = 40_000;
+pub(super) const SKIP_US: i64 = 40_000;
 
 /// Ticks of Opus in a millisecond, whatever is encoded (RFC 7587, section 4.1).
 const OPUS_TICKS_MS: i64 = 48;
@@ -47,8 +48,9 @@ const TAIL_US: i64 = 1_000_000;
 /// The most silence that is filled in at once: longer than any recording may last.
 const MAX_SILENCE_US: i64 = 36 * 3_600 * 1_000_000;
 
-/// Gaps kept one by one; more are merged into the last.
-const MAX_GAPS: usize = 10_000;
+/// How far sound may be behind the pictures in a file: what comes later than that is dropped for the silence in its place, and
+/// FFmpeg waits for 10 s of a stream before it goes on without it (`max_interleave_delta`).
+const SOUND_LAG_US: i64 = 5_000_000;
 
 /// Turns of the picture that are kept.
 const MAX_ROTATIONS: usize = 1_440;
@@ -75,15 +77,19 @@ pub(super) struct Output<'a, W> {
     cut: Cut,
     facts: Facts,
     stereo: bool,
+    /// There is sound in the log: then there is in all of the file, if only silence.
+    sounds: bool,
     codecs: Vec<Codec>,
     gate: Gate,
     sound: Side,
     pictures: Side,
     /// The SSRC of the last packet of sound, and the ticks at its end.
     heard: Option<(u32, i64)>,
+    /// Where that stands in the file: its end.
+    heard_us: i64,
     /// The stereo bit of the last packet of sound.
     stereo_bit: u8,
-    gaps: Vec<Gap>,
+    gaps: Gaps,
     rotations: Vec<Rotation>,
 }
 
@@ -106,13 +112,15 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             facts: Facts::new(survey, &cut),
             cut,
             stereo: survey.streams.values().any(|stream| stream.stereo),
+            sounds: survey.streams.values().any(|stream| stream.sounds),
             codecs: Vec::new(),
             gate: Gate::Keyframe,
             sound: Side::default(),
             pictures: Side::default(),
             heard: None,
+            heard_us: 0,
             stereo_bit: 0,
-            gaps: Vec::new(),
+            gaps: Gaps::default(),
             rotations: Vec::new(),
         })
     }
@@ -151,7 +159,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         if lasts_us == 0 || end_us - time_us > lasts_us / 2 {
             return Ok(());
         }
-        let missing_us = time_us - end_us;
+        let missing_us = time_us - self.heard_us;
         let looked = self.sound.looked(missing_us).or_else(|| match self.sound.source {
             None => (missing_us >= SOUND_EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && missing_us >= GONE_US => Some(GapReason::Disconnected),
@@ -159,12 +167,26 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             Some(_) => (counts_on && missing_us >= SKIP_US).then_some(GapReason::PacketLoss),
         });
         if let Some(looked) = looked {
-            self.gap(end_us, time_us, looked);
+            self.gap(self.heard_us, time_us, looked);
         }
         self.stereo_bit = frame.data.first().map_or(0, |toc| toc & 4);
         self.silence(end_us, time_us)?;
         self.sound.source = Some((placed.ssrc, frame.at.epoch));
-        self.write(frame, time_us.max(self.sound.last_us + TICK_US))
+        self.write(frame, time_us.max(self.sound.last_us + TICK_US))?;
+        self.heard_us = self.timeline.end_of(Kind::Audio);
+        Ok(())
+    }
+
+    /// Lets silence follow the pictures where there is no sound, so that both stand side by side in the file.
+    fn silence_behind(&mut self, time_us: i64) -> io::Result<()> {
+        let end_us = self.timeline.end_of(Kind::Audio);
+        let missing_us = time_us - SOUND_LAG_US - end_us;
+        let packets = missing_us / SILENCE[0].0;
+        if self.sounds && packets > 0 {
+            self.silence(end_us, end_us + packets * SILENCE[0].0)
+        } else {
+            Ok(())
+        }
     }
 
     /// Fills a span with Opus silence, to less than 2.5 ms.
@@ -216,6 +238,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         }
         self.pictures.source = Some((placed.ssrc, frame.at.epoch));
         self.turn(frame, time_us);
+        self.silence_behind(time_us)?;
         self.write(frame, time_us)
     }
 
@@ -296,56 +319,33 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         if to_us - from_us < TICK_US {
             return;
         }
-        self.push(Gap { from_us, to_us, reason: self.facts.reason(from_us, to_us, looked) });
-    }
-
-    fn push(&mut self, gap: Gap) {
-        let full = self.gaps.len() >= MAX_GAPS;
-        match self.gaps.last_mut() {
-            Some(last) if full => last.to_us = last.to_us.max(gap.to_us),
-            _ => self.gaps.push(gap),
-        }
+        self.gaps.push(Gap { from_us, to_us, reason: self.facts.reason(from_us, to_us, looked) });
     }
 
     /// Finishes the file.
     pub(super) fn finish(mut self) -> io::Result<(Finished, Vec<Rotation>)> {
         let end_us = self.timeline.end_us();
         let stop_us = self.plan.stop_us.map_or(end_us, |stop_us| self.cut.place(stop_us));
-        if stop_us - end_us > TAIL_US {
-            self.gap(end_us, stop_us, GapReason::Disconnected);
+        let (sound, pictures) = (self.heard_us, self.timeline.end_of(Kind::Video));
+        // Who is seen on is there.
+        let silent = if pictures - sound > TAIL_US { GapReason::Muted } else { GapReason::Disconnected };
+        for (began, from_us, looked) in [
+            (self.sound.source.is_some(), sound, silent),
+            (self.pictures.source.is_some(), pictures, GapReason::Disconnected),
+        ] {
+            if began && stop_us - from_us > TAIL_US {
+                self.gap(from_us, stop_us, looked);
+            }
         }
         let muted = self.facts.muted.iter().map(|&(from, to)| (from.min(end_us), to.min(end_us)));
         let muted = muted.filter(|(from, to)| from < to);
         let muted = muted.map(|(from_us, to_us)| Gap { from_us, to_us, reason: GapReason::Muted });
         let seams = self.cut.seams().filter(|at_us| (0..=end_us).contains(at_us));
         let seams = seams.map(|at_us| Gap { from_us: at_us, to_us: at_us, reason: GapReason::Paused });
-        let more: Vec<Gap> = muted.chain(seams).collect();
-        self.gaps.extend(more);
         let rotations = self.rotations;
-        self.timeline.gaps.extend(joined(self.gaps));
+        self.timeline.gaps.extend(self.gaps.joined(muted.chain(seams)));
         Ok((self.timeline.finish()?, rotations))
     }
-}
-
-/// Gaps in order, those of one reason that touch made one.
-fn joined(mut gaps: Vec<Gap>) -> Vec<Gap> {
-    gaps.sort_by_key(|gap| (gap.reason as u8, gap.from_us));
-    let mut joined: Vec<Gap> = Vec::new();
-    for gap in gaps {
-        match joined.last_mut() {
-            Some(last) if last.reason == gap.reason && gap.from_us <= last.to_us + seam_us(gap.reason) => {
-                last.to_us = last.to_us.max(gap.to_us);
-            }
-            _ => joined.push(gap),
-        }
-    }
-    joined.sort_by_key(|gap| gap.from_us);
-    joined
-}
-
-/// How far apart gaps are one: the sides of a pause end with the frames that were whole.
-fn seam_us(reason: GapReason) -> i64 {
-    if reason == GapReason::Paused { SKIP_US } else { 0 }
 }
 
 fn number(codec: Codec) -> u64 {

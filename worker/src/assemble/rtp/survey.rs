@@ -64,6 +64,8 @@ pub(super) struct Stream {
     pub(super) rate: i64,
     pub(super) first_sequence: i64,
     pub(super) stereo: bool,
+    /// Some of it is sound.
+    pub(super) sounds: bool,
     pub(super) epochs: Vec<EpochFacts>,
     unwrapper: Unwrapper,
     /// Sequence, media time and arrival of the newest frame's first packet.
@@ -145,10 +147,11 @@ impl Survey {
                 return;
             }
         };
-        if let Some(from) = open.damaged.take() {
+        // A log that begins late tells of what was long ago, which says nothing of where damage begins or ends.
+        if let Some(from) = open.damaged.take_if(|from| arrival_us >= *from) {
             push(&mut self.damaged, (from, arrival_us));
         }
-        open.last_us = arrival_us;
+        open.last_us = open.last_us.max(arrival_us);
         let (first, last) = self.arrivals.unwrap_or((arrival_us, arrival_us));
         self.arrivals = Some((first.min(arrival_us), last.max(arrival_us)));
         match logged {
@@ -209,6 +212,7 @@ impl Survey {
         }
         let stream =
             self.streams.entry(packet.ssrc).or_insert_with(|| Stream::new(rate, packet.sequence.into()));
+        stream.sounds |= codec == Some(Codec::Opus);
         stream.stereo |= codec == Some(Codec::Opus) && opus::is_stereo(packet.payload);
         stream.packet(&packet, arrival_us);
     }
@@ -221,6 +225,7 @@ impl Stream {
             rate: rate.max(1).into(),
             first_sequence,
             stereo: false,
+            sounds: false,
             epochs: Vec::new(),
             unwrapper,
             newest: None,
@@ -333,3 +338,6 @@ fn push(spans: &mut Vec<Span>, span: Span) {
         _ => spans.push(span),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use shared::db::artifacts::{Artifact, ArtifactKind};
 use shared::id::{ArtifactId, UserId};
 use shared::recording::{Format, Recording};
 use shared::storage::{Fingerprint, KeyTemplate, StoredFile};
+use tracing::warn;
 
 use super::super::stage::{StageError, hopeless};
 use super::track::AssembledTrack;
@@ -14,7 +15,7 @@ use crate::ctx::Ctx;
 use crate::ffmpeg::{self, MuxInput};
 use crate::ffprobe::{self, Expected, Pictures, Probed};
 use crate::fingerprint;
-use crate::media::{self, Demuxer, MuxPlan, NoPlan};
+use crate::media::{self, Demuxer, MuxPlan, NoPlan, Turn};
 use crate::process::{self, Limits};
 use crate::queue::Attempt;
 
@@ -42,41 +43,91 @@ pub(super) struct Finished {
     print: Fingerprint,
 }
 
-/// Makes a participant's file in `folder`. `report` is told how much of it is done, 0 to 1.
-///
-/// # Errors
-/// When what was asked for cannot be, or FFmpeg fails, or its output is not what it should be.
-#[expect(clippy::too_many_arguments, reason = "all of it shapes the one file")]
-pub(super) async fn finish(
-    ctx: &Ctx,
-    recording: &Recording,
-    participant: &UserId,
-    tracks: &[&AssembledTrack],
-    place: &Place,
-    folder: &Path,
-    attempt: &Attempt,
-    report: &(dyn Fn(f64) + Send + Sync),
-) -> Result<Finished, StageError> {
-    let streams: Vec<_> = tracks.iter().map(|track| track.streams.clone()).collect();
-    let turns: Vec<_> = tracks.iter().map(|track| &track.turn).collect();
-    let plan =
-        media::plan(&streams, &turns, &recording.options, &ctx.media).map_err(|error| no_plan(&error))?;
-    let inputs = inputs(tracks);
-    let duration_ms = inputs.iter().map(MuxInput::end_ms).max().unwrap_or(0);
-    let name = match place {
-        Place::Recording => format!("recording.{}", plan.format.as_str()),
-        Place::Participant(n) => format!("participant-{n}.{}", plan.format.as_str()),
-    };
-    let path = folder.join(&name);
-    run_ffmpeg(ctx, &inputs, &plan, &name, folder, duration_ms, attempt, report).await?;
-    let began = Instant::now();
-    let streams = plan.streams.len();
-    let expected = Expected { duration_ms, streams, encoded: plan.encodes(), pictures: pictures(tracks) };
-    let probed = ffprobe::verify(&path, Demuxer::of(plan.format), expected, &attempt.cancel).await?;
-    ctx.metrics.ffmpeg("verify").inc_by(began.elapsed().as_secs_f64());
-    let made = path.clone();
-    let print = ctx.blocking(move || Ok(fingerprint::of(&made)?)).await?;
-    Ok(Finished { path, participant: participant.clone(), place: *place, format: plan.format, probed, print })
+/// What one file is made of and for.
+pub(super) struct Making<'a> {
+    pub(super) ctx: &'a Ctx,
+    pub(super) recording: &'a Recording,
+    pub(super) participant: &'a UserId,
+    pub(super) tracks: &'a [&'a AssembledTrack],
+    pub(super) place: Place,
+    /// The attempt's.
+    pub(super) folder: &'a Path,
+    pub(super) attempt: &'a Attempt,
+    /// Is told how much of it is done, 0 to 1.
+    pub(super) report: &'a (dyn Fn(f64) + Send + Sync),
+}
+
+impl Making<'_> {
+    /// Makes the file. Where pictures are encoded because they must be turned, and that fails, they are left as they came: what a
+    /// participant's browser says of its camera costs nobody a file.
+    ///
+    /// # Errors
+    /// When what was asked for cannot be, or FFmpeg fails, or its output is not what it should be.
+    pub(super) async fn finish(&self) -> Result<Finished, StageError> {
+        let upright = inputs(self.tracks);
+        let plan = self.plan(&upright)?;
+        let error = match self.make(&upright, &plan).await {
+            Ok(finished) => return Ok(finished),
+            Err(error) => error,
+        };
+        let as_they_came: Vec<_> =
+            upright.into_iter().map(|input| MuxInput { turn: Turn::None, ..input }).collect();
+        let plain = self.plan(&as_they_came)?;
+        if plain == plan || self.attempt.cancel.is_cancelled() {
+            return Err(error.into());
+        }
+        let (id, participant) = (&self.recording.id, self.participant);
+        warn!(recording.id = %id, "pictures of {participant} in recording {id} cannot be turned and stay as they came: {error:#}");
+        Ok(self.make(&as_they_came, &plain).await?)
+    }
+
+    fn plan(&self, inputs: &[MuxInput]) -> Result<MuxPlan, StageError> {
+        let streams: Vec<_> = self.tracks.iter().map(|track| track.streams.clone()).collect();
+        let turns: Vec<_> = inputs.iter().map(|input| &input.turn).collect();
+        let plan = media::plan(&streams, &turns, &self.recording.options, &self.ctx.media);
+        plan.map_err(|error| no_plan(&error))
+    }
+
+    async fn make(&self, inputs: &[MuxInput], plan: &MuxPlan) -> anyhow::Result<Finished> {
+        let duration_ms = inputs.iter().map(MuxInput::end_ms).max().unwrap_or(0);
+        let name = match self.place {
+            Place::Recording => format!("recording.{}", plan.format.as_str()),
+            Place::Participant(n) => format!("participant-{n}.{}", plan.format.as_str()),
+        };
+        let path = self.folder.join(&name);
+        self.run_ffmpeg(inputs, plan, &name, duration_ms).await?;
+        let began = Instant::now();
+        let (streams, pictures) = (plan.streams.len(), pictures(self.tracks));
+        let expected = Expected { duration_ms, streams, encoded: plan.encodes(), pictures };
+        let cancel = &self.attempt.cancel;
+        let probed = ffprobe::verify(&path, Demuxer::of(plan.format), expected, cancel).await?;
+        self.ctx.metrics.ffmpeg("verify").inc_by(began.elapsed().as_secs_f64());
+        let made = path.clone();
+        let print = self.ctx.blocking(move || Ok(fingerprint::of(&made)?)).await?;
+        let (participant, place, format) = (self.participant.clone(), self.place, plan.format);
+        Ok(Finished { path, participant, place, format, probed, print })
+    }
+
+    async fn run_ffmpeg(
+        &self,
+        inputs: &[MuxInput],
+        plan: &MuxPlan,
+        name: &str,
+        duration_ms: u64,
+    ) -> anyhow::Result<()> {
+        let command = ffmpeg::mux(inputs, plan, self.ctx.ffmpeg_threads, name);
+        let began = Instant::now();
+        #[expect(clippy::cast_precision_loss, reason = "a share needs no more than a float has")]
+        let ran = process::run(command, self.folder, LIMITS, &self.attempt.cancel, |line| {
+            if let Some(at) = ffmpeg::progress_ms(line) {
+                (self.report)((at as f64 / duration_ms.max(1) as f64).min(1.0));
+            }
+        })
+        .await;
+        self.ctx.metrics.ffmpeg("mux").inc_by(began.elapsed().as_secs_f64());
+        ran?;
+        Ok(())
+    }
 }
 
 /// What of a participant's pictures must decode.
@@ -100,37 +151,13 @@ fn inputs(tracks: &[&AssembledTrack]) -> Vec<MuxInput> {
     let first = tracks.iter().map(|track| track.began_ms).min().unwrap_or(0);
     let input = |track: &&AssembledTrack| MuxInput {
         file: track.file.clone().unwrap_or_default(),
-        offset_ms: u64::try_from(track.began_ms - first).unwrap_or(0),
+        offset_ms: track.began_ms.abs_diff(first),
         duration_ms: track.duration_ms,
         delays_ms: track.delays_ms.clone(),
+        sizes: track.sizes.clone(),
         turn: track.turn.clone(),
     };
     tracks.iter().map(input).collect()
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call of one program")]
-async fn run_ffmpeg(
-    ctx: &Ctx,
-    inputs: &[MuxInput],
-    plan: &MuxPlan,
-    name: &str,
-    folder: &Path,
-    duration_ms: u64,
-    attempt: &Attempt,
-    report: &(dyn Fn(f64) + Send + Sync),
-) -> anyhow::Result<()> {
-    let command = ffmpeg::mux(inputs, plan, ctx.ffmpeg_threads, name);
-    let began = Instant::now();
-    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than a float has")]
-    let ran = process::run(command, folder, LIMITS, &attempt.cancel, |line| {
-        if let Some(at) = ffmpeg::progress_ms(line) {
-            report((at as f64 / duration_ms.max(1) as f64).min(1.0));
-        }
-    })
-    .await;
-    ctx.metrics.ffmpeg("mux").inc_by(began.elapsed().as_secs_f64());
-    ran?;
-    Ok(())
 }
 
 /// Moves the files to the spool and says what they are.

@@ -47,11 +47,13 @@ pub(super) fn by_the_browsers_clock(paused: &[Span], ahead_ms: i64, readings: &[
 
 /// A recorder that rested has media that fall behind its clock by the pause.
 fn meanwhile((from_us, to_us): Span, next_us: i64, readings: &[Reading]) -> Meanwhile {
-    let behind = |reading: &Reading| reading.wall_us - reading.time_us;
+    let behind = |reading: &Reading| reading.wall_us.saturating_sub(reading.time_us);
     let before = readings.iter().rev().filter(|reading| reading.wall_us < from_us).map(behind);
     let after = readings.iter().filter(|reading| (to_us..next_us).contains(&reading.wall_us)).map(behind);
     match (median(before.take(READINGS)), median(after.take(READINGS))) {
-        (Some(before), Some(after)) if after - before > (to_us - from_us) / 2 => Meanwhile::Rested,
+        (Some(before), Some(after)) if after.saturating_sub(before) > to_us.saturating_sub(from_us) / 2 => {
+            Meanwhile::Rested
+        }
         _ => Meanwhile::WentOn,
     }
 }
@@ -67,7 +69,8 @@ pub(super) fn move_up(assembled: &mut [AssembledTrack], paused: &[Span]) {
     for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
         let began_us = track.began_ms.saturating_mul(1_000);
         let before = paused.iter().map(|(from, to)| began_us.min(*to).saturating_sub(*from).max(0));
-        track.began_ms -= before.sum::<i64>() / 1_000;
+        let before_us = before.fold(0, i64::saturating_add);
+        track.began_ms = track.began_ms.saturating_sub(before_us / 1_000);
     }
 }
 

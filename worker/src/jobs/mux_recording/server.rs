@@ -9,11 +9,12 @@ use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
 use shared::capture::rtp::{Logged, Records};
-use shared::id::UserId;
+use shared::id::{TrackId, UserId};
 use shared::recording::{AfterLoss, Recording};
 use shared::spool::Spool;
-use shared::track::Track;
+use shared::track::{Track, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -28,30 +29,65 @@ const BUFFER: usize = 1 << 20;
 
 /// A track whose log has been read once.
 #[derive(Debug)]
-pub(super) struct Surveyed {
+struct Surveyed {
     track: Track,
     survey: Survey,
     clocks: Clocks,
     plan: Arc<RtpPlan>,
 }
 
-/// Surveys the logs of a recording's server tracks. `paused`: what is known besides the logs, microseconds since the epoch.
-///
-/// # Errors
-/// When a log cannot be read.
-pub(super) async fn survey(
+/// The logs of a recording: those of the reserve tell of clocks and pauses as well.
+#[derive(Debug)]
+pub(super) struct Logs {
+    /// None of them is read before one is wanted.
+    unread: Vec<Track>,
+    surveyed: BTreeMap<TrackId, Surveyed>,
+    plan: RtpPlan,
+}
+
+impl Logs {
+    /// Of all of a recording's tracks. `paused`: what is known besides the logs, microseconds since the epoch.
+    pub(super) fn new(recording: &Recording, tracks: &[Track], paused: &[(i64, i64)]) -> Self {
+        let plan = RtpPlan {
+            start_us: recording.started_at.timestamp_micros(),
+            stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
+            after_loss: recording.options.after_loss.map_or_else(rtp::AfterLoss::default, after_loss),
+            pauses: paused.to_vec(),
+        };
+        let unread = tracks.iter().filter(|track| track.source == TrackSource::Server).cloned().collect();
+        Self { unread, surveyed: BTreeMap::new(), plan }
+    }
+
+    /// Assembles a track into `folder`; before the first, all logs are surveyed.
+    ///
+    /// # Errors
+    /// When a log cannot be read or the file cannot be written.
+    pub(super) async fn assemble(
+        &mut self,
+        ctx: &Ctx,
+        track: &Track,
+        folder: &Path,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<AssembledTrack> {
+        let unread = std::mem::take(&mut self.unread);
+        if !unread.is_empty() {
+            self.surveyed = survey(ctx, unread, self.plan.clone(), cancel).await?;
+        }
+        let surveyed = self.surveyed.remove(&track.id).context("each log is assembled once")?;
+        let (spool, folder, cancel) = (ctx.spool.clone(), folder.to_owned(), cancel.clone());
+        let done = ctx.blocking(move || assemble_blocking(&spool, &surveyed, &folder, &cancel)).await?;
+        ctx.metrics.assembled(track.bytes);
+        Ok(done)
+    }
+}
+
+/// Surveys logs.
+async fn survey(
     ctx: &Ctx,
-    recording: &Recording,
     tracks: Vec<Track>,
-    paused: &[(i64, i64)],
+    mut plan: RtpPlan,
     cancel: &CancellationToken,
-) -> anyhow::Result<Vec<Surveyed>> {
-    let mut plan = RtpPlan {
-        start_us: recording.started_at.timestamp_micros(),
-        stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
-        after_loss: recording.options.after_loss.map_or_else(rtp::AfterLoss::default, after_loss),
-        pauses: paused.to_vec(),
-    };
+) -> anyhow::Result<BTreeMap<TrackId, Surveyed>> {
     let (spool, cancel) = (ctx.spool.clone(), cancel.clone());
     ctx.blocking(move || {
         let mut all = Vec::new();
@@ -64,8 +100,9 @@ pub(super) async fn survey(
         let surveys: Vec<&Survey> = all.iter().map(|((_, survey), _)| survey).collect();
         plan.pauses.extend(rtp::pauses(&surveys));
         let plan = Arc::new(plan);
-        let surveyed =
-            |((track, survey), clocks)| Surveyed { track, survey, clocks, plan: Arc::clone(&plan) };
+        let surveyed = |((track, survey), clocks): ((Track, Survey), Clocks)| {
+            (track.id.clone(), Surveyed { track, survey, clocks, plan: Arc::clone(&plan) })
+        };
         Ok(all.into_iter().map(surveyed).collect())
     })
     .await
@@ -84,23 +121,6 @@ fn by_participant(tracks: Vec<Track>) -> impl Iterator<Item = Vec<Track>> {
         participants.entry(track.participant.clone()).or_default().push(track);
     }
     participants.into_values()
-}
-
-/// Assembles a surveyed track into `folder`.
-///
-/// # Errors
-/// When the log cannot be read or the file cannot be written.
-pub(super) async fn assemble(
-    ctx: &Ctx,
-    surveyed: Surveyed,
-    folder: &Path,
-    cancel: &CancellationToken,
-) -> anyhow::Result<AssembledTrack> {
-    let bytes = surveyed.track.bytes;
-    let (spool, folder, cancel) = (ctx.spool.clone(), folder.to_owned(), cancel.clone());
-    let done = ctx.blocking(move || assemble_blocking(&spool, &surveyed, &folder, &cancel)).await?;
-    ctx.metrics.assembled(bytes);
-    Ok(done)
 }
 
 fn assemble_blocking(
@@ -132,19 +152,16 @@ fn assemble_blocking(
     }
 }
 
-/// How a track's pictures must be turned. The square for those that turn in between holds every size that they had.
+/// How a track's pictures must be turned.
 fn turn(done: &RtpAssembled) -> Turn {
     let pictures = done.file.streams.iter().filter(|stream| stream.kind == Kind::Video);
-    let first_us = pictures.clone().map(|stream| stream.first_us).min().unwrap_or(0);
+    let first_us = pictures.map(|stream| stream.first_us).min().unwrap_or(0);
+    // A picture's time is no earlier than the millisecond that it lies in.
+    let from_ms = |us: i64| u64::try_from(us / 1_000).unwrap_or(0);
     match done.rotations.as_slice() {
         [] => Turn::None,
         [only] if only.time_us <= first_us => Turn::All(only.degrees / 90),
-        all => {
-            let sides = pictures.flat_map(|stream| &stream.sizes).map(|size| size.width.max(size.height));
-            let side = sides.max().unwrap_or(0).next_multiple_of(2);
-            let turns = all.iter().map(|turn| (ms(turn.time_us), turn.degrees / 90)).collect();
-            Turn::Changing { side, turns }
-        }
+        all => Turn::Changing(all.iter().map(|turn| (from_ms(turn.time_us), turn.degrees / 90)).collect()),
     }
 }
 

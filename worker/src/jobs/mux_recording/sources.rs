@@ -12,7 +12,7 @@ use shared::id::UserId;
 use shared::recording::Source;
 use shared::track::{Track, TrackKind, TrackSource};
 
-use super::track::{AssembledTrack, CLOCK_RIGHT_MS};
+use super::track::{AssembledTrack, CLOCK_RIGHT_MS, surely_off};
 use crate::assemble::Kind;
 
 /// The tracks to assemble, and those to assemble when the first hold no media.
@@ -65,8 +65,8 @@ pub(super) fn add_spare(assembled: &mut Vec<AssembledTrack>, mut spare: Vec<Asse
     assembled.append(&mut spare);
 }
 
-/// Puts a browser's track beside the edge's by the edge's clock: one that the browser's is off from is corrected by as much as
-/// the chunk tells that came quickest. In any case the track began after the recording did, and before its first chunk came.
+/// Puts a browser's track beside the edge's by the edge's clock: one that the browser's is surely off from is corrected by as much
+/// as the chunk tells that came quickest. In any case the track began after the recording did, and before its first chunk came.
 pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
     let zeros: BTreeMap<UserId, i64> = assembled
         .iter()
@@ -78,8 +78,8 @@ pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
         assembled.iter_mut().zip(offs).filter(|(track, _)| track.source == TrackSource::Client)
     {
         if let Some(&zero_ms) = zeros.get(&track.participant) {
-            let off_ms = if off_ms.abs() > CLOCK_RIGHT_MS { off_ms } else { 0 };
-            track.began_ms = track.began_ms.saturating_add(off_ms).min(track.arrived_ms).max(zero_ms);
+            track.began_ms =
+                track.began_ms.saturating_add(surely_off(off_ms)).min(track.arrived_ms).max(zero_ms);
         }
     }
 }
@@ -92,7 +92,7 @@ fn clocks_off(assembled: &[AssembledTrack]) -> Vec<i64> {
             other.source == track.source
                 && other.participant == track.participant
                 && other.file.is_some()
-                && (other.clock_off_ms - track.clock_off_ms).abs() <= CLOCK_RIGHT_MS
+                && other.clock_off_ms.abs_diff(track.clock_off_ms) <= CLOCK_RIGHT_MS.unsigned_abs()
         };
         let theirs = assembled.iter().filter(same).map(|other| other.clock_off_ms);
         theirs.min().unwrap_or(track.clock_off_ms)
@@ -169,6 +169,7 @@ fn is_of(source: Source, track: &Track) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pauses::move_up;
     use super::*;
     use crate::assemble::Codec;
     use crate::media::Turn;
@@ -256,6 +257,7 @@ mod tests {
             file: (!codecs.is_empty()).then(|| "file".to_owned()),
             streams: codecs.iter().copied().enumerate().collect(),
             delays_ms: Vec::new(),
+            sizes: Vec::new(),
             codec: None,
             keyframes: 1,
             began_ms: 5_000,
@@ -294,7 +296,10 @@ mod tests {
             (-hour_ms, 1_206_000),
             (-20_000, 1_206_000),
             (500, 1_205_500),
-            (20_000, 1_206_000),
+            // Media of which each second takes six seconds to upload, by a clock that is right.
+            (5_000, 1_201_000),
+            (20_000, 1_186_000),
+            (90_000, 1_206_000),
             (hour_ms, 1_206_000),
         ] {
             let mut both = vec![assembled(&camera, &[Codec::Vp8]), assembled(&heard, &[Codec::Opus])];
@@ -332,6 +337,25 @@ mod tests {
         }
         bound_by_the_edge(&mut all);
         assert_eq!((all[0].began_ms, all[1].began_ms), (60_200, 60_200));
+    }
+
+    #[test]
+    fn times_that_are_absurd_are_bounded() {
+        let camera = track(TrackSource::Client, TrackKind::Video, &[], "");
+        let heard = track(TrackSource::Server, TrackKind::Audio, &[], "");
+        let told = [i64::MIN, i64::MAX, 0];
+        for (first, second) in told.into_iter().flat_map(|a| told.map(|b| (a, b))) {
+            let of = |track: &Track| assembled(track, &[Codec::Vp8]);
+            let mut all = vec![of(&camera), of(&camera), of(&heard)];
+            for (track, ms) in all.iter_mut().zip([first, second]) {
+                (track.began_ms, track.clock_off_ms) = (ms, ms);
+            }
+            bound_by_the_edge(&mut all);
+            assert!(all.iter().all(|track| track.began_ms == 5_000), "{first}, {second}: {all:?}");
+            let mut alone = vec![of(&camera)];
+            alone[0].began_ms = first;
+            move_up(&mut alone, &[(0, 1_000), (i64::MIN, i64::MAX), (i64::MIN, i64::MAX)]);
+        }
     }
 
     #[test]

@@ -14,12 +14,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::pauses::{self, Nowhere, Span};
-use crate::assemble::{self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan};
+use crate::assemble::{
+    self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan, StreamInfo,
+};
 use crate::ctx::Ctx;
 use crate::media::{Turn, codec_name};
 
-/// A browser's clock is right to this much: what else chunks are late by, they take to come.
+/// A browser's clock is right to this much.
 pub(super) const CLOCK_RIGHT_MS: i64 = 3_000;
+
+/// Even the quickest chunk may take this long to come: over an uplink slower than the media, each waits for those before it.
+const UPLOADS_TAKE_MS: i64 = 60_000;
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -42,6 +47,8 @@ pub(super) struct AssembledTrack {
     pub(super) streams: Vec<(usize, Codec)>,
     /// For each stream of the file, its `CodecDelay` in milliseconds.
     pub(super) delays_ms: Vec<u64>,
+    /// For each stream of the file, width and height that hold all of its pictures.
+    pub(super) sizes: Vec<(u32, u32)>,
     /// The codecs as the API names them; `None` when there is no media in it.
     pub(super) codec: Option<String>,
     /// Pictures that decode without any before them.
@@ -158,6 +165,7 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
         codec: (!names.is_empty()).then(|| names.join(",")),
         streams,
         delays_ms: assembled.streams.iter().map(|stream| (stream.codec_delay_us + 500) / 1_000).collect(),
+        sizes: assembled.streams.iter().map(StreamInfo::largest).collect(),
         keyframes: keyframes.sum(),
         began_ms,
         arrived_ms: began_ms,
@@ -190,6 +198,7 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapR
         file: None,
         streams: Vec::new(),
         delays_ms: Vec::new(),
+        sizes: Vec::new(),
         codec: None,
         keyframes: 0,
         began_ms,
@@ -271,11 +280,14 @@ fn clock_off_ms(chunks: &[Stamped], duration_ms: u64) -> i64 {
     delays.min().map_or(0, |least| least.saturating_sub(length))
 }
 
-/// By how much the edge's clock is ahead of the browser's; one that is right to a few seconds is believed, and a lone chunk does not
-/// tell.
+/// What of an offset is the clock's for sure: no chunk comes before its media end, while all of them may come late.
+pub(super) fn surely_off(off_ms: i64) -> i64 {
+    if (-CLOCK_RIGHT_MS..=UPLOADS_TAKE_MS).contains(&off_ms) { 0 } else { off_ms }
+}
+
+/// By how much the edge's clock is ahead of the browser's; one that is not surely off is believed, and a lone chunk does not tell.
 fn ahead_ms(chunks: &[Stamped]) -> i64 {
-    let off_ms = if chunks.len() > 1 { clock_off_ms(chunks, 0) } else { 0 };
-    if off_ms.abs() > CLOCK_RIGHT_MS { off_ms } else { 0 }
+    if chunks.len() > 1 { surely_off(clock_off_ms(chunks, 0)) } else { 0 }
 }
 
 /// The capture as the assembly reads it: one chunk in memory at a time.
