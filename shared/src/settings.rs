@@ -32,8 +32,8 @@ pub struct Settings {
     pub keys: KeyTemplate,
     /// What outputs are when their owner did not say.
     pub media: MediaDefaults,
-    /// `RECORDING_RETENTION_DAYS`: `None` (0 in the environment) keeps for ever.
-    pub retention_days: Option<u32>,
+    /// When finished recordings are deleted.
+    pub retention: Retention,
     /// `CAPTURE_KEEP`: how long a capture outlives its recording's completion.
     pub capture_keep: Duration,
     /// `LOG_FORMAT`, `RUST_LOG`.
@@ -65,16 +65,38 @@ impl Settings {
     /// # Errors
     /// The first variable that is missing or wrong.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        let retention = env.within("RECORDING_RETENTION_DAYS", RETENTION_DAYS, 0..=RETENTION_DAYS_MAX)?;
         Ok(Self {
             database_url: database_url(env)?,
             spool_dir: spool_dir(env)?,
             storage: StorageSettings::from_env(env)?,
             keys: KeyTemplate::from_env(env)?,
             media: MediaDefaults::from_env(env)?,
-            retention_days: (retention > 0).then_some(retention),
+            retention: Retention::from_env(env)?,
             capture_keep: env.duration("CAPTURE_KEEP", CAPTURE_KEEP)?,
             log: LogSettings::from_env(env)?,
+        })
+    }
+}
+
+/// When finished recordings are deleted: the oldest first, by whichever of these is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// `RECORDING_RETENTION_DAYS`: their age, unless a recording's own options say when; `None` (0 in the environment) keeps for ever.
+    pub days: Option<u32>,
+    /// `RECORDING_RETENTION_MAX_SIZE`: bytes of all of their files together.
+    pub max_bytes: Option<u64>,
+    /// `RECORDING_RETENTION_MIN_FREE`: bytes that are kept free on the disk of a storage that is a folder.
+    pub min_free: Option<u64>,
+}
+
+impl Retention {
+    fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let days = env.within("RECORDING_RETENTION_DAYS", RETENTION_DAYS, 0..=RETENTION_DAYS_MAX)?;
+        let bytes = |name| Ok(Some(env.bytes(name, 0)?).filter(|bytes| *bytes > 0));
+        Ok(Self {
+            days: (days > 0).then_some(days),
+            max_bytes: bytes("RECORDING_RETENTION_MAX_SIZE")?,
+            min_free: bytes("RECORDING_RETENTION_MIN_FREE")?,
         })
     }
 }

@@ -14,7 +14,7 @@
 //! | [`StorageMetrics`] | what Prometheus is told of any of them |
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,6 +146,11 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When it may still be there.
     async fn abort(&self, upload: &Resumption) -> Result<(), StorageError>;
+
+    /// The folder whose disk holds the objects, when storage is one of this machine.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
 
     /// The file itself, when storage is a folder of this machine.
     fn local_path(&self, _key: &str) -> Option<PathBuf> {

@@ -58,7 +58,7 @@ impl Worker {
                     .map_err(|error| unusable_folder("SCRATCH_DIR", error))?,
             ),
             media: settings.shared.media,
-            retention_days: settings.shared.retention_days,
+            retention: settings.shared.retention,
             capture_keep: settings.shared.capture_keep,
             sweep_patience: settings.sweep_patience,
             started_at: SystemClock.now(),

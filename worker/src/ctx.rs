@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::clock::{SharedClock, Timestamp};
-use shared::settings::MediaDefaults;
+use shared::settings::{MediaDefaults, Retention};
 use shared::spool::Spool;
 use shared::storage::{KeyTemplate, SharedStorage};
 use sqlx::PgPool;
@@ -29,8 +29,8 @@ pub struct Ctx {
     pub scratch: Arc<Scratch>,
     /// What outputs are when their owner did not say.
     pub media: MediaDefaults,
-    /// A finished recording's age in days at which it is deleted; `None` keeps for ever.
-    pub retention_days: Option<u32>,
+    /// When finished recordings are deleted.
+    pub retention: Retention,
     /// How long a capture outlives its recording's completion.
     pub capture_keep: Duration,
     /// How long the sweeper waits, after a deadline and after this process' start, for an edge to act itself; and the cleanup,

@@ -86,6 +86,8 @@ async fn options_that_no_output_can_meet_are_told_and_other_bodies_refused() {
     let told = edge.post(&path, "ann", json!({ "format": "webm", "videoCodec": "h264" })).await;
     told.is_problem(422, "invalid-options");
     assert!(told.body["detail"].as_str().unwrap().contains("webm does not hold h264"));
+    let past = json!({ "expiresAt": "2001-01-01T00:00:00Z" });
+    edge.post(&path, "ann", past).await.is_problem(422, "invalid-options");
     edge.post(&path, "ann", json!({ "nonsense": 1 })).await.is_problem(422, "invalid-options");
     let raw = |kind: &'static str, body: &'static str| {
         let request = edge.request("POST", &path).bearer_auth(token("ann")).body(body);

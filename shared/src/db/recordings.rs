@@ -12,8 +12,8 @@ pub use processing::{
     Output, Step, advance, begin_processing, complete, fail, process_again, set_progress, take_up,
 };
 pub use upkeep::{
-    Overdue, capture_deleted, expired, finished_captures, live_by_edge, lock_overdue, overdue, without_job,
-    without_use_of_capture,
+    Overdue, Sized, by_age, capture_deleted, expired, finished_captures, live_by_edge, lock_overdue, overdue,
+    stored_bytes, without_job, without_use_of_capture,
 };
 
 struct RecordingRow {

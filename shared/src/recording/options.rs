@@ -1,5 +1,6 @@
 //! What a recording's owner may ask for, and which combinations no container holds.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -246,6 +247,9 @@ pub struct RecordingOptions {
     /// What becomes of pictures after a loss in what the edge captured. Absent: `freeze`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_loss: Option<AfterLoss>,
+    /// When the finished recording is deleted. Absent: after the environment's days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
     /// Whatever the owner keeps with the recording: an object of at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Value>,

@@ -3,7 +3,7 @@
 //! by provider.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -153,6 +153,10 @@ impl Storage for Measured {
 
     async fn abort(&self, upload: &Resumption) -> Result<(), StorageError> {
         self.meter.time("abort", self.storage.abort(upload)).await
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        self.storage.folder()
     }
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {

@@ -1,12 +1,19 @@
-//! Deletes recordings that have reached their age, and captures whose recording has been finished for long enough.
+//! Deletes recordings that have reached their age, the oldest when all together are too large or leave too little of the disk free,
+//! and captures whose recording has been finished for long enough.
+//!
+//! A recording is marked as deleted, and a job of its own removes its files: what could not be removed is tried again by it, and is
+//! seen in it. What is on its way out counts as gone, so that no run deletes more for it.
+
+use std::path::Path;
 
 use serde_json::json;
+use shared::capture::{DiskReserve, Reserve};
 use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
 use shared::db::recordings;
 use shared::id::{CallId, RecordingId};
 use shared::jobs::{DeleteRecording, ExpireRecordings, enqueue};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::ctx::Ctx;
 use crate::failure::Failure;
@@ -28,14 +35,68 @@ pub async fn run(ctx: Ctx, _job: ExpireRecordings, _attempt: Attempt) -> Result<
 async fn expire(ctx: &Ctx) -> anyhow::Result<()> {
     let now = ctx.now();
     for (recording, call) in recordings::expired(&ctx.db, now, BATCH).await? {
-        delete(ctx, &recording, &call, now).await?;
+        delete(ctx, &recording, &call, Why::Expired, now).await?;
     }
+    make_room(ctx, now).await?;
     let before = now - chrono::TimeDelta::from_std(ctx.capture_keep)?;
     // Noted first: whoever takes the recording up again must not read a capture that is half gone.
     for recording in recordings::finished_captures(&ctx.db, before, BATCH).await? {
         recordings::capture_deleted(&ctx.db, &recording, now).await?;
     }
     delete_captures(ctx).await
+}
+
+/// Why a recording is deleted; told by its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Expired,
+    MaxSize,
+    MinFree,
+}
+
+impl Why {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::MaxSize => "max-size",
+            Self::MinFree => "min-free",
+        }
+    }
+}
+
+/// Deletes the oldest recordings until the limits of size hold.
+async fn make_room(ctx: &Ctx, now: Timestamp) -> anyhow::Result<()> {
+    let (kept, going) = recordings::stored_bytes(&ctx.db).await?;
+    let over = ctx.retention.max_bytes.map_or(0, |max| kept.saturating_sub(max));
+    let lacking =
+        ctx.retention.min_free.zip(free(ctx)?).map_or(0, |(least, free)| least.saturating_sub(free + going));
+    let (mut room, wanted) = (0, over.max(lacking));
+    let why = if over >= lacking { Why::MaxSize } else { Why::MinFree };
+    while room < wanted {
+        let oldest = recordings::by_age(&ctx.db, BATCH).await?;
+        if oldest.is_empty() {
+            warn!(
+                "{} more bytes should be free, and there is no finished recording left to delete",
+                wanted - room
+            );
+            break;
+        }
+        for recording in oldest {
+            if room >= wanted {
+                break;
+            }
+            delete(ctx, &recording.id, &recording.call, why, now).await?;
+            room += recording.bytes;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that are free on the disk of a storage that is a folder.
+fn free(ctx: &Ctx) -> anyhow::Result<Option<u64>> {
+    let keep = DiskReserve { percent: 0, min_bytes: 0 };
+    let disk = |folder: &Path| Reserve::new(folder.to_owned(), keep).disk();
+    Ok(ctx.storage.folder().map(disk).transpose()?.map(|disk| disk.free))
 }
 
 /// Deletes what the spool holds of recordings that have no more use for it: noted just now, by a run that was killed, or
@@ -53,13 +114,22 @@ async fn delete_captures(ctx: &Ctx) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn delete(ctx: &Ctx, recording: &RecordingId, call: &CallId, now: Timestamp) -> anyhow::Result<()> {
+async fn delete(
+    ctx: &Ctx,
+    recording: &RecordingId,
+    call: &CallId,
+    why: Why,
+    now: Timestamp,
+) -> anyhow::Result<()> {
     let mut tx = ctx.db.begin().await?;
     if recordings::delete(&mut tx, recording, now).await?.is_some() {
         enqueue(&mut tx, &DeleteRecording { recording: recording.clone() }).await?;
-        let data = json!({ "reason": "expired" });
+        let data = json!({ "reason": why.as_str() });
         events::about_recording(&mut tx, EventType::RecordingDeleted, call, recording, data, now).await?;
-        info!(recording.id = %recording, "recording {recording} has reached its age");
+        info!(recording.id = %recording, "recording {recording} is deleted: {}", why.as_str());
     }
     Ok(tx.commit().await?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,10 @@ async fn complete(
         key: main.storage_key.clone(),
         provider: place.provider,
         bucket: place.bucket,
-        expires_at: ctx.retention_days.map(|days| at + TimeDelta::days(days.into())),
+        expires_at: recording
+            .options
+            .expires_at
+            .or_else(|| ctx.retention.days.map(|days| at + TimeDelta::days(days.into()))),
     };
     let mut tx = ctx.db.begin().await?;
     if recordings::complete(&mut tx, id, step, &output, at).await?.is_none() {

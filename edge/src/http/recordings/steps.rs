@@ -26,6 +26,9 @@ pub(super) async fn start(
     call: CallId,
     options: RecordingOptions,
 ) -> Result<Taken, ApiError> {
+    if options.expires_at.is_some_and(|at| at <= app.clock.now()) {
+        return Err(ApiError::new(Code::InvalidOptions, "expiresAt is in the future"));
+    }
     let (id, at) = app.starter().start(&by, &call, &options).await?;
     Ok(Taken { id, call, at })
 }

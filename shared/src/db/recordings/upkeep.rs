@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, PgExecutor};
 
-use super::RecordingRow;
+use super::{RecordingRow, unsigned};
 use crate::clock::Timestamp;
 use crate::id::{CallId, EdgeId, RecordingId, UserId};
 use crate::recording::{Format, Recording, RecordingOptions, RecordingState, Stage};
@@ -93,6 +93,46 @@ pub async fn expired(
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.call)).collect())
+}
+
+/// A finished recording and how much its files hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sized {
+    /// Which.
+    pub id: RecordingId,
+    /// Of which call.
+    pub call: CallId,
+    /// Bytes of its files in storage.
+    pub bytes: u64,
+}
+
+/// Completed recordings with what their files hold, those completed first at the front, `limit` at most.
+///
+/// # Errors
+/// Those of the database.
+pub async fn by_age(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Sized>> {
+    let rows = sqlx::query!(
+        r#"select r.id as "id: RecordingId", r.call_id as "call: CallId",
+            coalesce((select sum(a.size) from artifact a where a.recording_id = r.id and a.state = 'stored'), 0)::bigint as "bytes!"
+         from recording r where r.state = 'completed' order by r.completed_at, r.id limit $1"#,
+        limit,
+    );
+    let rows = rows.fetch_all(db).await?.into_iter();
+    Ok(rows.map(|row| Sized { id: row.id, call: row.call, bytes: unsigned(row.bytes) }).collect())
+}
+
+/// Bytes in storage: of recordings that are there, and of deleted ones whose files are being removed.
+///
+/// # Errors
+/// Those of the database.
+pub async fn stored_bytes(db: impl PgExecutor<'_>) -> sqlx::Result<(u64, u64)> {
+    let sums = sqlx::query!(
+        r#"select coalesce(sum(a.size) filter (where r.state <> 'deleted'), 0)::bigint as "kept!",
+            coalesce(sum(a.size) filter (where r.state = 'deleted'), 0)::bigint as "going!"
+         from artifact a join recording r on r.id = a.recording_id where a.state = 'stored'"#,
+    );
+    let sums = sums.fetch_one(db).await?;
+    Ok((unsigned(sums.kept), unsigned(sums.going)))
 }
 
 /// Recordings completed before `before` whose capture is still in the spool, `limit` at most. A failed recording keeps its
