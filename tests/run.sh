@@ -11,13 +11,14 @@ ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
 # shellcheck source=../deploy/lib/postgres.sh
 . "$ROOT/deploy/lib/postgres.sh"
 
-PARTS=(unit e2e web call scripts fuzz docs)
+PARTS=(unit e2e storage web call scripts fuzz docs)
 
 usage() {
   cat <<'END'
 usage: tests/run.sh [NAME…]
 
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
+  storage  the official Vercel Blob client against the tests' own server of its protocol
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
   call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; through a
            TURN server too, in a network namespace, for which root or sudo is needed
@@ -72,8 +73,8 @@ install_tools() {
   if wants e2e web call; then
     need chromium chromium "a browser that the tests record with"
     need firefox-esr firefox-esr "a browser that the tests record with"
-    need_node
   fi
+  ! wants e2e web call storage || need_node
   ! wants unit call || need turnserver coturn "a TURN server that media go through"
   if wants call; then
     need ip iproute2 "gives the edge a network of its own"
@@ -84,7 +85,7 @@ install_tools() {
   fi
   ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
-  ! wants e2e web call || npm_install_node "$ROOT/.tools"
+  ! wants e2e web call storage || npm_install_node "$ROOT/.tools"
   ! wants call || pip_install "$ROOT/.tools/python" "a WebRTC client of its own, in calls with browsers and with itself" "${PYTHON_PACKAGES[@]}"
   cargo nextest --version >/dev/null 2>&1 ||
     cargo_install cargo-nextest "$NEXTEST_VERSION" "runs the tests, each in a process of its own" \
@@ -138,6 +139,16 @@ part_unit() { cargo nextest run -p shared -p sfu -p edge -p worker; }
 part_e2e() {
   cargo build -p edge -p worker
   cargo nextest run -p e2e -E 'not (binary(signaling) or binary(media))'
+}
+
+# Servers of the tests' own are judged by a provider's official client.
+part_storage() {
+  cargo build -p e2e --bins
+  (
+    cd tests/vercel_blob
+    npm ci --no-audit --no-fund
+    CALLREEL_BIN_DIR=$PWD/../../target/debug node --test --test-reporter=spec ./*.test.mjs
+  )
 }
 
 # The browser tests start the edge too.
