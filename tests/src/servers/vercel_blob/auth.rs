@@ -65,9 +65,9 @@ pub(super) fn authorise(
     Ok(limits)
 }
 
-/// Whether the request has the owner's token.
-pub(super) fn is_owner(store: &Store, headers: &HeaderMap) -> bool {
-    token(headers) == Some(store.token().as_str())
+/// Whether the request has the owner's token; the token of another store is an error.
+pub(super) fn is_owner(store: &Store, headers: &HeaderMap) -> Result<bool, BlobError> {
+    token(headers).map_or(Ok(false), |token| check_token(store, token).map(|()| true))
 }
 
 /// A header's text.
@@ -106,6 +106,10 @@ fn bearer(
     if let Some(rest) = token.strip_prefix("vercel_blob_client_") {
         return client_token(store, rest, operation, pathname).map(Some);
     }
+    check_token(store, token).map(|()| None)
+}
+
+fn check_token(store: &Store, token: &str) -> Result<(), BlobError> {
     let mut parts = token.strip_prefix("vercel_blob_rw_").unwrap_or_default().splitn(2, '_');
     if parts.next() != Some(store.settings.id.as_str()) {
         return Err(BlobError::store_not_found());
@@ -113,7 +117,7 @@ fn bearer(
     if parts.next() != Some(store.settings.secret.as_str()) {
         return Err(BlobError::forbidden("Invalid token"));
     }
-    Ok(None)
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -80,7 +80,7 @@ fn check_host(store: &Store, headers: &HeaderMap) -> Result<(), BlobError> {
 }
 
 fn check_access(store: &Store, request: &Parts, query: &Query, pathname: &str) -> Result<(), BlobError> {
-    if store.settings.access == Access::Public || is_owner(store, &request.headers) {
+    if store.settings.access == Access::Public || is_owner(store, &request.headers)? {
         return Ok(());
     }
     if !signed::is_signed(query) {
