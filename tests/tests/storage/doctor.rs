@@ -8,13 +8,13 @@ use shared::testing::TestDatabase;
 use tempfile::TempDir;
 
 /// A machine on which all is well, but for what a test sets.
-struct Machine {
+pub(crate) struct Machine {
     folder: TempDir,
     settings: Vec<(String, String)>,
 }
 
 impl Machine {
-    fn with(database_url: &str) -> Self {
+    pub(crate) fn with(database_url: &str) -> Self {
         let folder =
             tempfile::Builder::new().prefix("callreel-doctor-").tempdir().expect("a folder below /tmp");
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -27,24 +27,24 @@ impl Machine {
         Self { folder, settings }
     }
 
-    fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.settings.push((name.to_owned(), value.into()));
         self
     }
 
-    fn examine(&self) -> Output {
+    pub(crate) fn examine(&self) -> Output {
         let settings = self.settings.iter().map(|(name, value)| (name, value));
         output(command(binary("worker")).arg("doctor").envs(settings).current_dir(self.folder.path()))
     }
 }
 
 /// The line of a check.
-fn line<'a>(done: &'a Output, check: &str) -> &'a str {
+pub(crate) fn line<'a>(done: &'a Output, check: &str) -> &'a str {
     let mut lines = done.stdout.lines();
     lines.find(|line| line.split_whitespace().nth(1) == Some(check)).unwrap_or_else(|| panic!("{done:?}"))
 }
 
-fn is_ill(done: &Output, check: &str, says: &str) {
+pub(crate) fn is_ill(done: &Output, check: &str, says: &str) {
     let line = line(done, check);
     assert!(
         !done.ok && line.starts_with("FAIL ") && line.contains(says) && line.contains("; cure: "),

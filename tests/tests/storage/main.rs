@@ -18,6 +18,8 @@ mod refused;
 mod resume;
 #[cfg(test)]
 mod staged;
+#[cfg(test)]
+mod vercel;
 mod whole;
 
 /// One test per provider and case: each has a server of its own.
@@ -62,4 +64,4 @@ macro_rules! conform {
     )+ };
 }
 
-conform!(local, s3, s3_without_checksums);
+conform!(local, s3, s3_without_checksums, vercel_blob, vercel_blob_in_trouble);

@@ -3,6 +3,8 @@
 use std::any::Any;
 
 use e2e::seaweed::Seaweed;
+use e2e::servers::faults::{Fault, Plan, Refusal};
+use e2e::servers::vercel_blob::{StoreSettings, VercelBlobServer};
 use shared::env::Env;
 use shared::storage::{SharedStorage, StorageSettings};
 
@@ -44,6 +46,39 @@ async fn seaweed(other: &[(&'static str, &'static str)]) -> Provider {
         storage: open(server.settings(other)).await,
         wrong_credentials: Some(with("RECORDING_S3_SECRET_ACCESS_KEY", "wrong").await),
         wrong_bucket: Some(with("RECORDING_S3_BUCKET", "nowhere").await),
+        _server: Box::new(server),
+    }
+}
+
+/// A server of the tests' own, which the official client has judged.
+pub(crate) async fn vercel_blob() -> Provider {
+    vercel_blob_with(Plan::Sound).await
+}
+
+/// The same, each of whose answers is torn, an error, or late.
+pub(crate) async fn vercel_blob_in_trouble() -> Provider {
+    let error = |status, body: &str| Refusal { status, retry_after: None, body: body.to_owned() };
+    let unavailable = error(503, r#"{"error": {"code": "service_unavailable", "message": "try again"}}"#);
+    let unknown = error(500, r#"{"error": {"code": "unknown_error", "message": "nobody knows"}}"#);
+    let first = vec![
+        Fault::Torn,
+        Fault::Refused(unavailable),
+        Fault::Lost(unknown),
+        Fault::Refused(error(502, "<html>Bad gateway</html>")),
+    ];
+    let counted_by = "x-api-blob-request-attempt".to_owned();
+    vercel_blob_with(Plan::Each { first, then: Fault::Late { delay_ms: 20 }, counted_by }).await
+}
+
+async fn vercel_blob_with(plan: Plan) -> Provider {
+    let server = VercelBlobServer::start().await;
+    server.faults().set(plan);
+    let token = server.token();
+    let with = async |token: &str| open(server.settings(&[("BLOB_READ_WRITE_TOKEN", token)])).await;
+    Provider {
+        storage: with(&token).await,
+        wrong_credentials: Some(with(&format!("{token}-wrong")).await),
+        wrong_bucket: Some(with(&token.replace(&StoreSettings::default().id, "nowhere")).await),
         _server: Box::new(server),
     }
 }

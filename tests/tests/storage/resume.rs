@@ -30,7 +30,7 @@ pub(crate) async fn cut_off(storage: &dyn Storage, key: &str, file: &File) -> Wa
 pub(crate) async fn goes_on(provider: &Provider) {
     let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
     if !storage.capabilities().resumes {
-        return;
+        return begins_anew(storage).await;
     }
     let cut = cut_off(storage, KEY, &file).await;
     let sent = cut.sent();
@@ -55,7 +55,7 @@ pub(crate) async fn goes_on(provider: &Provider) {
 pub(crate) async fn given_up(provider: &Provider) {
     let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
     if !storage.capabilities().resumes {
-        return;
+        return leaves_nothing(storage).await;
     }
     let cut = cut_off(storage, KEY, &file).await;
     let left = unfinished(storage).await;
@@ -86,7 +86,7 @@ pub(crate) async fn given_up(provider: &Provider) {
 pub(crate) async fn changed(provider: &Provider) {
     let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
     if !storage.capabilities().resumes {
-        return;
+        return begins_anew_with_another(storage).await;
     }
     let cut = cut_off(storage, KEY, &file).await;
     let mut bytes = file.bytes();
@@ -107,4 +107,42 @@ pub(crate) async fn changed(provider: &Provider) {
     let once_more = Watch { kept: again.kept, keeps: true, ..Watch::default() };
     put(storage, KEY, &file.path, &once_more).await.unwrap();
     verify(storage, KEY, &print, Some(&file.path)).await.unwrap();
+}
+
+/// Where nothing is resumed: what was sent before is of no use, and does no harm.
+async fn begins_anew(storage: &dyn Storage) {
+    let file = File::of(SIZE);
+    let cut = cut_off(storage, KEY, &file).await;
+    assert!(cut.kept.into_inner().unwrap().is_none(), "there is nothing to go on with");
+    assert!(storage.head(KEY).await.unwrap().is_none(), "an object appears whole or not at all");
+    let again = Watch::default();
+    put(storage, KEY, &file.path, &again).await.unwrap();
+    assert_eq!(again.sent(), SIZE as u64);
+    verify(storage, KEY, &file.print, None).await.unwrap();
+}
+
+async fn begins_anew_with_another(storage: &dyn Storage) {
+    let (file, other) = (File::of(SIZE), File::of(SIZE - 1));
+    let _ = cut_off(storage, KEY, &file).await;
+    put(storage, KEY, &other.path, &Watch::default()).await.unwrap();
+    verify(storage, KEY, &other.print, None).await.unwrap();
+    // Cut off again, over what is there now.
+    let _ = cut_off(storage, KEY, &file).await;
+    verify(storage, KEY, &other.print, None).await.unwrap();
+}
+
+async fn leaves_nothing(storage: &dyn Storage) {
+    let (torn, watch) = (File::of(SIZE), Watch { halfway: Some((1, Notify::new())), ..Watch::default() });
+    let cut = async {
+        watch.halfway.as_ref().unwrap().1.notified().await;
+        std::fs::OpenOptions::new().write(true).open(&torn.path).unwrap().set_len(1 << 20).unwrap();
+    };
+    // One that reads to the file's end may not notice; what it has put is then found out.
+    let (done, ()) = tokio::join!(put(storage, KEY, &torn.path, &watch), cut);
+    let stored = match done {
+        Ok(()) => verify(storage, KEY, &torn.print, None).await,
+        refused => refused,
+    };
+    stored.unwrap_err();
+    assert!(unfinished(storage).await.is_empty());
 }

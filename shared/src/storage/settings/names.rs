@@ -41,6 +41,7 @@ pub(super) struct GcsNames {
 pub(super) struct VercelBlobNames {
     pub(super) token: &'static str,
     pub(super) api_url: &'static str,
+    pub(super) download_url: &'static str,
 }
 
 /// Where finished recordings are kept.
@@ -70,7 +71,11 @@ pub(super) const RECORDING: Names = Names {
         credentials: "RECORDING_GCS_CREDENTIALS",
         endpoint: "RECORDING_GCS_ENDPOINT",
     },
-    vercel_blob: VercelBlobNames { token: "BLOB_READ_WRITE_TOKEN", api_url: "VERCEL_BLOB_API_URL" },
+    vercel_blob: VercelBlobNames {
+        token: "BLOB_READ_WRITE_TOKEN",
+        api_url: "VERCEL_BLOB_API_URL",
+        download_url: "VERCEL_BLOB_DOWNLOAD_URL",
+    },
 };
 
 impl S3Names {

@@ -135,5 +135,6 @@ fn a_store_is_named_in_its_token() {
         let Ok(StorageSettings::VercelBlob(settings)) = read(&pairs) else { panic!("{pair:?}") };
         assert_eq!((settings.store_id.as_str(), settings.token.expose()), ("store1", TOKEN));
         assert_eq!(settings.api_url, "https://vercel.com/api/blob");
+        assert_eq!(settings.download_url, "https://store1.private.blob.vercel-storage.com");
     }
 }

@@ -5,6 +5,8 @@ use crate::env::{Env, EnvError, Secret};
 
 /// Where its API is unless `VERCEL_BLOB_API_URL` says otherwise.
 const API_URL: &str = "https://vercel.com/api/blob";
+/// Below a store's id, where the blobs of a private store are unless `VERCEL_BLOB_DOWNLOAD_URL` says otherwise.
+const DOWNLOAD_DOMAIN: &str = "private.blob.vercel-storage.com";
 /// What every token begins with; the store's id and the secret follow.
 const TOKEN_PREFIX: &str = "vercel_blob_rw_";
 /// What `BLOB_READ_WRITE_TOKEN` wants.
@@ -19,6 +21,8 @@ pub struct VercelBlobSettings {
     pub store_id: String,
     /// `VERCEL_BLOB_API_URL`, without a slash at its end.
     pub api_url: String,
+    /// `VERCEL_BLOB_DOWNLOAD_URL`, without a slash at its end.
+    pub download_url: String,
 }
 
 impl VercelBlobSettings {
@@ -37,16 +41,22 @@ impl VercelBlobSettings {
         let Some((store_id, _)) = store.filter(|(store, secret)| is_plain(store) && is_plain(secret)) else {
             return Err(EnvError::wants(name, TOKEN));
         };
-        let api_url = env.optional(own.api_url)?.unwrap_or(API_URL).trim_end_matches('/');
-        if !(api_url.starts_with("http://") || api_url.starts_with("https://")) {
-            return Err(EnvError::wants(own.api_url, "an http:// or https:// URL"));
-        }
+        let download_url = format!("https://{store_id}.{DOWNLOAD_DOMAIN}");
         Ok(Self {
             store_id: store_id.to_owned(),
             token: Secret::new(token.clone()),
-            api_url: api_url.to_owned(),
+            api_url: url(env, own.api_url, API_URL)?,
+            download_url: url(env, own.download_url, &download_url)?,
         })
     }
+}
+
+fn url(env: &Env, name: &'static str, default: &str) -> Result<String, EnvError> {
+    let url = env.optional(name)?.unwrap_or(default).trim_end_matches('/');
+    if !(url.starts_with("http://") || url.starts_with("https://")) {
+        return Err(EnvError::wants(name, "an http:// or https:// URL"));
+    }
+    Ok(url.to_owned())
 }
 
 fn of_json(json: &str) -> Option<String> {
