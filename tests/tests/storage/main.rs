@@ -6,6 +6,8 @@ mod cases;
 mod doctor;
 mod files;
 #[cfg(test)]
+mod google;
+#[cfg(test)]
 mod killed;
 mod providers;
 #[cfg(test)]
@@ -56,4 +58,4 @@ macro_rules! conform {
     )+ };
 }
 
-conform!(local, s3, s3_without_checksums);
+conform!(local, s3, s3_without_checksums, gcs, gcs_emulator);
