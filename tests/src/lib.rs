@@ -9,6 +9,7 @@
 //! | [`postgres`] | a fresh database for each test, and clusters that a test may stop |
 //! | [`program`] | a process with its log, ended whatever happens |
 //! | [`seaweed`] | an S3 server |
+//! | [`gcs`], [`fake_gcs`] | servers of Google Cloud Storage: a strict one of ours, and a real emulator |
 //! | [`faults`] | a proxy that loses, delays and refuses what goes to a server |
 //! | [`system`] | edge and workers over one database and one set of folders |
 //! | [`client`] | the API as a client uses it |
@@ -33,8 +34,10 @@
 
 pub mod client;
 pub mod compare;
+pub mod fake_gcs;
 pub mod faults;
 pub mod fixtures;
+pub mod gcs;
 pub mod output;
 pub mod postgres;
 pub mod probe;

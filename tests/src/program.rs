@@ -4,6 +4,7 @@
 //! printed beside the panic.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +56,16 @@ pub fn command(program: impl Into<PathBuf>) -> Command {
         command.env("PATH", path);
     }
     command
+}
+
+/// A port of the loopback address that nobody listens on, for a program that cannot choose one itself.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback address has free ports");
+    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 /// Runs a program to its end and returns its output.

@@ -1,7 +1,7 @@
 //! A real S3 server of a test's own: SeaweedFS, which `tests/run.sh` installs. It checks signatures, multipart rules and
 //! checksums as S3 does.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -9,7 +9,7 @@ use shared::env::Env;
 use shared::storage::StorageSettings;
 use tempfile::TempDir;
 
-use crate::program::{Program, command};
+use crate::program::{Program, command, free_port};
 
 /// The one bucket that is there at first.
 pub const BUCKET: &str = "recordings";
@@ -137,9 +137,4 @@ fn program() -> PathBuf {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/python/bin/weed");
     assert!(program.is_file(), "{} is not there: tests/run.sh storage installs it", program.display());
     program
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback address has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

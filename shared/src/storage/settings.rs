@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{LocalStorage, S3Storage, SharedStorage, VercelBlobStorage};
+use super::{GcsStorage, LocalStorage, S3Storage, SharedStorage, VercelBlobStorage};
 use crate::clock::SystemClock;
 use crate::env::{Env, EnvError, Secret, unusable_folder};
 
@@ -16,6 +16,7 @@ mod names;
 mod s3;
 mod vercel_blob;
 
+pub(in crate::storage) use gcs::KEY as GCS_KEY;
 pub use gcs::{GcsCredentials, GcsSettings};
 use names::{Names, RECORDING};
 pub use s3::{S3Encryption, S3Keys, S3Settings};
@@ -23,6 +24,9 @@ pub use vercel_blob::VercelBlobSettings;
 
 /// What `RECORDING_STORAGE_PROVIDER` wants.
 const PROVIDERS: &str = "local, s3 (or aws), gcs (or gcp) or vercel-blob";
+
+/// Where Google Cloud Storage is.
+pub(in crate::storage) const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// Which provider, and how to reach it. No secret is printed.
 #[derive(Debug, Clone)]
@@ -84,7 +88,7 @@ impl StorageSettings {
                     .flatten()
                     .collect()
             }
-            Self::Gcs(GcsSettings { credentials: GcsCredentials::Json(key), .. }) => vec![key],
+            Self::Gcs(GcsSettings { credentials: GcsCredentials::Json { key, .. }, .. }) => vec![key],
             Self::Gcs(_) => Vec::new(),
             Self::VercelBlob(vercel) => vec![&vercel.token],
         }
@@ -99,9 +103,7 @@ impl StorageSettings {
                 Some(region) => format!("https://s3.{region}.amazonaws.com"),
                 None => "https://s3.amazonaws.com".to_owned(),
             })),
-            Self::Gcs(gcs) => {
-                Some(gcs.endpoint.clone().unwrap_or_else(|| "https://storage.googleapis.com".to_owned()))
-            }
+            Self::Gcs(gcs) => Some(gcs.endpoint.clone().unwrap_or_else(|| GOOGLE.to_owned())),
             Self::VercelBlob(vercel) => Some(vercel.api_url.clone()),
         }
     }
@@ -111,16 +113,13 @@ impl StorageSettings {
     /// # Errors
     /// An [`EnvError`] when a setting is to blame; else something that may pass.
     pub async fn open(&self) -> anyhow::Result<SharedStorage> {
-        let not_built_in = || {
-            EnvError::wants("RECORDING_STORAGE_PROVIDER", "local, s3 or vercel-blob: no other is built in")
-        };
         match self {
             Self::Local(local) => LocalStorage::open(&local.dir)
                 .map(|storage| Arc::new(storage) as SharedStorage)
                 .map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error)),
             Self::S3(s3) => Ok(Arc::new(S3Storage::open(s3).await?)),
+            Self::Gcs(gcs) => Ok(Arc::new(GcsStorage::open(gcs).await?)),
             Self::VercelBlob(vercel) => Ok(Arc::new(VercelBlobStorage::open(vercel, Arc::new(SystemClock))?)),
-            Self::Gcs(_) => Err(not_built_in().into()),
         }
     }
 }
@@ -165,7 +164,9 @@ fn bucket_owner(env: &Env, names: &Names) -> Result<Provider, EnvError> {
     let credentials = env.optional(names.credentials)?.unwrap_or_default();
     let aws =
         set("AWS_ACCESS_KEY_ID")? || set("AWS_PROFILE")? || set("AWS_ROLE_ARN")? || s3::are_keys(credentials);
-    let google = set("GOOGLE_APPLICATION_CREDENTIALS")? || gcs::are_credentials(credentials);
+    let google = set("GOOGLE_APPLICATION_CREDENTIALS")?
+        || set("STORAGE_EMULATOR_HOST")?
+        || gcs::are_credentials(credentials);
     match (aws, google) {
         (true, false) => Ok(Provider::S3),
         (false, true) => Ok(Provider::Gcs),

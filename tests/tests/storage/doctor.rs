@@ -1,5 +1,7 @@
 //! `worker doctor`, the program: what it says of a machine that is well, and of each thing that is not.
 
+use e2e::fake_gcs::FakeGcs;
+use e2e::gcs::Gcs;
 use e2e::postgres::Postgres;
 use e2e::program::{Output, command, output};
 use e2e::seaweed::Seaweed;
@@ -36,6 +38,11 @@ impl Machine {
         let settings = self.settings.iter().map(|(name, value)| (name, value));
         output(command(binary("worker")).arg("doctor").envs(settings).current_dir(self.folder.path()))
     }
+}
+
+/// Beside a server of this process, which answers meanwhile.
+fn examine(machine: &Machine) -> Output {
+    tokio::task::block_in_place(|| machine.examine())
 }
 
 /// The line of a check.
@@ -76,6 +83,30 @@ async fn all_is_well_with_a_bucket_and_nothing_stays_in_it() {
     let done = machine.set("RECORDING_S3_SECRET_ACCESS_KEY", "wrong").examine();
     is_ill(&done, "storage", "refuses the credentials");
     assert!(!done.stdout.contains("wrong"), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_well_with_googles_storage_and_a_wrong_key_is_told() {
+    let (database, server) = (Postgres::create().await, Gcs::start().await);
+    let set = |machine: Machine, (name, value): (&str, String)| machine.set(name, value);
+    let machine = server.variables().into_iter().fold(Machine::with(database.url()), set);
+    let done = examine(&machine);
+    assert!(done.ok && line(&done, "storage").contains("takes, tells, gives, links and deletes"), "{done:?}");
+    assert!(server.is_empty(), "nothing stays");
+    let machine = machine.set("RECORDING_GCS_CREDENTIALS", Gcs::wrong_key());
+    is_ill(&examine(&machine), "storage", "refuses the credentials: Invalid Credentials");
+    let machine =
+        machine.set("RECORDING_GCS_CREDENTIALS", "").set("RECORDING_GCS_KEY_FILENAME", "/no/such/key.json");
+    is_ill(&examine(&machine), "storage", "RECORDING_GCS_KEY_FILENAME wants a file that can be read");
+}
+
+#[tokio::test]
+async fn all_is_well_with_an_emulator_that_knows_no_links() {
+    let (database, server) = (Postgres::create().await, FakeGcs::start().await);
+    let set = |machine: Machine, (name, value): (&str, String)| machine.set(name, value);
+    let machine = server.variables().into_iter().fold(Machine::with(database.url()), set);
+    let done = machine.examine();
+    assert!(done.ok && line(&done, "storage").contains("takes, tells, gives and deletes"), "{done:?}");
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ mod deleted;
 mod doctor;
 mod files;
 #[cfg(test)]
+mod google;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod options;
@@ -64,4 +66,4 @@ macro_rules! conform {
     )+ };
 }
 
-conform!(local, s3, s3_without_checksums, vercel_blob, vercel_blob_in_trouble);
+conform!(local, s3, s3_without_checksums, gcs, gcs_emulator, vercel_blob, vercel_blob_in_trouble);

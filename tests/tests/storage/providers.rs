@@ -2,6 +2,8 @@
 
 use std::any::Any;
 
+use e2e::fake_gcs::FakeGcs;
+use e2e::gcs::Gcs;
 use e2e::seaweed::Seaweed;
 use e2e::servers::faults::{Fault, Plan, Refusal};
 use e2e::servers::vercel_blob::{StoreSettings, VercelBlobServer};
@@ -15,6 +17,11 @@ pub(crate) struct Provider {
     pub(crate) wrong_credentials: Option<SharedStorage>,
     /// The same with a bucket that is not there, where it has any.
     pub(crate) wrong_bucket: Option<SharedStorage>,
+    /// Whether it tells of uploads that are not finished; else it ends them by itself.
+    pub(crate) tells_unfinished: bool,
+    /// Whether it is no more than an emulator, which forgets the content type of what is put at once, and sessions whose
+    /// connection breaks.
+    pub(crate) is_emulator: bool,
     /// Ends with the test.
     _server: Box<dyn Any + Send + Sync>,
 }
@@ -27,7 +34,14 @@ pub(crate) async fn local() -> Provider {
     let folder = tempfile::Builder::new().prefix("callreel-storage-").tempdir().expect("a folder below /tmp");
     let env = Env::from_pairs([("RECORDING_OUTPUT_DIR", folder.path())]);
     let storage = open(StorageSettings::from_env(&env).expect("a folder")).await;
-    Provider { storage, wrong_credentials: None, wrong_bucket: None, _server: Box::new(folder) }
+    Provider {
+        storage,
+        wrong_credentials: None,
+        wrong_bucket: None,
+        tells_unfinished: true,
+        is_emulator: false,
+        _server: Box::new(folder),
+    }
 }
 
 pub(crate) async fn s3() -> Provider {
@@ -46,6 +60,34 @@ async fn seaweed(other: &[(&'static str, &'static str)]) -> Provider {
         storage: open(server.settings(other)).await,
         wrong_credentials: Some(with("RECORDING_S3_SECRET_ACCESS_KEY", "wrong").await),
         wrong_bucket: Some(with("RECORDING_S3_BUCKET", "nowhere").await),
+        tells_unfinished: true,
+        is_emulator: false,
+        _server: Box::new(server),
+    }
+}
+
+pub(crate) async fn gcs() -> Provider {
+    let server = Gcs::start().await;
+    let with = async |name, value: &str| open(server.settings(&[(name, value)])).await;
+    Provider {
+        storage: open(server.settings(&[])).await,
+        wrong_credentials: Some(with("RECORDING_GCS_CREDENTIALS", &Gcs::wrong_key()).await),
+        wrong_bucket: Some(with("RECORDING_GCS_BUCKET", "nowhere").await),
+        tells_unfinished: false,
+        is_emulator: false,
+        _server: Box::new(server),
+    }
+}
+
+/// A program of others, which asks nobody for credentials.
+pub(crate) async fn gcs_emulator() -> Provider {
+    let server = FakeGcs::start().await;
+    Provider {
+        storage: open(server.settings(&[])).await,
+        wrong_credentials: None,
+        wrong_bucket: Some(open(server.settings(&[("RECORDING_GCS_BUCKET", "nowhere")])).await),
+        tells_unfinished: false,
+        is_emulator: true,
         _server: Box::new(server),
     }
 }
@@ -79,6 +121,8 @@ async fn vercel_blob_with(plan: Plan) -> Provider {
         storage: with(&token).await,
         wrong_credentials: Some(with(&format!("{token}-wrong")).await),
         wrong_bucket: Some(with(&token.replace(&StoreSettings::default().id, "nowhere")).await),
+        tells_unfinished: false,
+        is_emulator: false,
         _server: Box::new(server),
     }
 }

@@ -58,15 +58,17 @@ pub(crate) async fn given_up(provider: &Provider) {
         return leaves_nothing(storage).await;
     }
     let cut = cut_off(storage, KEY, &file).await;
-    let left = unfinished(storage).await;
-    let [one] = &left[..] else { panic!("{left:?}") };
-    assert_eq!((one.key.as_str(), Some(&one.upload)), (KEY, cut.kept.lock().unwrap().as_ref()));
-    storage.abort(&one.upload).await.unwrap();
-    storage.abort(&one.upload).await.unwrap();
+    let (left, upload) = (unfinished(storage).await, cut.kept.into_inner().unwrap().unwrap());
+    if provider.tells_unfinished {
+        let [one] = &left[..] else { panic!("{left:?}") };
+        assert_eq!((one.key.as_str(), &one.upload), (KEY, &upload));
+    }
+    storage.abort(&upload).await.unwrap();
+    storage.abort(&upload).await.unwrap();
     assert!(unfinished(storage).await.is_empty());
 
     // What is gone is begun anew.
-    let again = Watch { kept: Some(one.upload.clone()).into(), ..Watch::default() };
+    let again = Watch { kept: Some(upload).into(), ..Watch::default() };
     put(storage, KEY, &file.path, &again).await.unwrap();
     verify(storage, KEY, &file.print, None).await.unwrap();
 
@@ -101,7 +103,9 @@ pub(crate) async fn changed(provider: &Provider) {
         Ok(()) => verify(storage, KEY, &print, Some(&file.path)).await,
         refused => refused,
     };
-    assert!(matches!(stored, Err(StorageError::Mismatch { .. })), "{stored:?}");
+    // One that has forgotten what had arrived gets the file as it is now.
+    let forgotten = provider.is_emulator && stored.is_ok();
+    assert!(forgotten || matches!(stored, Err(StorageError::Mismatch { .. })), "{stored:?}");
     assert!(unfinished(storage).await.is_empty());
 
     let once_more = Watch { kept: again.kept, keeps: true, ..Watch::default() };

@@ -7,14 +7,17 @@ use super::one_of;
 use crate::env::{Env, EnvError, Secret};
 
 /// What a credentials variable wants for Google Cloud Storage.
-const KEY: &str = "the JSON of a key, as Google's console hands it out";
+pub(in crate::storage) const KEY: &str = "the JSON of a key, as Google's console hands it out";
+
+/// Where Google's own tools look for a key.
+const APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 
 /// How Google Cloud Storage is reached.
 #[derive(Debug, Clone)]
 pub struct GcsSettings {
     /// `RECORDING_GCS_BUCKET` or `RECORDING_STORAGE_BUCKET`.
     pub bucket: String,
-    /// `RECORDING_GCS_PROJECT_ID`, where it differs from the credentials' own.
+    /// `RECORDING_GCS_PROJECT_ID`: the project that is billed for requests, where it is not the credentials' own.
     pub project_id: Option<String>,
     /// Who we are.
     pub credentials: GcsCredentials,
@@ -27,10 +30,20 @@ pub struct GcsSettings {
 pub enum GcsCredentials {
     /// `RECORDING_GCS_CREDENTIALS` or `RECORDING_STORAGE_CREDENTIALS`: a key's JSON, which has been seen to be JSON with a
     /// `type`.
-    Json(Secret),
-    /// `RECORDING_GCS_KEY_FILENAME`: a file with such JSON.
-    KeyFile(PathBuf),
-    /// Application Default Credentials: `GOOGLE_APPLICATION_CREDENTIALS`, or what the machine runs as.
+    Json {
+        /// Where it was found.
+        variable: &'static str,
+        /// The JSON.
+        key: Secret,
+    },
+    /// `RECORDING_GCS_KEY_FILENAME` or `GOOGLE_APPLICATION_CREDENTIALS`: a file with such JSON.
+    KeyFile {
+        /// Which of the two.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Whoever is logged in with `gcloud`, or what the machine runs as; nobody at an endpoint without TLS, as an emulator is.
     Platform,
 }
 
@@ -54,13 +67,19 @@ fn credentials(env: &Env, names: &Names) -> Result<GcsCredentials, EnvError> {
         (Some(_), Some(_)) => {
             Err(EnvError::wants(own.key_filename, &format!("to be unset where {} is set", own.credentials)))
         }
-        (Some(json), None) if are_credentials(json) => Ok(GcsCredentials::Json(Secret::new(json.to_owned()))),
-        (Some(_), None) if env.optional(own.credentials)?.is_some() => {
-            Err(EnvError::wants(own.credentials, KEY))
+        (Some(json), None) => {
+            let own_is_set = env.optional(own.credentials)?.is_some();
+            let variable = if own_is_set { own.credentials } else { names.credentials };
+            if !are_credentials(json) {
+                return Err(EnvError::wants(variable, KEY));
+            }
+            Ok(GcsCredentials::Json { variable, key: Secret::new(json.to_owned()) })
         }
-        (Some(_), None) => Err(EnvError::wants(names.credentials, KEY)),
-        (None, Some(file)) => Ok(GcsCredentials::KeyFile(file.into())),
-        (None, None) => Ok(GcsCredentials::Platform),
+        (None, Some(file)) => Ok(GcsCredentials::KeyFile { variable: own.key_filename, path: file.into() }),
+        (None, None) => Ok(match env.optional(APPLICATION_CREDENTIALS)? {
+            Some(file) => GcsCredentials::KeyFile { variable: APPLICATION_CREDENTIALS, path: file.into() },
+            None => GcsCredentials::Platform,
+        }),
     }
 }
 

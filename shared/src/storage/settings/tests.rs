@@ -37,6 +37,7 @@ fn the_provider_is_named_or_found() {
         (vec![bucket, ("RECORDING_S3_REGION", "eu-central-1")], "s3"),
         (vec![bucket, ("AWS_ACCESS_KEY_ID", "id")], "s3"),
         (vec![bucket, ("GOOGLE_APPLICATION_CREDENTIALS", "/key.json")], "gcs"),
+        (vec![bucket, ("STORAGE_EMULATOR_HOST", "127.0.0.1:4443")], "gcs"),
         (vec![bucket, ("RECORDING_STORAGE_CREDENTIALS", AWS)], "s3"),
         (vec![bucket, ("RECORDING_STORAGE_CREDENTIALS", GOOGLE)], "gcs"),
         (vec![bucket, ("RECORDING_GCS_CREDENTIALS", GOOGLE)], "gcs"),
@@ -122,6 +123,45 @@ fn an_endpoint_of_ones_own_has_the_bucket_in_the_path_unless_told_otherwise() {
         let all = [&[("RECORDING_S3_BUCKET", "b")], &pairs[..]].concat();
         let Ok(StorageSettings::S3(s3)) = read(&all) else { panic!("{all:?}") };
         assert_eq!(s3.path_style, wanted, "{all:?}");
+    }
+}
+
+#[test]
+fn googles_key_is_where_a_variable_says_ours_first() {
+    let (own, general) = ("RECORDING_GCS_KEY_FILENAME", "GOOGLE_APPLICATION_CREDENTIALS");
+    for (pairs, wanted) in [
+        (vec![], None),
+        (vec![(general, "/b")], Some((general, "/b"))),
+        (vec![(own, "/a"), (general, "/b")], Some((own, "/a"))),
+    ] {
+        let all = [&[("RECORDING_GCS_BUCKET", "b")], &pairs[..]].concat();
+        let Ok(StorageSettings::Gcs(gcs)) = read(&all) else { panic!("{all:?}") };
+        let found = match gcs.credentials {
+            GcsCredentials::KeyFile { variable, path } => Some((variable, path)),
+            _ => None,
+        };
+        assert_eq!(found, wanted.map(|(variable, path)| (variable, path.into())), "{all:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_of_googles_is_refused_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key.json");
+    let path = file.display().to_string();
+    for (content, variable) in [
+        (None, "RECORDING_GCS_KEY_FILENAME"),
+        (Some("hunter2"), "RECORDING_GCS_KEY_FILENAME"),
+        (Some(r#"{"type": "hunter2"}"#), "RECORDING_GCS_KEY_FILENAME"),
+        (Some(GOOGLE), "RECORDING_GCS_KEY_FILENAME"),
+        (Some(GOOGLE), "GOOGLE_APPLICATION_CREDENTIALS"),
+    ] {
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let settings = read(&[("RECORDING_GCS_BUCKET", "b"), (variable, &path)]).unwrap();
+        let line = settings.open().await.err().unwrap().to_string();
+        assert!(line.starts_with(&format!("{variable} wants")) && !line.contains("hunter2"), "{line}");
     }
 }
 
