@@ -83,7 +83,7 @@ async fn who_mutes_and_comes_back_in_a_new_session_is_neither_muted_nor_gone() {
     sealed(&system, &host, &recording).await;
 
     let ann = marks(&system, &recording, "ann", TrackKind::Audio);
-    let told = [Mark::Joined, Mark::Unmuted, Mark::Muted, Mark::Unmuted, Mark::Left];
+    let told = [Mark::Resumed, Mark::Joined, Mark::Unmuted, Mark::Muted, Mark::Unmuted, Mark::Left];
     assert_eq!(ann, told);
-    assert_eq!(marks(&system, &recording, "ben", TrackKind::Audio), told[..2]);
+    assert_eq!(marks(&system, &recording, "ben", TrackKind::Audio), told[..3]);
 }
