@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::Attributes;
+use super::{Attributes, StorageError};
 use crate::clock::Timestamp;
 
 /// A file that is to be put.
@@ -54,6 +54,11 @@ pub trait UploadWatch: Send + Sync {
     /// # Errors
     /// When it cannot be kept; the upload then fails as unavailable.
     async fn keep(&self, state: &Resumption) -> anyhow::Result<Kept>;
+}
+
+/// Has a watch keep what resumes an upload.
+pub(super) async fn keep(watch: &dyn UploadWatch, state: &Resumption) -> Result<Kept, StorageError> {
+    watch.keep(state).await.map_err(|error| StorageError::unavailable(format!("{error:#}")))
 }
 
 /// Watches nothing, keeps nothing.

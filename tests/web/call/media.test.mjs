@@ -5,6 +5,8 @@
 import assert from "node:assert/strict";
 import { inCall } from "./stage.mjs";
 
+/** What Chromium takes a line to carry before anybody has told it, twice: more says that feedback came. */
+const TOLD_BPS = 600_000;
 /** Any one test. */
 const WITHIN_MS = 400_000;
 
@@ -12,6 +14,9 @@ inCall("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE se
   const [ann, bob, cyd] = [await stage.person("ann"), await stage.person("bob"), await stage.person("cyd")];
   for (const person of [ann, bob, cyd]) await person.join();
   await stage.flows([ann, bob, cyd]);
+
+  await ann.until(async (least) => (await window.call.line()).carries > least, TOLD_BPS);
+  assert.equal((await ann.page.evaluate(() => window.call.line())).cipher, "AEAD_AES_128_GCM");
 
   const fay = await stage.person("fay", "firefox");
   await fay.join();

@@ -351,13 +351,19 @@ fn many_wishes_for_a_keyframe_become_few() {
     assert!((2..=3).contains(&after), "{after} in a second");
 }
 
-#[test]
-fn whoever_asks_for_a_whole_picture_or_agrees_anew_has_one_asked_for() {
+/// For a second, so that nothing of their coming is asked for any more.
+fn two_who_hear_each_other() -> World {
     let mut world = World::new();
     world.join_speaking(1, "ann");
     world.join_speaking(2, "ben");
     world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
     world.run(SECOND);
+    world
+}
+
+#[test]
+fn whoever_asks_for_a_whole_picture_or_agrees_anew_has_one_asked_for() {
+    let mut world = two_who_hear_each_other();
     let before = asked(&mut world);
     let (now, ssrc) = (world.now, world.client(2).heard_of("ann", "video")[0].ssrc);
     world.clients.get_mut(&2).unwrap().ask_for_picture(now, ssrc);
@@ -373,11 +379,7 @@ fn whoever_asks_for_a_whole_picture_or_agrees_anew_has_one_asked_for() {
 
 #[test]
 fn a_keyframe_is_asked_for_when_the_newcomer_can_take_it() {
-    let mut world = World::new();
-    world.join_speaking(1, "ann");
-    world.join_speaking(2, "ben");
-    world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
-    world.run(SECOND);
+    let mut world = two_who_hear_each_other();
     let before = asked(&mut world);
     let answered = |world: &World, id| {
         world.events.iter().any(|event| matches!(event, Event::Answer { peer: PeerId(it), .. } if *it == id))

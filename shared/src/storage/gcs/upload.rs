@@ -8,6 +8,7 @@ use super::object::Object;
 use super::session::{Session, Standing};
 use super::source::Source;
 use super::{GcsStorage, Resumption};
+use crate::storage::upload::keep;
 use crate::storage::{Checksum, Kept, PutFile, Storage, StorageError, UploadWatch};
 
 /// What is sent in one request, and held in memory while it is.
@@ -55,8 +56,7 @@ impl GcsStorage {
             Left::Nothing => {
                 let begun = self.client.begin_session(put.key, size, put.attributes).await;
                 let session = begun.map_err(|error| self.of_bucket(error))?;
-                let kept = watch.keep(&self.resumption(put.key, &session)).await;
-                let kept = kept.map_err(|error| StorageError::unavailable(format!("{error:#}")));
+                let kept = keep(watch, &self.resumption(put.key, &session)).await;
                 let kept = self.or_end(kept, &session).await?;
                 (Upload { session, source: Source::of(put.file), key: put.key }, 0, kept)
             }

@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::failure::{failure, is_absent};
 use super::{S3Storage, client, crc64, crc64_text, options};
+use crate::storage::upload::keep;
 use crate::storage::{Attributes, Kept, PutFile, Resumption, Storage, StorageError, UploadWatch};
 
 /// The size of a part, as long as that makes no more than [`PARTS_MAX`]; what fits one part is sent in one request.
@@ -60,8 +61,7 @@ impl S3Storage {
             None => {
                 let upload = self.begin(put, size).await?;
                 let state = self.resumption(put.key, &upload.id);
-                let kept = watch.keep(&state).await;
-                let kept = kept.map_err(|error| StorageError::unavailable(format!("{error:#}")));
+                let kept = keep(watch, &state).await;
                 (upload, BTreeMap::new(), self.or_abort(kept, &state).await?)
             }
         };

@@ -1,19 +1,16 @@
 //! The whole product with a store of Vercel Blob: a recording's way there and back, a worker that is killed, `worker doctor`.
 
-use e2e::client::TrackKind;
 use e2e::faults::{Proxy, Weather};
-use e2e::fixtures::Fixture;
 use e2e::postgres::Postgres;
 use e2e::servers::vercel_blob::VercelBlobServer;
 use e2e::system::{Builder, Folders, System};
 use futures::TryStreamExt;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use shared::storage::verify;
-use shared::testing::Changes;
 
 use crate::doctor::{Machine, is_ill, line};
 use crate::staged::{completed, stage};
+use crate::whole::{deleted, opened, recorded};
 
 /// Eight parts, the last one short.
 const SIZE: usize = (7 << 24) + 12_345;
@@ -28,33 +25,16 @@ fn with(server: &VercelBlobServer, builder: Builder) -> Builder {
 async fn a_recording_is_kept_in_a_store_downloaded_from_there_and_deleted() {
     let server = VercelBlobServer::start().await;
     let system = with(&server, System::builder()).start().await;
-    let (ann, fixture) = (system.client("ann"), Fixture::load("chrome-webm-vp8"));
-    let recording = ann.record(json!({})).await;
-    ann.upload(&recording, TrackKind::Video, &fixture).await;
-    let done = ann.finish(&recording).await;
+    let ann = system.client("ann");
+    let (recording, done) = recorded(&ann).await;
     assert_eq!(done["storage"], json!({ "provider": "vercel-blob", "bucket": "callreelTestStore" }));
-    let files = done["artifacts"].as_array().expect("a completed recording has files");
-    for file in files {
-        let text = |name: &str| file[name].as_str().unwrap_or_else(|| panic!("no {name} in {file}"));
-        let answer = ann.get(text("url")).await.expect(302);
-        // Without the token: the address is all that is needed.
-        let opened = reqwest::get(answer.header("location")).await.unwrap().error_for_status().unwrap();
-        assert_eq!(opened.headers()["content-type"], text("contentType"));
-        let bytes = opened.bytes().await.unwrap();
-        assert_eq!(hex::encode(Sha256::digest(&bytes)), text("sha256"), "{file}");
-    }
+    let files = opened(&ann, &done).await;
     let storage = server.settings(&[]).open().await.unwrap();
     let stored: Vec<_> = storage.list("").try_collect().await.unwrap();
-    assert_eq!(stored.len(), files.len());
+    assert_eq!(stored.len(), files);
     assert!(Folders::files(&system.folders.recordings()).is_empty(), "nothing is kept on disk");
 
-    let mut rows = Changes::of(&system.db, &["artifact"]).await;
-    let _ = ann.delete(&recording.path()).await.expect(202);
-    let left = "select count(*) from artifact";
-    while sqlx::query_scalar::<_, i64>(left).fetch_one(&system.db).await.unwrap() > 0 {
-        rows.next().await;
-    }
-    assert!(storage.list("").try_next().await.unwrap().is_none());
+    deleted(&system, &ann, &recording, storage.as_ref()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
