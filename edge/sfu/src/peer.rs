@@ -11,9 +11,12 @@ mod descriptions;
 mod engine;
 mod estimating;
 mod exchange;
+mod keys;
 mod limit;
 mod media;
 mod numbering;
+mod outgoing;
+mod outlet;
 mod padding;
 mod pictures;
 mod receiving;
@@ -54,6 +57,8 @@ use candidates::Candidates;
 use cipher::Cipher;
 use exchange::Exchange;
 pub(crate) use exchange::Inbound;
+use keys::Keys;
+use outlet::{Outlet, Role};
 use pictures::Pictures;
 pub(crate) use receiving::ASKED_FOR;
 use route::Route;
@@ -142,6 +147,12 @@ pub(crate) struct Peer {
     /// Our addresses as the library knows them: one per socket.
     sockets: Vec<Socket>,
     route: Route,
+    /// What the handshake has agreed on for media, who began it, and what it made of both.
+    keys: Keys,
+    role: Role,
+    outlet: Option<Outlet>,
+    /// The way that the library takes to the client; unknown after anything that may have changed it.
+    way: Option<Path>,
     /// Media that leave with the next flush.
     waiting: Vec<(Packet, Patch)>,
     /// Whether anything but media has been given to the library since the last flush.
@@ -175,8 +186,9 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(factory: &Arc<Factory>, publishing: Publishing, now: Instant) -> Result<Self, Refusal> {
         let exchange = Exchange::new(now, factory.config.limits);
-        let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None };
-        let mut connection = engine::build(&factory.certificate, exchange.clone(), wanted, now)?;
+        let keys = Keys::default();
+        let wanted = engine::Wanted { cipher: Cipher::Gcm, credentials: None, keys: keys.clone() };
+        let mut connection = engine::build(factory, exchange.clone(), wanted, now)?;
         let sockets = sockets(&factory.config);
         gather(&mut connection, &sockets)?;
         let factory = Arc::clone(factory);
@@ -189,6 +201,10 @@ impl Peer {
             senders,
             sockets,
             route: Route::default(),
+            keys,
+            role: Role::Client,
+            outlet: None,
+            way: None,
             waiting: Vec::new(),
             touched: Touched::Yes,
             wake: None,
@@ -244,6 +260,7 @@ impl Peer {
         let fate = self.read(now, path, datagram);
         // A handshake may follow the nominating check in the same batch: it is dropped unless the check's effect is seen first.
         if datagram.first().is_some_and(|first| *first < 128) {
+            self.way = None;
             self.pump();
         }
         while self.connection.poll_media_read().is_some() {}
@@ -277,12 +294,25 @@ impl Peer {
                     self.stands = true;
                     self.script = Script::default();
                     self.nomination = None;
+                    self.open_outlet();
                     self.events.push_back(PeerEvent::Connected);
                 }
                 RTCPeerConnectionState::Disconnected => self.events.push_back(PeerEvent::Lost),
                 RTCPeerConnectionState::Failed => self.events.push_back(PeerEvent::Failed),
                 _ => {}
             }
+        }
+    }
+
+    /// Media may leave from now on.
+    fn open_outlet(&mut self) {
+        let crypto = self.factory.provider.crypto();
+        match Outlet::new(&self.keys, self.cipher, self.role, crypto) {
+            Ok(Some(outlet)) => self.outlet = Some(outlet),
+            // The same handshake as before.
+            Ok(None) if self.outlet.is_some() => {}
+            Ok(None) => tracing::error!("no keys of media came of a handshake: nothing can be sent"),
+            Err(error) => tracing::error!(%error, "the keys of media are refused: nothing can be sent"),
         }
     }
 
@@ -299,6 +329,7 @@ impl Peer {
     /// Time has passed.
     pub(crate) fn timeout(&mut self, now: Instant) {
         self.touched = Touched::Yes;
+        self.way = None;
         if let Err(error) = self.connection.handle_timeout(now) {
             tracing::debug!("timeout refused: {error}");
         }

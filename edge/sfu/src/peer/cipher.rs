@@ -22,10 +22,15 @@ const CLIENT_HELLO: u8 = 1;
 /// RFC 5764, section 4.1.1.
 const USE_SRTP: [u8; 2] = [0, 14];
 
+/// Whether a datagram begins a handshake: who sends it is the client of it.
+pub(super) fn is_hello(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&RECORD_HANDSHAKE) && datagram.get(RECORD_HEADER) == Some(&CLIENT_HELLO)
+}
+
 /// What a client hello asks for, if this datagram is one that tells. The list is searched for and not parsed up to: a hello of several
 /// fragments cannot be parsed alone, and nothing else in it looks like a list of known ciphers with the right lengths.
 pub(super) fn asked(datagram: &[u8]) -> Option<Cipher> {
-    if datagram.first() != Some(&RECORD_HANDSHAKE) || datagram.get(RECORD_HEADER) != Some(&CLIENT_HELLO) {
+    if !is_hello(datagram) {
         return None;
     }
     datagram.windows(6).enumerate().find_map(|(at, window)| {

@@ -1,11 +1,11 @@
 //! What a connection can do: codecs, header extensions, ciphers, timeouts. Nothing here knows one connection from another.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::interceptor::{Registry, Slot};
-use rtc::peer_connection::certificate::RTCCertificate;
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
@@ -18,8 +18,10 @@ use rtc::shared::error::Error;
 
 use crate::format;
 
+use super::Factory;
 use super::cipher::Cipher;
 use super::exchange::Exchange;
+use super::keys::{KeyTap, Keys};
 use super::media::MediaTap;
 
 /// Nothing heard for this long: the client is told lost. Two of its checks (every 2 s or so) have failed.
@@ -61,11 +63,13 @@ pub(super) struct Wanted {
     pub(super) cipher: Cipher,
     /// User name fragment and password; made up when there are none.
     pub(super) credentials: Option<(String, String)>,
+    /// Where the keys of media are put by the handshake.
+    pub(super) keys: Keys,
 }
 
 /// A connection that has seen nothing yet.
 pub(super) fn build(
-    certificate: &RTCCertificate,
+    factory: &Factory,
     exchange: Exchange,
     wanted: Wanted,
     now: Instant,
@@ -78,11 +82,13 @@ pub(super) fn build(
         .with_srtp_protection_profiles(vec![cipher])
         .with_answering_dtls_role(RTCDtlsRole::Server)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .with_crypto_provider(Arc::new(KeyTap::new(Arc::clone(&factory.provider), wanted.keys)))
         .with_ice_timeouts(Some(LOST_AFTER), Some(FAILED_AFTER), Some(CONSENT_EVERY));
     if let Some((ufrag, password)) = wanted.credentials {
         settings = settings.with_ice_credentials(ufrag, password);
     }
-    let configuration = RTCConfigurationBuilder::new().with_certificates(vec![certificate.clone()]).build();
+    let configuration =
+        RTCConfigurationBuilder::new().with_certificates(vec![factory.certificate.clone()]).build();
     RTCPeerConnectionBuilder::new()
         .with_configuration(configuration)
         .with_media_engine(media_engine()?)

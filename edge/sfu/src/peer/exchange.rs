@@ -7,15 +7,11 @@ use std::time::Instant;
 
 use crate::config::Limits;
 use crate::estimate::Estimator;
-use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
-use super::allowance::{Allowance, Verdict};
-use super::estimating::ESTIMATE;
 use super::limit::{self, Buckets};
-use super::padding::{Padding, Sent};
-use super::repairs::Repairs;
+use super::outgoing::Outgoing;
 use super::sdp::Section;
 use super::streams::{Stream, Streams};
 
@@ -49,24 +45,15 @@ pub(crate) enum Inbound {
 }
 
 /// What the connection and its interceptor share. Both are driven by one thread: the lock is never waited for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Exchange(Arc<Mutex<Shared>>);
 
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) streams: Streams,
     inbox: VecDeque<Inbound>,
     /// What may still come.
     buckets: Buckets,
-    /// How much may be sent: it sees every packet that leaves, retransmissions included.
-    pub(super) estimator: Estimator,
-    /// The last packet of a picture, and what is sent beyond media at the moment.
-    pub(super) newest: Option<Sent>,
-    pub(super) padding: Option<Padding>,
-    pub(super) allowance: Allowance,
-    /// Packets that the client has asked for again.
-    pub(super) asked_again: u64,
-    pub(super) repairs: Repairs,
+    pub(super) outgoing: Outgoing,
 }
 
 impl Exchange {
@@ -75,32 +62,23 @@ impl Exchange {
             streams: Streams::default(),
             inbox: VecDeque::new(),
             buckets: Buckets::new(now, limits),
-            estimator: Estimator::new(now, ESTIMATE),
-            newest: None,
-            padding: None,
-            allowance: Allowance::new(now),
-            asked_again: 0,
-            repairs: Repairs::default(),
+            outgoing: Outgoing::new(now),
         })))
     }
 
     /// Uses the estimate of what may be sent.
     pub(super) fn estimate<T>(&self, uses: impl FnOnce(&mut Estimator) -> T) -> T {
-        uses(&mut self.lock().estimator)
+        uses(&mut self.lock().outgoing.estimator)
     }
 
     /// Sends more than media for a moment if that could find room for `wanted_bps`.
     pub(super) fn probe(&self, now: Instant, wanted_bps: u64) {
-        let shared = &mut *self.lock();
-        let Some(newest) = shared.newest else { return };
-        if let Some(probe) = shared.estimator.probe(now, wanted_bps) {
-            shared.padding = Some(Padding::new(now, probe, newest));
-        }
+        self.lock().outgoing.probe(now, wanted_bps);
     }
 
     /// Packets that the client has asked for again so far.
     pub(super) fn asked_again(&self) -> u64 {
-        self.lock().asked_again
+        self.lock().outgoing.asked_again
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -114,11 +92,6 @@ impl Exchange {
         shared.streams.agree(sections);
     }
 
-    /// Keeps a packet that leaves, for receivers that ask for it again.
-    pub(super) fn keep(&self, packet: &Packet, patch: Patch) {
-        self.lock().repairs.keep(packet, patch);
-    }
-
     /// The next thing received.
     pub(super) fn poll(&self) -> Option<Inbound> {
         self.lock().inbox.pop_front()
@@ -130,11 +103,6 @@ impl Shared {
         if self.inbox.len() < MAX_INBOX {
             self.inbox.push_back(inbound);
         }
-    }
-
-    /// Whether so much may be sent again.
-    pub(super) fn may_repeat(&mut self, now: Instant, bytes: usize) -> Verdict {
-        self.allowance.take(now, self.estimator.bps(), bytes)
     }
 
     /// Whether so much more may come on a stream's section.

@@ -17,6 +17,7 @@ use crate::format::Codec;
 use crate::path::Path;
 
 use super::cipher::Cipher;
+use super::outlet::Role;
 use super::sockets::gather;
 use super::{Peer, PeerEvent, Refusal, Touched, candidates, cipher, engine, route, sdp};
 
@@ -157,10 +158,11 @@ impl Peer {
         let credentials = sdp::ufrag(&local).zip(sdp::password(&local));
         let credentials = credentials.map(|(ufrag, password)| (ufrag.to_owned(), password.to_owned()));
         self.cipher = Cipher::CounterMode;
-        let wanted = engine::Wanted { cipher: self.cipher, credentials };
-        self.connection = engine::build(&self.factory.certificate, self.exchange.clone(), wanted, now)?;
+        let wanted = engine::Wanted { cipher: self.cipher, credentials, keys: self.keys.clone() };
+        self.connection = engine::build(&self.factory, self.exchange.clone(), wanted, now)?;
         gather(&mut self.connection, &self.sockets)?;
         self.route.forget();
+        self.way = None;
         for step in std::mem::take(&mut self.script).steps {
             self.perform(now, step)?;
         }
@@ -179,6 +181,9 @@ impl Peer {
 
     /// Sees to the cipher while it can still be chosen.
     pub(super) fn before_standing(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Next {
+        if cipher::is_hello(datagram) {
+            self.role = Role::Server;
+        }
         // Anybody may write a check; only the client knows the password.
         if route::nominates(datagram) && self.is_genuine(datagram) {
             self.nomination = Some((path, Bytes::copy_from_slice(datagram)));

@@ -1,10 +1,13 @@
 //! Packets and reports on their way out, and all datagrams that a connection gives. It must not know where packets come from.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
+use rtc::peer_connection::transport::RTCIceProtocol;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtp_transceiver::RTCRtpSenderId;
 use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportProtocol};
 
@@ -13,8 +16,12 @@ use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
+use super::outgoing::Leaving;
 use super::sockets::Socket;
-use super::{Peer, Touched, translate};
+use super::{Peer, Touched};
+
+/// No address.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Peer {
     /// Sends a packet of one of our streams with the next [`Self::flush`], with this change to its payload. Returns how many wait.
@@ -60,19 +67,7 @@ impl Peer {
         if touched == Touched::Yes {
             self.pump();
         }
-        // One by one through the library: a burst at once makes each of its seven queues as long as itself, 100 KB and more a
-        // connection, and has left the cache before it is encrypted. Not when it comes either: then each packet would have to
-        // fetch the state of every connection anew.
-        let mut waiting = std::mem::take(&mut self.waiting);
-        for (packet, patch) in waiting.drain(..) {
-            self.exchange.keep(&packet, patch);
-            let packet = translate::write(translate::patched(packet, patch));
-            self.write(now, RTCMessage::RtpPacket(String::new(), packet));
-            if let Some(written) = self.connection.poll_write() {
-                self.give_out(now, &written, out);
-            }
-        }
-        self.waiting = waiting;
+        self.give_media(now, out);
         if touched == Touched::No {
             return;
         }
@@ -80,6 +75,54 @@ impl Peer {
             self.give_out(now, &written, out);
         }
         self.wake = self.connection.poll_timeout();
+    }
+
+    /// Connection by connection, so that a burst finds the state of each in the cache.
+    fn give_media(&mut self, now: Instant, out: &mut dyn FnMut(Path, &[u8])) {
+        let way = self.way();
+        let (Some(way), Some(outlet)) = (way, &mut self.outlet) else {
+            self.waiting.clear();
+            return;
+        };
+        let mut shared = self.exchange.lock();
+        let mut give = |leaving: Leaving| match outlet.encrypt(&leaving) {
+            Ok(datagram) => out(self.route.leaving(now, way, &datagram), &datagram),
+            Err(error) => tracing::debug!("packet refused: {error}"),
+        };
+        for (packet, patch) in self.waiting.drain(..) {
+            give(shared.outgoing.media(now, packet, patch));
+        }
+        while let Some(leaving) = shared.outgoing.again(now) {
+            give(leaving);
+        }
+    }
+
+    /// The way to the client, as the library has chosen it.
+    fn way(&mut self) -> Option<Path> {
+        if self.way.is_none() && self.outlet.is_some() {
+            self.way = self.chosen();
+        }
+        self.way
+    }
+
+    fn chosen(&mut self) -> Option<Path> {
+        let Self { senders, connection, sockets, .. } = self;
+        let pair = senders.iter().find_map(|sender| {
+            let sender = connection.rtp_sender(RTCRtpSenderId::from(sender.transceiver))?;
+            sender.transport()?.ice_transport().get_selected_candidate_pair()
+        })?;
+        let (local, remote) = (pair.local(), pair.remote());
+        let tcp = local.protocol == RTCIceProtocol::Tcp;
+        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        // What a reflexive candidate is related to is the socket.
+        let names = [
+            SocketAddr::new(local.address.parse().ok()?, local.port),
+            SocketAddr::new(local.related_address.parse().unwrap_or(UNKNOWN), local.related_port),
+        ];
+        let named = |socket: &&Socket| socket.transport == transport && names.contains(&socket.known_as);
+        let socket = sockets.iter().find(named)?;
+        let remote = SocketAddr::new(remote.address.parse().ok()?, remote.port);
+        Some(Path { local: socket.local, remote, transport })
     }
 
     fn give_out(&mut self, now: Instant, written: &TaggedBytesMut, out: &mut dyn FnMut(Path, &[u8])) {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rtc::interceptor::{RTCPFeedback, RTPHeaderExtension, StreamInfo};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -47,14 +47,14 @@ pub(super) fn header_only(packet: &Packet) -> rtc::rtp::packet::Packet {
     write(Packet { payload: packet.payload.clone(), ..packet.clone() })
 }
 
-/// A packet with its payload changed.
-pub(super) fn patched(mut packet: Packet, patch: Patch) -> Packet {
-    if !patch.is_empty() {
-        let mut payload = BytesMut::from(&packet.payload[..]);
-        patch.apply(&mut payload);
-        packet.payload = payload.freeze();
+/// A payload with its change made.
+pub(super) fn patched(payload: &Bytes, patch: Patch) -> Bytes {
+    if patch.is_empty() {
+        return payload.clone();
     }
-    packet
+    let mut changed = BytesMut::from(&payload[..]);
+    patch.apply(&mut changed);
+    changed.freeze()
 }
 
 /// The library's from ours.

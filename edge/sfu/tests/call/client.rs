@@ -14,7 +14,7 @@ use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::event::{RTCPeerConnectionEvent, RTCTrackEvent};
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
-use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::peer_connection::transport::{RTCDtlsRole, RTCIceCandidateInit};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -115,7 +115,7 @@ impl Client {
     pub(crate) fn new(
         now: Instant,
         address: SocketAddr,
-        ciphers: &[SrtpProtectionProfile],
+        (ciphers, answering): (&[SrtpProtectionProfile], RTCDtlsRole),
         sound: Sound,
     ) -> Self {
         let mut engine = MediaEngine::default();
@@ -124,15 +124,15 @@ impl Client {
             let nack = RTCPFeedback { typ: "nack".into(), parameter: String::new() };
             engine.register_feedback(nack, RtpCodecKind::Audio);
         }
-        Self::with(engine, now, address, ciphers)
+        Self::with(engine, now, address, (ciphers, answering))
     }
 
-    /// One that has the codecs of this engine.
+    /// One that has the codecs of this engine, and takes this part in the handshake when it answers.
     pub(crate) fn with(
         mut engine: MediaEngine,
         now: Instant,
         address: SocketAddr,
-        ciphers: &[SrtpProtectionProfile],
+        (ciphers, answering): (&[SrtpProtectionProfile], RTCDtlsRole),
     ) -> Self {
         let uri = LEVEL.to_owned();
         engine
@@ -147,6 +147,7 @@ impl Client {
         let settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(rtc::ice::mdns::MulticastDnsMode::Disabled)
             .with_srtp_protection_profiles(ciphers.to_vec())
+            .with_answering_dtls_role(answering)
             .build();
         let builder = RTCPeerConnectionBuilder::new()
             .with_media_engine(engine)

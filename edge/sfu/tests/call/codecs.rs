@@ -23,7 +23,9 @@ fn join(world: &mut World, id: u64, user: &str, pictures: &[(u8, &str)]) {
             .register_codec(RTCRtpCodecParameters { rtp_codec, payload_type: *payload_type }, kind)
             .unwrap();
     }
-    world.clients.insert(id, Client::with(engine, world.now, World::address(id), &world.ciphers));
+    world
+        .clients
+        .insert(id, Client::with(engine, world.now, World::address(id), (&world.ciphers, world.answering)));
 }
 
 /// A member who publishes sound, and pictures in a codec.

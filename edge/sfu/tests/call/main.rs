@@ -12,6 +12,7 @@ mod world;
 use std::time::Duration;
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::{Command, Event, PeerId};
 use world::World;
@@ -475,6 +476,16 @@ fn a_client_that_has_only_the_slow_cipher_is_heard_too() {
     world.join_speaking(2, "ben");
     world.until("both hear", |world| both_hear(world, (1, "ann"), (2, "ben"), 50));
     assert_eq!(world.refused(), Vec::<&Event>::new());
+}
+
+#[test]
+fn a_client_that_waits_for_the_handshake_hears_too() {
+    let mut world = World::new();
+    world.join_speaking(1, "ann");
+    world.until("ann is connected", |world| world.events.contains(&Event::Connected { peer: PeerId(1) }));
+    world.answering = RTCDtlsRole::Server;
+    world.join(2, "ben");
+    world.until("ben hears", |world| world.heard(2, "ann").0 > 50);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
-use rtc::rtcp::transport_feedbacks::transport_layer_nack::NackPair;
+use rtc::interceptor::AttributedPacket;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use rtc::rtp;
+use rtc::shared::TransportContext;
 
 use super::*;
 use crate::config::Limits;
