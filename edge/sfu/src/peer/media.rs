@@ -75,10 +75,10 @@ impl MediaTap {
         }
     }
 
-    fn on_rtcp(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+    fn on_rtcp(&mut self, message: TaggedPacket) -> Result<(), Error> {
         let (now, mut left) = (message.now, ASKED_MAX);
         let mut shared = self.exchange.lock();
-        if let Library::Rtcp(packets) = &mut message.message.packet {
+        if let Library::Rtcp(packets) = &message.message.packet {
             for packet in packets {
                 read_feedback(now, packet.as_any(), &mut shared.outgoing.estimator);
                 shared.outgoing.asked_again += asked_again(packet.as_any());
@@ -87,11 +87,10 @@ impl MediaTap {
                 let request = each_once(request, left);
                 left -= request.nacks.iter().flat_map(|pair| pair.into_iter()).count();
                 shared.outgoing.asked(now, &request);
-                *packet = Box::new(request);
             }
         }
-        let message = self.receiving.rtcp(message)?;
-        shared.outgoing.reports(message)
+        drop(shared);
+        self.receiving.rtcp(message).map(drop)
     }
 }
 

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use rtc::interceptor::StreamInfo;
-use rtc::rtp::header::Header;
 
 use crate::format::TRANSPORT_CC;
+use crate::packet::Packet;
 
 /// The count, and which streams bear it under which extension id.
 #[derive(Debug, Default)]
@@ -19,6 +19,16 @@ pub(super) struct Numbering {
     ids: HashMap<u32, u8>,
     /// Streams with retransmissions, and the SSRC of these.
     repairs: HashMap<u32, u32>,
+}
+
+/// The number of a packet that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbered {
+    Now(u16),
+    /// It has left with this number before.
+    Before(u16),
+    /// The receiver wants none.
+    Not,
 }
 
 impl Numbering {
@@ -44,21 +54,17 @@ impl Numbering {
     }
 
     /// Numbers a packet, if the receiver wants it. One that has a number is sent again as it was.
-    pub(super) fn number(&mut self, header: &mut Header) -> Option<u16> {
-        let id = self.ids.get(&header.ssrc)?;
-        if self.borne(header).is_some() {
-            return None;
+    pub(super) fn number(&mut self, packet: &mut Packet) -> Numbered {
+        let Some(id) = self.ids.get(&packet.ssrc) else { return Numbered::Not };
+        if let Some((_, value)) = packet.extensions.iter().find(|(known, _)| known == id) {
+            return value[..]
+                .try_into()
+                .map_or(Numbered::Not, |value| Numbered::Before(u16::from_be_bytes(value)));
         }
         let number = self.next;
-        header.set_extension(*id, Bytes::copy_from_slice(&number.to_be_bytes())).ok()?;
+        packet.extensions.push((*id, Bytes::copy_from_slice(&number.to_be_bytes())));
         self.next = number.wrapping_add(1);
-        Some(number)
-    }
-
-    /// The number that a packet bears already.
-    pub(super) fn borne(&self, header: &Header) -> Option<u16> {
-        let value = header.get_extension(*self.ids.get(&header.ssrc)?)?;
-        Some(u16::from_be_bytes(value[..].try_into().ok()?))
+        Numbered::Now(number)
     }
 
     /// Whether packets of a stream can be sent again on another.
@@ -84,18 +90,26 @@ mod tests {
             ..StreamInfo::default()
         };
         numbering.bind(&info);
-        let mut number = |ssrc| {
-            let mut header = Header { ssrc, ..Header::default() };
-            let number = numbering.number(&mut header);
-            (number, header.get_extension(5).map(|value| value.to_vec()))
+        let packet = |ssrc| Packet {
+            marker: false,
+            payload_type: 96,
+            sequence: 0,
+            timestamp: 0,
+            ssrc,
+            extensions: Vec::new(),
+            payload: Bytes::new(),
         };
-        assert_eq!(number(1), (Some(0), Some(vec![0, 0])));
-        assert_eq!(number(2), (Some(1), Some(vec![0, 1])));
-        assert_eq!(number(3), (None, None));
-        let mut header = Header { ssrc: 1, ..Header::default() };
-        assert_eq!(numbering.number(&mut header), Some(2));
-        let sent = header.clone();
-        assert_eq!((numbering.number(&mut header), header), (None, sent), "again, as it was");
+        let mut number = |ssrc| {
+            let mut packet = packet(ssrc);
+            (numbering.number(&mut packet), packet.extensions)
+        };
+        assert_eq!(number(1), (Numbered::Now(0), vec![(5, Bytes::from_static(&[0, 0]))]));
+        assert_eq!(number(2), (Numbered::Now(1), vec![(5, Bytes::from_static(&[0, 1]))]));
+        assert_eq!(number(3), (Numbered::Not, Vec::new()));
+        let mut packet = packet(1);
+        assert_eq!(numbering.number(&mut packet), Numbered::Now(2));
+        let sent = packet.clone();
+        assert_eq!((numbering.number(&mut packet), packet), (Numbered::Before(2), sent), "again, as it was");
         assert!(numbering.is_repaired(1) && !numbering.is_repaired(2));
         numbering.unbind(&info);
         assert!(numbering.ids.is_empty() && numbering.repairs.is_empty());

@@ -5,23 +5,24 @@
 //! Decisions:
 //! - What is kept is the publisher's payload, which all subscribers share, and what one subscriber's copy changes in it. With a
 //!   payload of its own, a subscriber whose pictures were paused once would hold half a megabyte.
-//! - Only for streams that have another for retransmissions: what is sent again under its own number must be the same to the last
-//!   bit, header included (RFC 7714, section 8.2), and headers are not kept here.
+//! - A stream that has another for retransmissions keeps no headers. One that has none repeats packets under their own number, and those
+//!   must be the same to the last bit, header included (RFC 7714, section 8.2): they are kept whole.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rtc::interceptor::StreamInfo;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
-use rtc::rtp;
 
 use crate::leg::picture::Patch;
 use crate::packet::Packet;
 
 use super::allowance::Verdict;
 
-/// Packets kept per stream: about 2 s of 2 Mbit/s, more than a receiver's jitter buffer waits.
-const KEPT_MAX: u16 = 512;
+/// Packets kept of a picture: about 2 s of 2 Mbit/s, more than a receiver's jitter buffer waits.
+const PICTURES_MAX: usize = 512;
+/// The same of sound: 1.3 s of the usual 20 ms.
+const SOUNDS_MAX: usize = 64;
 
 /// The original number in front of the payload (RFC 4588, section 4).
 const NUMBER_BYTES: usize = 2;
@@ -30,21 +31,21 @@ const NUMBER_BYTES: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Repairs(HashMap<u32, Stream>);
 
-/// One stream, and the stream of its retransmissions. It outlives its binding: a number of that stream is never given twice.
+/// How packets of a stream come again.
 #[derive(Debug)]
-struct Stream {
-    ssrc: u32,
-    payload_type: u8,
-    next: u16,
-    bound: bool,
-    sent: Sent,
+enum Stream {
+    /// On another stream. It outlives its binding: a number of that stream is never given twice.
+    Apart { ssrc: u32, payload_type: u8, next: u16, bound: bool, sent: Sent<Kept> },
+    /// As they were.
+    Same(Sent<(Packet, Patch)>),
 }
 
 /// The newest packets, one place for each number.
-#[derive(Debug, Default)]
-struct Sent {
+#[derive(Debug)]
+struct Sent<T> {
     first: u16,
-    places: VecDeque<Option<Kept>>,
+    places: VecDeque<Option<T>>,
+    most: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -56,51 +57,64 @@ struct Kept {
 }
 
 impl Repairs {
-    /// A stream of ours was agreed on. Tells whether it has another for retransmissions.
-    pub(super) fn bind(&mut self, info: &StreamInfo) -> bool {
-        let asks = info.rtcp_feedback.iter().any(|it| it.typ == "nack" && it.parameter.is_empty());
-        let (Some(ssrc), Some(payload_type), true) = (info.ssrc_rtx, info.payload_type_rtx, asks) else {
-            return false;
+    /// A stream of ours was agreed on.
+    pub(super) fn bind(&mut self, info: &StreamInfo) {
+        let is_sound = info.mime_type.starts_with("audio/");
+        let most = if is_sound { SOUNDS_MAX } else { PICTURES_MAX };
+        // A client may ask for sound without having said so: browsers do when our offer says that they may.
+        let asks =
+            is_sound || info.rtcp_feedback.iter().any(|it| it.typ == "nack" && it.parameter.is_empty());
+        if !asks {
+            return;
+        }
+        let Some((apart, apart_type)) = info.ssrc_rtx.zip(info.payload_type_rtx) else {
+            self.0.insert(info.ssrc, Stream::Same(Sent::new(most)));
+            return;
         };
-        let fresh = || Stream { ssrc, payload_type, next: 0, bound: true, sent: Sent::default() };
-        let stream = self.0.entry(info.ssrc).or_insert_with(fresh);
-        (stream.ssrc, stream.payload_type, stream.bound) = (ssrc, payload_type, true);
-        true
+        match self.0.get_mut(&info.ssrc) {
+            Some(Stream::Apart { ssrc, payload_type, bound, .. }) => {
+                (*ssrc, *payload_type, *bound) = (apart, apart_type, true);
+            }
+            _ => {
+                let (ssrc, payload_type, sent) = (apart, apart_type, Sent::new(most));
+                self.0.insert(info.ssrc, Stream::Apart { ssrc, payload_type, next: 0, bound: true, sent });
+            }
+        }
     }
 
     /// A stream of ours is no more, or is about to be agreed on anew.
     pub(super) fn unbind(&mut self, info: &StreamInfo) {
-        if let Some(stream) = self.0.get_mut(&info.ssrc) {
-            (stream.bound, stream.sent) = (false, Sent::default());
+        match self.0.get_mut(&info.ssrc) {
+            Some(Stream::Apart { bound, sent, .. }) => (*bound, *sent) = (false, Sent::new(sent.most)),
+            Some(Stream::Same(_)) => drop(self.0.remove(&info.ssrc)),
+            None => {}
         }
-    }
-
-    /// Whether packets of a stream are kept.
-    pub(super) fn has(&self, ssrc: u32) -> bool {
-        self.0.get(&ssrc).is_some_and(|stream| stream.bound)
     }
 
     /// Keeps a packet that leaves.
     pub(super) fn keep(&mut self, packet: &Packet, patch: Patch) {
-        if let Some(stream) = self.0.get_mut(&packet.ssrc).filter(|stream| stream.bound) {
-            let Packet { marker, timestamp, .. } = *packet;
-            let kept = Kept { timestamp, marker, patch, payload: packet.payload.clone() };
-            stream.sent.put(packet.sequence, kept);
+        match self.0.get_mut(&packet.ssrc) {
+            Some(Stream::Apart { bound: true, sent, .. }) => {
+                let Packet { marker, timestamp, .. } = *packet;
+                sent.put(packet.sequence, Kept { timestamp, marker, patch, payload: packet.payload.clone() });
+            }
+            Some(Stream::Same(sent)) => sent.put(packet.sequence, (packet.clone(), patch)),
+            _ => {}
         }
     }
 
-    /// The retransmissions that a receiver asks for, as far as the packets are still here, up to the first that is too large: `may` is
-    /// told the bytes of each before it is copied.
+    /// The packets that a receiver asks for, as far as they are still here, up to the first that is too large: `may` is told the bytes of
+    /// each before it is copied. Each comes with what is to be changed in it.
     pub(super) fn asked(
         &mut self,
         request: &TransportLayerNack,
         may: &mut dyn FnMut(usize) -> Verdict,
-    ) -> Vec<rtp::Packet> {
+    ) -> Vec<(Packet, Patch)> {
         let Some(stream) = self.0.get_mut(&request.media_ssrc) else { return Vec::new() };
         let mut packets = Vec::new();
         for number in request.nacks.iter().flat_map(|pair| pair.into_iter()) {
-            let Some(kept) = stream.sent.get(number) else { continue };
-            if may(NUMBER_BYTES + kept.payload.len()) == Verdict::Drop {
+            let Some(bytes) = stream.bytes(number) else { continue };
+            if may(bytes) == Verdict::Drop {
                 break;
             }
             packets.extend(stream.again(number));
@@ -110,35 +124,52 @@ impl Repairs {
 }
 
 impl Stream {
-    fn again(&mut self, number: u16) -> Option<rtp::Packet> {
-        let kept = self.sent.get(number)?;
+    /// What a packet will take of the way.
+    fn bytes(&self, number: u16) -> Option<usize> {
+        match self {
+            Self::Apart { sent, .. } => Some(NUMBER_BYTES + sent.get(number)?.payload.len()),
+            Self::Same(sent) => Some(sent.get(number)?.0.payload.len()),
+        }
+    }
+
+    fn again(&mut self, number: u16) -> Option<(Packet, Patch)> {
+        let (ssrc, payload_type, next, kept) = match self {
+            Self::Same(sent) => return sent.get(number).cloned(),
+            Self::Apart { ssrc, payload_type, next, sent, .. } => {
+                (*ssrc, *payload_type, next, sent.get(number)?)
+            }
+        };
         let mut payload = BytesMut::with_capacity(NUMBER_BYTES + kept.payload.len());
         payload.put_u16(number);
         payload.put_slice(&kept.payload);
         kept.patch.apply(&mut payload[NUMBER_BYTES..]);
-        let header = rtp::Header {
-            version: 2,
+        let packet = Packet {
             marker: kept.marker,
-            payload_type: self.payload_type,
-            sequence_number: self.next,
+            payload_type,
+            sequence: *next,
             timestamp: kept.timestamp,
-            ssrc: self.ssrc,
-            ..Default::default()
+            ssrc,
+            extensions: Vec::new(),
+            payload: payload.freeze(),
         };
-        self.next = self.next.wrapping_add(1);
-        Some(rtp::Packet { header, payload: payload.freeze() })
+        *next = next.wrapping_add(1);
+        Some((packet, Patch::default()))
     }
 }
 
-impl Sent {
-    fn put(&mut self, number: u16, kept: Kept) {
+impl<T> Sent<T> {
+    fn new(most: usize) -> Self {
+        Self { first: 0, places: VecDeque::new(), most }
+    }
+
+    fn put(&mut self, number: u16, kept: T) {
         let at = usize::from(number.wrapping_sub(self.first));
         if let Some(place) = self.places.get_mut(at) {
             *place = Some(kept);
             return;
         }
         let ahead = number.wrapping_sub(self.first.wrapping_add(self.places.len() as u16));
-        if ahead >= KEPT_MAX || self.places.is_empty() {
+        if usize::from(ahead) >= self.most || self.places.is_empty() {
             // Late beyond what is kept, or a beginning.
             if ahead > u16::MAX / 2 && !self.places.is_empty() {
                 return;
@@ -152,15 +183,15 @@ impl Sent {
         self.push(Some(kept));
     }
 
-    fn push(&mut self, place: Option<Kept>) {
-        if self.places.len() == usize::from(KEPT_MAX) {
+    fn push(&mut self, place: Option<T>) {
+        if self.places.len() == self.most {
             self.places.pop_front();
             self.first = self.first.wrapping_add(1);
         }
         self.places.push_back(place);
     }
 
-    fn get(&self, number: u16) -> Option<&Kept> {
+    fn get(&self, number: u16) -> Option<&T> {
         self.places.get(usize::from(number.wrapping_sub(self.first)))?.as_ref()
     }
 }
@@ -199,21 +230,27 @@ mod tests {
         }
     }
 
-    fn asked(repairs: &mut Repairs, numbers: &[u16]) -> Vec<rtp::Packet> {
+    fn asked(repairs: &mut Repairs, numbers: &[u16]) -> Vec<Packet> {
         let nacks = nack_pairs_from_sequence_numbers(numbers);
         let request = TransportLayerNack { sender_ssrc: 0, media_ssrc: 1, nacks };
-        repairs.asked(&request, &mut |_| Verdict::Send)
+        repairs.asked(&request, &mut |_| Verdict::Send).into_iter().map(|(packet, _)| packet).collect()
+    }
+
+    /// The places of the one stream.
+    fn places(repairs: &Repairs) -> &Sent<Kept> {
+        let Stream::Apart { sent, .. } = &repairs.0[&1] else { panic!("it has another for retransmissions") };
+        sent
     }
 
     /// The numbers of those that come again.
     fn again(repairs: &mut Repairs, numbers: &[u16]) -> Vec<u16> {
         let packets = asked(repairs, numbers);
-        let number = |packet: &rtp::Packet| u16::from_be_bytes([packet.payload[0], packet.payload[1]]);
+        let number = |packet: &Packet| u16::from_be_bytes([packet.payload[0], packet.payload[1]]);
         packets
             .iter()
             .map(|packet| {
                 assert_eq!(packet.payload[2..], number(packet).to_be_bytes(), "the payload is that packet's");
-                assert_eq!(packet.header.timestamp, u32::from(number(packet)) * 10);
+                assert_eq!(packet.timestamp, u32::from(number(packet)) * 10);
                 number(packet)
             })
             .collect()
@@ -224,8 +261,7 @@ mod tests {
         let mut repairs = bound();
         (65_534..=65_535).chain(0..3).for_each(|number| repairs.keep(&packet(number), Patch::default()));
         let packets = asked(&mut repairs, &[65_535, 1]);
-        let heads =
-            packets.iter().map(|it| (it.header.ssrc, it.header.payload_type, it.header.sequence_number));
+        let heads = packets.iter().map(|it| (it.ssrc, it.payload_type, it.sequence));
         assert_eq!(heads.collect::<Vec<_>>(), [(2, 97, 0), (2, 97, 1)]);
         assert_eq!(again(&mut repairs, &[65_533, 65_534, 2, 3]), [65_534, 2]);
     }
@@ -239,7 +275,7 @@ mod tests {
         repairs.keep(&packet(1_995), Patch::default());
         repairs.keep(&packet(100), Patch::default());
         assert_eq!(again(&mut repairs, &[100, 1_486, 1_488, 1_990, 1_995, 1_999]), [1_488, 1_995, 1_999]);
-        assert_eq!(repairs.0[&1].sent.places.capacity(), usize::from(KEPT_MAX));
+        assert_eq!(places(&repairs).places.capacity(), PICTURES_MAX);
         repairs.keep(&packet(9_000), Patch::default());
         assert_eq!(again(&mut repairs, &[1_999, 9_000]), [9_000]);
     }
@@ -258,7 +294,7 @@ mod tests {
         repairs.keep(&Packet { payload: vp8.clone(), ..packet(1) }, patch);
         let packets = asked(&mut repairs, &[1]);
         assert_eq!(packets[0].payload[..], [0, 1, 0x90, 0xe0, 0x80, 0x64, 10, 0, 1, 0]);
-        let kept = repairs.0[&1].sent.get(1).unwrap();
+        let kept = places(&repairs).get(1).unwrap();
         assert_eq!(kept.payload.as_ptr(), vp8.as_ptr());
     }
 
@@ -270,17 +306,33 @@ mod tests {
             let packets = asked(&mut repairs, &[1]);
             repairs.unbind(&info());
             repairs.bind(&info());
-            packets[0].header.sequence_number
+            packets[0].sequence
         };
         assert_eq!([number(), number()], [0, 1]);
     }
 
     #[test]
-    fn a_stream_without_another_for_retransmissions_is_not_kept() {
+    fn a_stream_without_another_for_retransmissions_repeats_the_same() {
         let mut repairs = Repairs::default();
-        assert!(!repairs.bind(&StreamInfo { ssrc_rtx: None, ..info() }) && !repairs.has(1));
-        repairs.keep(&packet(1), Patch::default());
-        assert_eq!(again(&mut repairs, &[1]), [] as [u16; 0]);
+        let alone = StreamInfo { ssrc_rtx: None, ..info() };
+        repairs.bind(&alone);
+        let sent = |number| Packet { extensions: vec![(5, Bytes::from_static(&[0, 7]))], ..packet(number) };
+        (0..600).for_each(|number| repairs.keep(&sent(number), Patch::default()));
+        assert_eq!(asked(&mut repairs, &[87, 88, 599]), [sent(88), sent(599)]);
+        repairs.unbind(&alone);
+        assert_eq!(asked(&mut repairs, &[599]), []);
+        repairs.bind(&StreamInfo { rtcp_feedback: Vec::new(), ..alone });
+        repairs.keep(&sent(1), Patch::default());
+        assert_eq!(asked(&mut repairs, &[1]), [], "nobody can ask");
+    }
+
+    #[test]
+    fn sound_is_repeated_though_nobody_said_so_and_for_a_moment() {
+        let mut repairs = Repairs::default();
+        let mime_type = "audio/opus".to_owned();
+        repairs.bind(&StreamInfo { ssrc: 1, mime_type, ..StreamInfo::default() });
+        (0..100).for_each(|number| repairs.keep(&packet(number), Patch::default()));
+        assert_eq!(asked(&mut repairs, &[35, 36, 99]), [packet(36), packet(99)]);
     }
 
     #[test]

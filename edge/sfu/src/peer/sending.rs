@@ -16,7 +16,6 @@ use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::path::{Path, Transport};
 
-use super::outgoing::Leaving;
 use super::sockets::Socket;
 use super::{Peer, Touched};
 
@@ -85,15 +84,16 @@ impl Peer {
             return;
         };
         let mut shared = self.exchange.lock();
-        let mut give = |leaving: Leaving| match outlet.encrypt(&leaving) {
+        let mut give = |packet: &Packet, patch| match outlet.encrypt(packet, patch) {
             Ok(datagram) => out(self.route.leaving(now, way, &datagram), &datagram),
             Err(error) => tracing::debug!("packet refused: {error}"),
         };
-        for (packet, patch) in self.waiting.drain(..) {
-            give(shared.outgoing.media(now, packet, patch));
+        for (mut packet, patch) in self.waiting.drain(..) {
+            shared.outgoing.media(now, &mut packet, patch);
+            give(&packet, patch);
         }
-        while let Some(leaving) = shared.outgoing.again(now) {
-            give(leaving);
+        while let Some((packet, patch)) = shared.outgoing.again(now) {
+            give(&packet, patch);
         }
     }
 

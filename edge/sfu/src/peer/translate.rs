@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
 use rtc::interceptor::{RTCPFeedback, RTPHeaderExtension, StreamInfo};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -17,7 +16,6 @@ use rtc::shared::marshal::Marshal;
 
 use crate::estimate::Estimator;
 use crate::format::TRANSPORT_CC;
-use crate::leg::picture::Patch;
 use crate::packet::Packet;
 use crate::quality::ReportBlock;
 
@@ -45,16 +43,6 @@ pub(super) fn read(packet: rtc::rtp::packet::Packet) -> Packet {
 /// The library's from ours, for parts that look at headers.
 pub(super) fn header_only(packet: &Packet) -> rtc::rtp::packet::Packet {
     write(Packet { payload: packet.payload.clone(), ..packet.clone() })
-}
-
-/// A payload with its change made.
-pub(super) fn patched(payload: &Bytes, patch: Patch) -> Bytes {
-    if patch.is_empty() {
-        return payload.clone();
-    }
-    let mut changed = BytesMut::from(&payload[..]);
-    patch.apply(&mut changed);
-    changed.freeze()
 }
 
 /// The library's from ours.
