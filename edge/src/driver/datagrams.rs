@@ -13,6 +13,8 @@
 //!   the cache, and a burst to a hundred subscribers does not leave megabytes behind.
 //! - A send that would block is counted and dropped: it is media, and the next packet matters more.
 
+mod outgoing;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,32 +22,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use super::sys;
+pub(super) use outgoing::{Destination, Outgoing, Run};
+use outgoing::{runs, singles};
 
 /// Datagrams taken from the kernel by one call. With GRO each may hold 64 segments.
 pub(super) const RECEIVE_BATCH: usize = 32;
-/// Messages given to the kernel by one call.
-const SEND_BATCH: usize = 128;
-/// Segments of one GSO run: the kernel's `UDP_MAX_SEGMENTS` is 64 up to Linux 6.8.
-const GSO_SEGMENTS: usize = 64;
-/// Bytes of one GSO run: below the 65,507 of a UDP payload, whatever the headers.
-const GSO_BYTES: usize = 64_000;
-/// Bytes that are queued before they are sent: a burst of ten packets to twenty destinations, well within a core's second cache.
-const ARENA_BYTES: usize = 256 << 10;
 /// The bytes of a receive slot with GRO: the largest datagram that there is.
 const SLOT_GRO: usize = 65_536;
 /// The bytes of a receive slot without: above every path MTU that WebRTC uses.
 const SLOT_PLAIN: usize = 2_048;
 /// What is asked of the kernel for each direction of a port: a second of 60 Mbit/s while the thread is busy elsewhere.
 const SOCKET_BUFFER: usize = 8 << 20;
-
-/// Where a datagram goes, and from which of our addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Destination {
-    /// The peer.
-    pub(super) to: SocketAddr,
-    /// Our address that the peer knows; unspecified lets the kernel choose.
-    pub(super) from: IpAddr,
-}
 
 /// A datagram as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,102 +230,6 @@ impl Received {
     }
 }
 
-/// Datagrams on their way out.
-#[derive(Debug, Default)]
-pub(super) struct Outgoing {
-    arena: Vec<u8>,
-    queued: Vec<Queued>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Queued {
-    start: usize,
-    len: usize,
-    destination: Destination,
-}
-
-/// Segments of one destination that the kernel takes as one message. They lie one after another in the order of `parts`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) destination: Destination,
-    /// Start and length of each segment in the arena.
-    pub(super) parts: Vec<(usize, usize)>,
-    pub(super) segments: usize,
-}
-
-impl Outgoing {
-    /// Queues a datagram.
-    pub(super) fn push(&mut self, destination: Destination, datagram: &[u8]) {
-        self.queued.push(Queued { start: self.arena.len(), len: datagram.len(), destination });
-        self.arena.extend_from_slice(datagram);
-    }
-
-    /// Queues a datagram that is given in parts.
-    pub(super) fn push_parts(&mut self, destination: Destination, parts: &[&[u8]]) {
-        let start = self.arena.len();
-        parts.iter().for_each(|part| self.arena.extend_from_slice(part));
-        self.queued.push(Queued { start, len: self.arena.len() - start, destination });
-    }
-
-    /// Whether it is time to send what is queued.
-    pub(super) fn is_full(&self) -> bool {
-        self.arena.len() >= ARENA_BYTES
-    }
-
-    /// How many datagrams are queued.
-    pub(super) fn len(&self) -> usize {
-        self.queued.len()
-    }
-
-    /// Datagrams of one destination stand together, in the order in which they were queued.
-    fn order(&mut self) {
-        if self.queued.windows(2).any(|pair| pair[0].destination > pair[1].destination) {
-            self.queued.sort_by_key(|queued| queued.destination);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.arena.clear();
-        self.queued.clear();
-    }
-}
-
-/// The next batch of runs, and how many of `queued` it takes.
-fn runs(queued: &[Queued], gso: Offload) -> (Vec<Run>, usize) {
-    let mut runs: Vec<Run> = Vec::with_capacity(SEND_BATCH.min(queued.len()));
-    let mut used = 0;
-    while used < queued.len() && runs.len() < SEND_BATCH {
-        let len = if gso == Offload::On { run_len(&queued[used..]) } else { 1 };
-        let parts = queued[used..used + len].iter().map(|one| (one.start, one.len)).collect();
-        runs.push(Run { destination: queued[used].destination, parts, segments: len });
-        used += len;
-    }
-    (runs, used)
-}
-
-/// How many of the first datagrams make one GSO run: the same destination, all of the first one's size but for a shorter last.
-fn run_len(queued: &[Queued]) -> usize {
-    let first = queued[0];
-    let (mut len, mut bytes) = (1, first.len);
-    for next in &queued[1..queued.len().min(GSO_SEGMENTS)] {
-        bytes += next.len;
-        if next.destination != first.destination || next.len > first.len || next.len == 0 || bytes > GSO_BYTES
-        {
-            break;
-        }
-        len += 1;
-        if next.len < first.len {
-            break;
-        }
-    }
-    len
-}
-
-fn singles(run: &Run) -> Vec<Run> {
-    let single = |&part| Run { destination: run.destination, parts: vec![part], segments: 1 };
-    run.parts.iter().map(single).collect()
-}
-
 /// The address without the IPv6 mapping that a socket of both families puts around IPv4.
 pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -352,41 +243,6 @@ pub(super) fn storage() -> SockAddrStorage {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn destination(port: u16) -> Destination {
-        Destination { to: SocketAddr::from(([127, 0, 0, 1], port)), from: IpAddr::from([0, 0, 0, 0]) }
-    }
-
-    fn queue(of: &[(u16, usize)]) -> Outgoing {
-        let mut queue = Outgoing::default();
-        for (number, &(port, len)) in of.iter().enumerate() {
-            queue.push(destination(port), &vec![u8::try_from(number).unwrap(); len]);
-        }
-        queue.order();
-        queue
-    }
-
-    fn lens(queue: &Outgoing, gso: Offload) -> Vec<usize> {
-        runs(&queue.queued, gso).0.iter().map(|run| run.segments).collect()
-    }
-
-    #[test]
-    fn equal_datagrams_of_one_destination_are_one_run_with_a_shorter_last() {
-        let queue = queue(&[(1, 1200), (2, 900), (1, 1200), (1, 300), (1, 300)]);
-        assert_eq!(lens(&queue, Offload::On), [3, 1, 1]);
-        assert_eq!(lens(&queue, Offload::Off), [1, 1, 1, 1, 1]);
-    }
-
-    #[test]
-    fn a_larger_datagram_begins_a_run_of_its_own() {
-        assert_eq!(lens(&queue(&[(1, 100), (1, 1200), (1, 1200)]), Offload::On), [1, 2]);
-    }
-
-    #[test]
-    fn a_run_has_no_more_segments_and_bytes_than_the_kernel_takes() {
-        assert_eq!(lens(&queue(&vec![(1, 100); 70]), Offload::On), [64, 6]);
-        assert_eq!(lens(&queue(&vec![(1, 1280); 60]), Offload::On), [50, 10]);
-    }
 
     /// Sends through real sockets and gives back what arrived, sorted.
     fn through(port: &mut Port, to: &Port, sizes: &[usize]) -> Vec<(usize, u8)> {
