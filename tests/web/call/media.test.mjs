@@ -16,7 +16,7 @@ inCall("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE se
   await stage.flows([ann, bob, cyd]);
 
   await ann.until(async (least) => (await window.call.line()).carries > least, TOLD_BPS);
-  assert.equal((await ann.page.evaluate(() => window.call.line())).cipher, "AEAD_AES_128_GCM");
+  assert.equal((await ann.page.evaluate(() => window.call.line())).cipher, "SRTP_AEAD_AES_128_GCM");
 
   const fay = await stage.person("fay", "firefox");
   await fay.join();
