@@ -430,11 +430,12 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
             return Err(no_media("neither matroska nor mp4"));
         };
         let tail = reader.finish(&mut timeline)?;
-        if timeline.is_empty() && timeline.end_us() > 0 {
-            return Err(AssembleError::AllPaused);
-        }
         if timeline.is_empty() {
-            return Err(no_media(reader.why_empty()));
+            return Err(match (timeline.is_all_paused(), timeline.end_us()) {
+                (true, _) => AssembleError::AllPaused,
+                (false, 0) => no_media(reader.why_empty()),
+                (false, _) => no_media("no keyframe after a pause"),
+            });
         }
         let origin = self.origin.or_else(|| reader.clock().first());
         let chunk_us = reader.clock().mean_chunk_us();
