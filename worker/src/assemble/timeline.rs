@@ -90,8 +90,8 @@ pub(super) struct Timeline<W> {
     offset_us: i64,
     /// Pauses of the recording.
     cut: Cut,
-    /// Those in which a recorder rested: its session's time does not hold them. Ascending.
-    rests: Vec<Span>,
+    /// When a recorder rested: sessions' times do not hold that.
+    rests: Cut,
     /// A frame came that lay in no pause.
     saw_unpaused: bool,
     /// A hole that no frame has ended yet: since when, and why.
@@ -115,7 +115,7 @@ impl<W: Write + Seek> Timeline<W> {
             routes: Vec::new(),
             offset_us: 0,
             cut: Cut::default(),
-            rests: Vec::new(),
+            rests: Cut::default(),
             saw_unpaused: false,
             open: None,
             closing: None,
@@ -126,21 +126,14 @@ impl<W: Write + Seek> Timeline<W> {
         })
     }
 
-    /// Leaves out what lies in pauses from here on.
-    pub(super) fn cut_out(&mut self, cut: Cut, rests: Vec<Span>) {
-        (self.cut, self.rests) = (cut, rests);
+    /// Leaves out what lies in pauses. `rests`: when a recorder rested, in which nothing lies.
+    pub(super) fn cut_out(self, cut: Cut, rests: Cut) -> Self {
+        Self { cut, rests, ..self }
     }
 
     /// A time of the current session on this timeline.
     pub(super) fn placed(&self, session_us: i64) -> i64 {
-        let us = session_us.saturating_add(self.offset_us);
-        self.rests_of_session()
-            .fold(us, |us, (from, to)| if us < from { us } else { us.saturating_add(to - from) })
-    }
-
-    /// What the recorder of the current session rested for; one that began afterwards is placed by the clock.
-    fn rests_of_session(&self) -> impl Iterator<Item = Span> {
-        self.rests.iter().copied().filter(|(from, _)| self.offset_us < *from)
+        self.rests.unplace(self.rests.place(self.offset_us).saturating_add(session_us))
     }
 
     /// Starts a session whose zero lies at `offset_us`, or after everything written, whichever is later.
@@ -351,9 +344,7 @@ impl<W: Write + Seek> Timeline<W> {
 
     /// The end of everything that has come, in the current session's time.
     pub(super) fn session_end_us(&self) -> i64 {
-        let end_us = self.end_us();
-        let rested = self.rests_of_session().filter(|(_, to)| *to <= end_us).map(|(from, to)| to - from);
-        end_us - self.offset_us - rested.sum::<i64>()
+        self.rests.place(self.end_us()) - self.rests.place(self.offset_us)
     }
 
     /// Whether anything was written at all.
@@ -393,6 +384,18 @@ impl<W: Write + Seek> Timeline<W> {
         }
     }
 
+    /// Tells how much longer than the pauses a recorder rested.
+    fn tell_rests(&mut self) {
+        let end_us = self.end_us();
+        let rests: Vec<Span> = self.rests.spans().filter(|(from, _)| *from < end_us).collect();
+        for (from_us, to_us) in rests {
+            let to_us = to_us.min(end_us);
+            if self.cut.place(to_us) - self.cut.place(from_us) >= ROUNDING_US {
+                self.push_gap(from_us, to_us, GapReason::Paused);
+            }
+        }
+    }
+
     /// Tells of the pictures that still wait for a keyframe: they are not in the file.
     fn tell_waiting(&mut self) {
         let waiting = self.streams.iter().filter_map(|stream| Some((stream.resumed_us?, stream.end_us)));
@@ -422,6 +425,7 @@ impl<W: Write + Seek> Timeline<W> {
         self.close();
         self.close_routes();
         self.tell_waiting();
+        self.tell_rests();
         self.cut_told();
         let duration_us = self.streams.iter().map(|stream| stream.info.end_us).max().unwrap_or(0);
         let headers: Vec<TrackHeader> = self.streams.iter().map(|stream| stream.header.clone()).collect();

@@ -94,7 +94,7 @@ fn part(n: usize, of: usize) -> f64 {
 struct Assembling<'a> {
     ctx: &'a Ctx,
     recording: &'a Recording,
-    paused: &'a [pauses::Span],
+    paused: &'a [crate::assemble::Span],
     folder: &'a Path,
     attempt: &'a Attempt,
 }

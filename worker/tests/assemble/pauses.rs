@@ -8,9 +8,10 @@ use crate::support::{chunks, run};
 
 /// By the client's clock, as every chunk tells when its media began.
 fn pause(chunks: &[Chunk], (from_ms, to_ms): (i64, i64), meanwhile: Meanwhile) -> Plan {
-    let zero_ms = chunks[0].timestamp_ms.unwrap();
-    let us = |ms: i64| if ms == i64::MAX { ms } else { (zero_ms + ms) * 1_000 };
-    Plan { pauses: vec![Pause { from_us: us(from_ms), to_us: us(to_ms), meanwhile }], ..Plan::default() }
+    let zero_us = run(chunks.to_vec(), &Plan::default()).unwrap().0.origin.unwrap().zero_us;
+    let us = |ms: i64| if ms == i64::MAX { ms } else { zero_us + ms * 1_000 };
+    let pauses = vec![Pause { from_us: us(from_ms), to_us: us(to_ms), meanwhile }];
+    Plan { pauses, zero_us, ..Plan::default() }
 }
 
 /// When each packet of sound is, and what it is, in milliseconds.
@@ -54,7 +55,7 @@ fn a_pause_is_cut_out_of_a_recorder_that_went_on() {
 fn nothing_is_cut_out_of_a_recorder_that_rested_itself() {
     let mut all = chunks("chrome-webm-vp8");
     let (whole, before) = run(all.clone(), &Plan::default()).unwrap();
-    let plan = pause(&all, (4_500, 64_500), Meanwhile::Rested);
+    let plan = pause(&all, (4_500, 64_500), Meanwhile::Rested { us: 60_000_000 });
     for chunk in &mut all[5..] {
         chunk.timestamp_ms = chunk.timestamp_ms.map(|ms| ms + 60_000);
         chunk.arrival_ms += 60_000;
@@ -157,4 +158,79 @@ fn what_begins_in_a_pause_and_goes_on_after_it_without_a_keyframe_is_not_all_pau
     let all = pictures_alone("chrome-webm-vp8");
     let plan = pause(&all, (-1, 21_000), Meanwhile::WentOn);
     assert!(matches!(run(all, &plan), Err(AssembleError::NoMedia { .. })));
+}
+#[test]
+fn a_pause_in_the_first_chunk_of_a_session_without_its_head_is_cut_out() {
+    for name in ["chrome-webm-vp8", "ff-webm-vp8", "chrome-mp4-avc3-opus-resize"] {
+        let all = chunks(name)[1..].to_vec();
+        let (whole, before) = run(all.clone(), &Plan::default()).unwrap();
+        let first_ms = whole.streams.iter().map(|stream| stream.first_us).min().unwrap() / 1_000;
+        let span = (first_ms + 200, first_ms + 500);
+        let (cut, file) = run(all.clone(), &pause(&all, span, Meanwhile::WentOn)).unwrap();
+        let shorter_us = whole.duration_us - cut.duration_us;
+        assert!((shorter_us - 300_000).abs() <= 1_000, "{name}: {shorter_us}");
+        let delays_us = whole.streams.iter().map(|stream| stream.codec_delay_us);
+        let delay_ms = (delays_us.max().unwrap() as i64 + 500) / 1_000;
+        let paused =
+            sounds(&before).iter().filter(|(ms, _)| (span.0..span.1).contains(&(ms + delay_ms))).count();
+        assert!(paused > 0, "{name}");
+        assert_eq!(sounds(&before).len() - sounds(&file).len(), paused, "{name}");
+    }
+}
+
+/// As a recorder told that began to rest 4,200 ms in and for so long.
+fn rested(name: &str, ms: i64) -> Vec<Chunk> {
+    let mut all = chunks(name);
+    for chunk in &mut all[5..] {
+        chunk.timestamp_ms = chunk.timestamp_ms.map(|told| told + ms);
+        chunk.arrival_ms += ms;
+    }
+    all
+}
+
+#[test]
+fn a_recorder_that_went_on_late_stands_where_it_did_and_the_rest_is_told() {
+    let all = rested("chrome-webm-vp8", 64_800);
+    let (whole, before) = run(chunks("chrome-webm-vp8"), &Plan::default()).unwrap();
+    let plan = pause(&all, (4_000, 64_000), Meanwhile::Rested { us: 64_800_000 });
+    let (cut, file) = run(all, &plan).unwrap();
+    assert_eq!(cut.duration_us, whole.duration_us + 4_800_000);
+    assert_eq!(lasting(&cut), [(4_000, 8_800)]);
+    let delay_ms =
+        (whole.streams.iter().map(|stream| stream.codec_delay_us).max().unwrap() as i64 + 500) / 1_000;
+    let moved = |(ms, hash)| (if ms + delay_ms < 4_000 { ms } else { ms + 4_800 }, hash);
+    assert_eq!(sounds(&file), sounds(&before).into_iter().map(moved).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_recorder_still_recorded_of_a_pause_is_left_out() {
+    let all = rested("chrome-webm-vp8", 58_000);
+    let whole = run(chunks("chrome-webm-vp8"), &Plan::default()).unwrap().0;
+    let plan = pause(&all, (4_000, 64_000), Meanwhile::Rested { us: 58_000_000 });
+    let (cut, file) = run(all, &plan).unwrap();
+    assert!((cut.duration_us - (whole.duration_us - 2_000_000)).abs() < 1_000, "{}", cut.duration_us);
+    assert_eq!(probe::decode_complaints(&file), "");
+}
+
+#[test]
+fn a_blob_that_is_lost_near_a_rest_moves_nothing_else() {
+    for name in ["chrome-webm-vp8", "ff-webm-vp8"] {
+        let all = rested(name, 60_000);
+        let plan = pause(&all, (4_500, 64_500), Meanwhile::Rested { us: 60_000_000 });
+        let (whole, before) = run(all.clone(), &plan).unwrap();
+        let before = sounds(&before);
+        for lost in 3..8 {
+            let mut rest = all.clone();
+            rest.remove(lost);
+            let (cut, file) = run(rest, &plan).unwrap();
+            assert!(
+                (cut.duration_us - whole.duration_us).abs() <= 1_000,
+                "{name} {lost}: {}",
+                cut.duration_us
+            );
+            let found = sounds(&file);
+            let there = found.iter().filter(|packet| before.contains(packet)).count();
+            assert_eq!(there, found.len(), "{name} without {lost}: each packet is where it was");
+        }
+    }
 }

@@ -13,9 +13,9 @@ use shared::track::{Gap, GapReason, Track, TrackKind, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::pauses::{self, Nowhere, Span};
+use super::pauses::{self, Nowhere};
 use crate::assemble::{
-    self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan, StreamInfo,
+    self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan, Span, StreamInfo,
 };
 use crate::ctx::Ctx;
 use crate::media::{Turn, codec_name};
@@ -124,12 +124,14 @@ fn assemble_blocking(
     let mut plan = Plan { last_sequence, ..Plan::default() };
     let mut source = Source { reader, next: 0, cancel };
     if !paused.is_empty() {
-        let readings = match assemble::assemble(&mut source, &plan, Nowhere::default()) {
-            Ok(whole) => whole.readings,
-            Err(AssembleError::NoMedia { .. }) => Vec::new(),
+        match assemble::assemble(&mut source, &plan, Nowhere::default()) {
+            Ok(Assembled { origin: Some(origin), readings, .. }) => {
+                plan.zero_us = origin.zero_us;
+                plan.pauses = pauses::by_the_browsers_clock(paused, ahead_ms(&stamped), &readings);
+            }
+            Ok(_) | Err(AssembleError::NoMedia { .. }) => {}
             Err(error) => return Err(error.into()),
-        };
-        plan.pauses = pauses::by_the_browsers_clock(paused, ahead_ms(&stamped), &readings);
+        }
         source.next = 0;
     }
     let name = format!("{}.mkv", track.id);
