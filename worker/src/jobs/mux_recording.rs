@@ -141,8 +141,12 @@ fn nothing_usable(assembled: &[AssembledTrack]) -> StageError {
     if assembled.is_empty() {
         return hopeless("no-media", "nothing was recorded");
     }
-    let detail = "nothing that was uploaded is media that can be played".to_owned();
-    let error = RecordingError { code: "unusable-media".to_owned(), detail };
+    let (code, detail) = if assembled.iter().all(AssembledTrack::is_all_paused) {
+        ("all-paused", "all that was recorded lay in pauses")
+    } else {
+        ("unusable-media", "nothing that was uploaded is media that can be played")
+    };
+    let error = RecordingError { code: code.to_owned(), detail: detail.to_owned() };
     StageError::Hopeless(error, assembled.iter().map(AssembledTrack::shown).collect())
 }
 

@@ -98,7 +98,9 @@ impl Making<'_> {
         self.run_ffmpeg(inputs, plan, &name, duration_ms).await?;
         let began = Instant::now();
         let (streams, pictures) = (plan.streams.len(), pictures(self.tracks));
-        let expected = Expected { duration_ms, streams, encoded: plan.encodes(), pictures };
+        let lasts = inputs.iter().zip(self.tracks).map(|(input, track)| input.offset_ms + track.last_ms);
+        let last_ms = lasts.max().unwrap_or(0);
+        let expected = Expected { last_ms, duration_ms, streams, encoded: plan.encodes(), pictures };
         let cancel = &self.attempt.cancel;
         let probed = ffprobe::verify(&path, Demuxer::of(plan.format), expected, cancel).await?;
         self.ctx.metrics.ffmpeg("verify").inc_by(began.elapsed().as_secs_f64());

@@ -5,11 +5,11 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use shared::db::recordings;
+use shared::db::recordings::{self, PauseSpan};
 use shared::recording::Recording;
 
 use super::track::AssembledTrack;
-use crate::assemble::{Meanwhile, Pause, Reading, Span};
+use crate::assemble::{Cut, Meanwhile, Pause, Reading, Span};
 use crate::ctx::Ctx;
 use shared::track::TrackSource;
 
@@ -29,9 +29,8 @@ const LONG_US: i64 = 40_000;
 /// Those of the database.
 pub(super) async fn of(ctx: &Ctx, recording: &Recording) -> sqlx::Result<Vec<Span>> {
     let pauses = recordings::pauses(&ctx.db, &recording.id).await?;
-    let span = |(from, to): (shared::clock::Timestamp, Option<shared::clock::Timestamp>)| {
-        (from.timestamp_micros(), to.map_or(i64::MAX, |to| to.timestamp_micros()))
-    };
+    let span =
+        |PauseSpan { from, to }| (from.timestamp_micros(), to.map_or(i64::MAX, |to| to.timestamp_micros()));
     Ok(pauses.into_iter().map(span).collect())
 }
 
@@ -72,10 +71,10 @@ fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
 
 /// Moves tracks that began after pauses up by those: the edge's lie at the recording's start, which has none before it.
 pub(super) fn move_up(assembled: &mut [AssembledTrack], paused: &[Span]) {
+    let cut = Cut::new(0, paused);
     for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
-        let began_us = track.began_ms.saturating_mul(1_000);
-        let before = paused.iter().map(|(from, to)| began_us.min(*to).saturating_sub(*from).max(0));
-        let before_us = before.fold(0, i64::saturating_add);
+        let began_us = track.began_ms.saturating_add(track.ahead_ms).saturating_mul(1_000);
+        let before_us = began_us.saturating_sub(cut.place(began_us));
         track.began_ms = track.began_ms.saturating_sub(before_us / 1_000);
     }
 }
