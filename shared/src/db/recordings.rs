@@ -9,7 +9,7 @@ use crate::id::{CallId, EdgeId, RecordingId, UserId};
 use crate::recording::{Format, Pause, Recording, RecordingError, RecordingOptions, RecordingState, Stage};
 
 pub use processing::{
-    Output, Step, advance, begin_processing, complete, fail, process_again, set_progress, take_up,
+    Output, Step, advance, begin_processing, complete, fail, note, process_again, set_progress, take_up,
 };
 pub use upkeep::{
     Overdue, Sized, by_age, capture_deleted, expired, finished_captures, live_by_edge, lock_overdue, overdue,

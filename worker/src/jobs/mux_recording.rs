@@ -159,6 +159,7 @@ async fn publish(
 ) -> anyhow::Result<()> {
     // A folder of this attempt's own: a second attempt under the same stage must not replace what the first has published.
     let folder = stage::folder(recording);
+    let sideways = files.iter().any(|file| file.lies_sideways);
     let staged = file::stage_all(ctx, recording, &folder, files).await?;
     let next = stage::next(Stage::Thumbnails);
     let (id, at) = (&recording.id, ctx.now());
@@ -170,6 +171,13 @@ async fn publish(
     }
     for artifact in &staged {
         artifacts::stage(&mut tx, artifact, at).await?;
+    }
+    if sideways {
+        let detail =
+            "pictures of a participant could not be turned upright, and stay as the camera sent them"
+                .to_owned();
+        let odd = RecordingError { code: "pictures-not-upright".to_owned(), detail };
+        recordings::note(&mut tx, id, &odd).await?;
     }
     for track in assembled {
         tracks::assembled(&mut tx, &track.shown()).await?;
