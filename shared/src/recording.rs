@@ -161,7 +161,9 @@ pub struct Recording {
 /// Why a recording failed, or what is odd about one that did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecordingError {
-    /// Stable, kebab-case.
+    /// Stable, kebab-case. Of what was recorded: `no-media`, when there is nothing; `unusable-media`, when nothing of it can be
+    /// played; `all-paused`, when all of it lay in pauses; `codec-not-in-format`, when the format that was asked for cannot hold it. Of a recording
+    /// that is completed: `pictures-not-upright`, when a participant's could not be turned.
     pub code: String,
     /// For people.
     pub detail: String,

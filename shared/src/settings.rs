@@ -85,7 +85,8 @@ pub struct Retention {
     pub days: Option<u32>,
     /// `RECORDING_RETENTION_MAX_SIZE`: bytes of all of their files together.
     pub max_bytes: Option<u64>,
-    /// `RECORDING_RETENTION_MIN_FREE`: bytes that are kept free on the disk of a storage that is a folder.
+    /// `RECORDING_RETENTION_MIN_FREE`: bytes that are kept free on the disk of a storage that is a folder. Must be fewer
+    /// than the disk has.
     pub min_free: Option<u64>,
 }
 

@@ -65,6 +65,7 @@ impl Worker {
             ffmpeg_threads: settings.ffmpeg_threads,
             metrics: Metrics::register(&registry)?,
         };
+        jobs::expire_recordings::must_fit_the_disk(&ctx)?;
         crate::queue::register_metrics(&registry)?;
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.metrics_port));
         let listener = TcpListener::bind(address).await.context("METRICS_PORT cannot be used")?;

@@ -24,9 +24,9 @@ use std::io::{self, Seek, Write};
 
 use bytes::Bytes;
 
-use self::clock::Stamp;
+use self::clock::{Clock, Stamp};
 pub use self::codec::{Codec, Kind};
-use self::cut::Cut;
+pub(crate) use self::cut::{Cut, Span};
 use self::matroska::Tail;
 use self::session::{Found, Reader, mend_head, recognise, recognise_headless};
 use self::timeline::Timeline;
@@ -79,6 +79,32 @@ pub struct Plan {
     pub last_sequence: Option<u64>,
     /// When the recording was paused: cut out of the file.
     pub pauses: Vec<Pause>,
+    /// Where the track's timeline has its zero by the clock of its pauses, as an [`Origin`] told that was found without them.
+    pub zero_us: i64,
+}
+
+impl Plan {
+    /// The pauses on a timeline whose zero is at `zero_us`.
+    fn cut(&self, zero_us: i64) -> Cut {
+        let spans = self.pauses.iter().map(|pause| (pause.from_us, pause.to_us));
+        moved(spans, zero_us)
+    }
+
+    /// When the recorder rested: as if it had begun to as each pause did, so that all that follows is right.
+    fn rests(&self, zero_us: i64) -> Cut {
+        let rest = |pause: &Pause| match pause.meanwhile {
+            Meanwhile::Rested { us } => Some((pause.from_us, pause.from_us.saturating_add(us))),
+            Meanwhile::WentOn => None,
+        };
+        moved(self.pauses.iter().filter_map(rest), zero_us)
+    }
+}
+
+/// Spans on a timeline whose zero is at `zero_us`; one without end has none there either.
+fn moved(spans: impl Iterator<Item = Span>, zero_us: i64) -> Cut {
+    let from_zero = |us: i64| if us == i64::MAX { us } else { us.saturating_sub(zero_us) };
+    let spans: Vec<Span> = spans.map(|(from, to)| (from_zero(from), from_zero(to))).collect();
+    Cut::new(0, &spans)
 }
 
 /// A pause of the recording, microseconds since the epoch by the client's clock.
@@ -97,9 +123,11 @@ pub struct Pause {
 pub enum Meanwhile {
     /// It went on, or was stopped: what it recorded meanwhile is left out.
     WentOn,
-    /// It was paused, too, within its session: `MediaRecorder.pause()` leaves no time for the pause in the media, so that what
-    /// follows stands where the pause began.
-    Rested,
+    /// It was paused, too, within its session, for so long: `MediaRecorder.pause()` leaves no time for that in the media.
+    Rested {
+        /// Microseconds.
+        us: i64,
+    },
 }
 
 /// Two readings of one moment: when a chunk's media began.
@@ -201,6 +229,8 @@ pub struct Origin {
     pub sequence: u64,
     /// Microseconds on the track's timeline.
     pub time_us: i64,
+    /// Where the timeline has its zero by the chunk's clock, microseconds since the epoch.
+    pub zero_us: i64,
 }
 
 /// What was assembled.
@@ -281,7 +311,7 @@ pub fn assemble<W: Write + Seek>(
     plan: &Plan,
     out: W,
 ) -> Result<Assembled, AssembleError> {
-    let mut assembly = Assembly::new(out, &plan.pauses);
+    let mut assembly = Assembly::new(out, plan);
     let mut last = None;
     while let Some(chunk) =
         source.next_chunk().map_err(|source| AssembleError::Read { after: last, source })?
@@ -298,13 +328,12 @@ pub fn assemble<W: Write + Seek>(
         last = Some(chunk.sequence);
         assembly.chunk(&chunk)?;
     }
-    assembly.finish(plan, last)
+    assembly.finish(last)
 }
 
 /// A track being assembled.
 struct Assembly<'a, W> {
-    /// Pauses that are not cut out yet.
-    pauses: &'a [Pause],
+    plan: &'a Plan,
     readings: Vec<Reading>,
     /// Taken when the first media is recognised, because that tells the file's time scale.
     out: Option<W>,
@@ -322,9 +351,9 @@ struct Assembly<'a, W> {
 }
 
 impl<'a, W: Write + Seek> Assembly<'a, W> {
-    fn new(out: W, pauses: &'a [Pause]) -> Self {
+    fn new(out: W, plan: &'a Plan) -> Self {
         Self {
-            pauses,
+            plan,
             readings: Vec::new(),
             out: Some(out),
             timeline: None,
@@ -377,7 +406,6 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
             }
             self.origin = self.origin.or_else(|| reader.clock().first());
         }
-        self.cut_pauses();
         Ok(())
     }
 
@@ -391,7 +419,9 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
         }
         let tick_us = if found.is_mp4() { MP4_TICK_US } else { MATROSKA_TICK_US };
         if let Some(out) = self.out.take() {
-            self.timeline = Some(Timeline::new(out, tick_us)?);
+            let Plan { zero_us, .. } = *self.plan;
+            let timeline = Timeline::new(out, tick_us)?;
+            self.timeline = Some(timeline.cut_out(self.plan.cut(zero_us), self.plan.rests(zero_us)));
         }
         let Some(timeline) = &mut self.timeline else { return Ok(()) };
         if let Some(reason) = self.early_hole.take() {
@@ -402,43 +432,27 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
         if self.sessions == 0 && found.has_head() {
             self.origin = Some((stamp, 0));
         }
-        self.cut_pauses();
         self.sessions += 1;
-        self.reader = Some(found.reader());
+        self.reader = Some(found.reader(Clock::new(self.plan.rests(0))));
         Ok(())
     }
 
-    /// As soon as it is known where the timeline's zero lies. When the first blob is lost, that is after what the first one that is
-    /// there holds.
-    fn cut_pauses(&mut self) {
-        let (Some((stamp, time_us)), Some(timeline)) = (self.origin, &mut self.timeline) else { return };
-        let pauses = std::mem::take(&mut self.pauses);
-        if pauses.is_empty() {
-            return;
-        }
-        let zero_us = stamp.wall_us().saturating_sub(time_us);
-        let from_zero = |us: i64| if us == i64::MAX { us } else { us.saturating_sub(zero_us) };
-        let placed = |pause: &Pause| (from_zero(pause.from_us), from_zero(pause.to_us));
-        let all: Vec<_> = pauses.iter().map(placed).collect();
-        let rested = pauses.iter().filter(|pause| pause.meanwhile == Meanwhile::Rested);
-        timeline.cut_out(Cut::new(0, &all), rested.map(placed).collect());
-    }
-
-    fn finish(mut self, plan: &Plan, last: Option<u64>) -> Result<Assembled, AssembleError> {
+    fn finish(mut self, last: Option<u64>) -> Result<Assembled, AssembleError> {
         let no_media = |detail| AssembleError::NoMedia { chunks: self.chunks, detail };
         let (Some(mut reader), Some(mut timeline)) = (self.reader.take(), self.timeline.take()) else {
             return Err(no_media("neither matroska nor mp4"));
         };
         let tail = reader.finish(&mut timeline)?;
-        if timeline.is_empty() && timeline.end_us() > 0 {
-            return Err(AssembleError::AllPaused);
-        }
         if timeline.is_empty() {
-            return Err(no_media(reader.why_empty()));
+            return Err(match (timeline.is_all_paused(), timeline.end_us()) {
+                (true, _) => AssembleError::AllPaused,
+                (false, 0) => no_media(reader.why_empty()),
+                (false, _) => no_media("no keyframe after a pause"),
+            });
         }
         let origin = self.origin.or_else(|| reader.clock().first());
         let chunk_us = reader.clock().mean_chunk_us();
-        let missing = plan.last_sequence.unwrap_or(0).saturating_sub(last.unwrap_or(0));
+        let missing = self.plan.last_sequence.unwrap_or(0).saturating_sub(last.unwrap_or(0));
         let missing_us = chunk_us.saturating_mul(i64::try_from(missing).unwrap_or(i64::MAX));
         if missing > 0 {
             timeline.missing_until(timeline.end_us().saturating_add(missing_us), GapReason::MissingChunk);
@@ -452,8 +466,11 @@ impl<'a, W: Write + Seek> Assembly<'a, W> {
             streams: done.streams,
             gaps: done.gaps,
             estimates: done.estimates,
-            origin: origin
-                .map(|(stamp, time_us)| Origin { sequence: stamp.sequence.unsigned_abs(), time_us }),
+            origin: origin.map(|(stamp, time_us)| Origin {
+                sequence: stamp.sequence.unsigned_abs(),
+                time_us,
+                zero_us: stamp.wall_us().saturating_sub(time_us),
+            }),
             readings: self.readings,
             duration_us: done.duration_us,
             sessions: self.sessions,

@@ -6,6 +6,8 @@
 mod frames;
 #[path = "jobs/packets.rs"]
 mod packets;
+#[path = "jobs/paused.rs"]
+mod paused;
 #[path = "jobs/pictures.rs"]
 mod pictures;
 #[path = "assemble/rtp_sender.rs"]

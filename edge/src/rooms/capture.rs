@@ -115,21 +115,45 @@ impl Inner {
         Ok(())
     }
 
-    /// A pause that ended and began again in between goes on.
+    /// A pause that ended while another began is told as ended first.
     fn pause(&self, room: &mut Room, pausing: Pausing) -> Result<(), Overloaded> {
-        let is_paused = |pausing| pausing != Pausing::Running;
-        let Some(recording) =
-            room.recording.clone().filter(|_| is_paused(room.pausing) != is_paused(pausing))
-        else {
-            return Ok(());
-        };
-        self.media.command(
-            room.shard,
-            sfu::Command::Pause { room: sfu::RoomId::new(room.call.as_str()), pausing },
-        )?;
-        room.pausing = pausing;
-        let told = if is_paused(pausing) { RecordingTold::Paused } else { RecordingTold::Resumed };
-        room.tell_all(&Outgoing::Recording(told, recording));
+        let Some(recording) = room.recording.clone() else { return Ok(()) };
+        for pausing in between(room.pausing, pausing) {
+            self.media.command(
+                room.shard,
+                sfu::Command::Pause { room: sfu::RoomId::new(room.call.as_str()), pausing },
+            )?;
+            room.pausing = pausing;
+            let told = match pausing {
+                Pausing::Paused { .. } => RecordingTold::Paused,
+                Pausing::Running => RecordingTold::Resumed,
+            };
+            room.tell_all(&Outgoing::Recording(told, recording.clone()));
+        }
         Ok(())
+    }
+}
+
+/// What happened between two looks at a recording.
+fn between(before: Pausing, now: Pausing) -> Vec<Pausing> {
+    match (before, now) {
+        _ if before == now => Vec::new(),
+        (Pausing::Paused { .. }, Pausing::Paused { .. }) => vec![Pausing::Running, now],
+        _ => vec![now],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_ended_while_another_began_is_told_as_ended() {
+        let paused = |since_us| Pausing::Paused { since_us };
+        assert_eq!(between(paused(1), paused(5)), [Pausing::Running, paused(5)]);
+        assert_eq!(between(paused(1), paused(1)), []);
+        assert_eq!(between(Pausing::Running, paused(5)), [paused(5)]);
+        assert_eq!(between(paused(5), Pausing::Running), [Pausing::Running]);
+        assert_eq!(between(Pausing::Running, Pausing::Running), []);
     }
 }

@@ -9,7 +9,7 @@ use crate::id::{CallId, EdgeId, RecordingId, UserId};
 use crate::recording::{Format, Pause, Recording, RecordingError, RecordingOptions, RecordingState, Stage};
 
 pub use processing::{
-    Output, Step, advance, begin_processing, complete, fail, process_again, set_progress, take_up,
+    Output, Step, advance, begin_processing, complete, fail, note, process_again, set_progress, take_up,
 };
 pub use upkeep::{
     Overdue, Sized, by_age, capture_deleted, expired, finished_captures, live_by_edge, lock_overdue, overdue,
@@ -232,19 +232,30 @@ pub async fn resume(tx: &mut PgConnection, id: &RecordingId, at: Timestamp) -> s
     Ok(Some(Pause { since: None, turns: u32::try_from(turns).unwrap_or(0) }))
 }
 
+/// A span in which a recording was paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PauseSpan {
+    /// Since when.
+    pub from: Timestamp,
+    /// Until when; `None`: it has not ended.
+    pub to: Option<Timestamp>,
+}
+
 /// When a recording was paused, in order; the last may not have ended.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn pauses(
-    db: impl PgExecutor<'_>,
-    id: &RecordingId,
-) -> sqlx::Result<Vec<(Timestamp, Option<Timestamp>)>> {
+pub async fn pauses(db: impl PgExecutor<'_>, id: &RecordingId) -> sqlx::Result<Vec<PauseSpan>> {
     let rows = sqlx::query!(
         "select paused_at, resumed_at from recording_pause where recording_id = $1 order by paused_at",
         id.as_str(),
     );
-    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.paused_at, row.resumed_at)).collect())
+    Ok(rows
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(|row| PauseSpan { from: row.paused_at, to: row.resumed_at })
+        .collect())
 }
 
 /// `recording | paused → stopping`. `None`: the recording was in another state.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::Chunk;
+use super::cut::Cut;
 
 /// How many chunks the median offset is taken over: enough to outvote a late event, few enough to follow drift.
 const SAMPLES: usize = 9;
@@ -51,11 +52,28 @@ impl Stamp {
 /// Pairs of a chunk's stamp and the time of its first frame, in the session's time.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
+    /// When recorders rested, by the client's clock: media's times do not hold that.
+    rests: Cut,
     samples: VecDeque<(Stamp, i64)>,
     first: Option<(Stamp, i64)>,
 }
 
 impl Clock {
+    pub(super) fn new(rests: Cut) -> Self {
+        Self { rests, ..Self::default() }
+    }
+
+    /// That of a session that comes next.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(self.rests.clone())
+    }
+
+    /// How much media lies between two chunks by the client's clock; `None` when one tells no time.
+    pub(super) fn media_between(&self, before: &Stamp, after: &Stamp) -> Option<i64> {
+        let (before, after) = (before.timestamp_us?, after.timestamp_us?);
+        self.rests.place(after).checked_sub(self.rests.place(before))
+    }
+
     /// Learns that the first frame of the chunk lies at `time_us`. Only the first call for a chunk counts.
     pub(super) fn learn(&mut self, stamp: Stamp, time_us: i64) {
         if self.samples.back().is_some_and(|(last, _)| last.sequence == stamp.sequence) {
@@ -76,10 +94,7 @@ impl Clock {
         let mut guesses: Vec<i64> = self
             .samples
             .iter()
-            .filter_map(|(known, us)| {
-                let since = stamp.timestamp_us?.checked_sub(known.timestamp_us?)?;
-                us.checked_add(since)
-            })
+            .filter_map(|(known, us)| us.checked_add(self.media_between(known, stamp)?))
             .collect();
         guesses.sort_unstable();
         match guesses.get(guesses.len() / 2) {
@@ -146,6 +161,16 @@ mod tests {
             clock.learn(stamp(n, Some(5_000 + n * 7)), n * 1_000_000);
         }
         assert_eq!(clock.estimate(&stamp(7, Some(5_049))), 7_000_000);
+    }
+
+    #[test]
+    fn what_a_recorder_rested_is_no_media() {
+        let mut clock = Clock::new(Cut::new(0, &[(8_500_000, 68_500_000)]));
+        for n in 0..4 {
+            clock.learn(stamp(n, Some(5_000 + n * 1_000)), n * 1_000_000);
+        }
+        assert_eq!(clock.estimate(&stamp(5, Some(70_000))), 5_000_000);
+        assert_eq!(clock.estimate(&stamp(6, Some(71_000))), 6_000_000);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! Pure. It must not know what is on the timeline.
 
 /// From and to, microseconds.
-pub(super) type Span = (i64, i64);
+pub(crate) type Span = (i64, i64);
 
 /// Where times lie once pauses are cut out.
-#[derive(Debug, Default)]
-pub(super) struct Cut {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cut {
     start_us: i64,
     /// Ascending, apart from each other.
     pauses: Vec<Span>,
@@ -15,7 +15,7 @@ pub(super) struct Cut {
 
 impl Cut {
     /// Of a timeline that begins at `start_us`; what of the pauses is before it does not count.
-    pub(super) fn new(start_us: i64, pauses: &[Span]) -> Self {
+    pub(crate) fn new(start_us: i64, pauses: &[Span]) -> Self {
         let mut apart: Vec<Span> = Vec::new();
         let mut all = pauses.to_vec();
         all.sort_unstable();
@@ -31,10 +31,22 @@ impl Cut {
     }
 
     /// A time where it lies after the cut; within a pause, where the pause was cut out.
-    pub(super) fn place(&self, us: i64) -> i64 {
+    pub(crate) fn place(&self, us: i64) -> i64 {
         let paused = self.pauses.iter().take_while(|(from, _)| *from < us);
         let cut: i64 = paused.map(|(from, to)| us.min(*to).saturating_sub(*from)).sum();
         us.saturating_sub(self.start_us).saturating_sub(cut)
+    }
+
+    /// Where a time lay before the cut; one where a pause was cut out, at the pause's end.
+    pub(super) fn unplace(&self, us: i64) -> i64 {
+        let us = us.saturating_add(self.start_us);
+        let grow = |us: i64, (from, to): &Span| if us < *from { us } else { us.saturating_add(to - from) };
+        self.pauses.iter().fold(us, grow)
+    }
+
+    /// What is cut out.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Span> {
+        self.pauses.iter().copied()
     }
 
     /// The pause that a time lies in.
@@ -59,6 +71,7 @@ mod tests {
             [2_000, 3_000, 4_500, 6_000, 7_000].map(|us| cut.place(us)),
             [1_000, 2_000, 2_000, 2_000, 3_000]
         );
+        assert_eq!([1_000, 2_000, 3_000].map(|us| cut.unplace(us)), [2_000, 6_000, 7_000]);
         assert_eq!((cut.pause_at(3_000), cut.pause_at(6_000)), (Some((3_000, 6_000)), None));
         assert_eq!(cut.seams().collect::<Vec<_>>(), [2_000]);
     }

@@ -56,7 +56,7 @@ enum Step {
 }
 
 impl Reader {
-    pub(super) fn new(head: Head) -> Self {
+    pub(super) fn new(head: Head, clock: Clock) -> Self {
         let (tracks, hunting) = match head {
             Head::Present => (Some(Vec::new()), false),
             Head::Lost => (None, true),
@@ -68,7 +68,7 @@ impl Reader {
             scale_ns: 1_000_000,
             numbers: None,
             head,
-            placer: Placer::new(tracks),
+            placer: Placer::new(tracks, clock),
         }
     }
 

@@ -72,7 +72,7 @@ pub(super) fn begins(blob: &[u8]) -> bool {
 }
 
 impl Reader {
-    pub(super) fn new(head: Head) -> Self {
+    pub(super) fn new(head: Head, clock: Clock) -> Self {
         Self {
             window: Vec::new(),
             hunting: false,
@@ -82,7 +82,7 @@ impl Reader {
             holes: Vec::new(),
             stamp: Stamp::default(),
             last: None,
-            clock: Clock::default(),
+            clock,
             why_empty: "mp4 without a fragment that can be read",
         }
     }
@@ -330,7 +330,7 @@ impl Reader {
         sink: &mut Timeline<W>,
         patience: guess::Patience,
     ) -> io::Result<()> {
-        let Some(guessed) = guess::tracks(&self.held, patience) else { return Ok(()) };
+        let Some(guessed) = guess::tracks(&self.held, &self.clock, patience) else { return Ok(()) };
         for (track, header) in &guessed {
             match header {
                 Some(header) => sink.track(track.number, header.clone()),

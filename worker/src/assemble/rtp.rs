@@ -142,6 +142,9 @@ pub fn assemble<W: Write + Seek>(
         lanes.packet(arrival_us, bytes, &mut output)?;
     }
     lanes.finish(&mut output)?;
+    if output.is_all_paused() {
+        return Err(AssembleError::AllPaused);
+    }
     if output.is_empty() {
         let detail = "no frame of a known codec is whole";
         return Err(AssembleError::NoMedia { chunks: survey.packets, detail });

@@ -31,10 +31,10 @@ impl Found {
         matches!(self, Self::Matroska(Head::Present) | Self::Mp4(Head::Present))
     }
 
-    pub(super) fn reader(self) -> Reader {
+    pub(super) fn reader(self, clock: Clock) -> Reader {
         match self {
-            Self::Matroska(head) => Reader::Matroska(Box::new(matroska::Reader::new(head))),
-            Self::Mp4(head) => Reader::Mp4(Box::new(mp4::Reader::new(head))),
+            Self::Matroska(head) => Reader::Matroska(Box::new(matroska::Reader::new(head, clock))),
+            Self::Mp4(head) => Reader::Mp4(Box::new(mp4::Reader::new(head, clock))),
         }
     }
 }

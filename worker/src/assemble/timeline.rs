@@ -90,8 +90,10 @@ pub(super) struct Timeline<W> {
     offset_us: i64,
     /// Pauses of the recording.
     cut: Cut,
-    /// Those in which a recorder rested: its session's time does not hold them. Ascending.
-    rests: Vec<Span>,
+    /// When a recorder rested: sessions' times do not hold that.
+    rests: Cut,
+    /// A frame came that lay in no pause.
+    saw_unpaused: bool,
     /// A hole that no frame has ended yet: since when, and why.
     open: Option<Open>,
     /// A hole that a frame has ended, while the other streams have still to come back.
@@ -113,7 +115,8 @@ impl<W: Write + Seek> Timeline<W> {
             routes: Vec::new(),
             offset_us: 0,
             cut: Cut::default(),
-            rests: Vec::new(),
+            rests: Cut::default(),
+            saw_unpaused: false,
             open: None,
             closing: None,
             at_chunk_start: false,
@@ -123,21 +126,14 @@ impl<W: Write + Seek> Timeline<W> {
         })
     }
 
-    /// Leaves out what lies in pauses from here on.
-    pub(super) fn cut_out(&mut self, cut: Cut, rests: Vec<Span>) {
-        (self.cut, self.rests) = (cut, rests);
+    /// Leaves out what lies in pauses. `rests`: when a recorder rested, in which nothing lies.
+    pub(super) fn cut_out(self, cut: Cut, rests: Cut) -> Self {
+        Self { cut, rests, ..self }
     }
 
     /// A time of the current session on this timeline.
     pub(super) fn placed(&self, session_us: i64) -> i64 {
-        let us = session_us.saturating_add(self.offset_us);
-        self.rests_of_session()
-            .fold(us, |us, (from, to)| if us < from { us } else { us.saturating_add(to - from) })
-    }
-
-    /// What the recorder of the current session rested for; one that began afterwards is placed by the clock.
-    fn rests_of_session(&self) -> impl Iterator<Item = Span> {
-        self.rests.iter().copied().filter(|(from, _)| self.offset_us < *from)
+        self.rests.unplace(self.rests.place(self.offset_us).saturating_add(session_us))
     }
 
     /// Starts a session whose zero lies at `offset_us`, or after everything written, whichever is later.
@@ -228,10 +224,11 @@ impl<W: Write + Seek> Timeline<W> {
         stream.advance(time_us, frame.duration_us, data);
         let paused = self.cut.pause_at(time_us);
         let waited_since = stream.waits(paused, key);
+        self.saw_unpaused |= paused.is_none();
         if paused.is_none() && stream.resumed_us.is_none() {
-            let time_us = self.cut.place(time_us);
-            stream.count(time_us, data, key);
+            stream.count(time_us, data, key, &self.cut);
             let kind = if key { BlockKind::Key } else { BlockKind::Delta };
+            let time_us = self.cut.place(time_us);
             self.writer.write(&Block { track: index, time_us, kind, data, additions: frame.additions })?;
         }
         if let Some(resumed_us) = waited_since {
@@ -334,27 +331,30 @@ impl<W: Write + Seek> Timeline<W> {
         }
     }
 
-    /// The end of everything written, on the track's timeline.
+    /// The end of everything that has come, on the track's timeline.
     pub(super) fn end_us(&self) -> i64 {
         self.streams.iter().map(|stream| stream.end_us).max().unwrap_or(0)
     }
 
-    /// The end of what was written of a kind.
+    /// The end of what has come of a kind.
     pub(super) fn end_of(&self, kind: Kind) -> i64 {
         let streams = self.streams.iter().filter(|stream| stream.info.kind == kind);
         streams.map(|stream| stream.end_us).max().unwrap_or(0)
     }
 
-    /// The end of everything written, in the current session's time.
+    /// The end of everything that has come, in the current session's time.
     pub(super) fn session_end_us(&self) -> i64 {
-        let end_us = self.end_us();
-        let rested = self.rests_of_session().filter(|(_, to)| *to <= end_us).map(|(from, to)| to - from);
-        end_us - self.offset_us - rested.sum::<i64>()
+        self.rests.place(self.end_us()) - self.rests.place(self.offset_us)
     }
 
     /// Whether anything was written at all.
     pub(super) fn is_empty(&self) -> bool {
         self.streams.iter().all(|stream| stream.info.packets == 0)
+    }
+
+    /// Whether frames have come, and all of them lay in pauses.
+    pub(super) fn is_all_paused(&self) -> bool {
+        self.end_us() > 0 && !self.saw_unpaused
     }
 
     /// When the next frame is due: the middle of the ends of those streams that are not silent.
@@ -384,14 +384,35 @@ impl<W: Write + Seek> Timeline<W> {
         }
     }
 
+    /// Tells how much longer than the pauses a recorder rested.
+    fn tell_rests(&mut self) {
+        let end_us = self.end_us();
+        let rests: Vec<Span> = self.rests.spans().filter(|(from, _)| *from < end_us).collect();
+        for (from_us, to_us) in rests {
+            let to_us = to_us.min(end_us);
+            if self.cut.place(to_us) - self.cut.place(from_us) >= ROUNDING_US {
+                self.push_gap(from_us, to_us, GapReason::Paused);
+            }
+        }
+    }
+
+    /// Tells of the pictures that still wait for a keyframe: they are not in the file.
+    fn tell_waiting(&mut self) {
+        let waiting = self.streams.iter().filter_map(|stream| Some((stream.resumed_us?, stream.end_us)));
+        for (resumed_us, end_us) in waiting.collect::<Vec<_>>() {
+            self.push_gap(resumed_us, end_us, GapReason::Paused);
+        }
+    }
+
     /// Brings what is told to the file's times, and tells of the pauses.
-    fn cut_told(&mut self, duration_us: i64) {
+    fn cut_told(&mut self) {
         let cut = &self.cut;
+        let end_us = cut.place(self.end_us());
         for gap in &mut self.gaps {
             (gap.from_us, gap.to_us) = (cut.place(gap.from_us), cut.place(gap.to_us));
         }
         self.gaps.retain(|gap| gap.reason == GapReason::Paused || gap.to_us - gap.from_us >= ROUNDING_US);
-        let seams = cut.seams().filter(|at_us| (0..=duration_us).contains(at_us));
+        let seams = cut.seams().filter(|at_us| (0..=end_us).contains(at_us));
         self.gaps.extend(seams.map(|at_us| Gap { from_us: at_us, to_us: at_us, reason: GapReason::Paused }));
         self.gaps.sort_by_key(|gap| (gap.from_us, gap.to_us));
         for span in &mut self.estimates {
@@ -403,11 +424,13 @@ impl<W: Write + Seek> Timeline<W> {
     pub(super) fn finish(mut self) -> io::Result<Finished> {
         self.close();
         self.close_routes();
-        let duration_us = self.cut.place(self.end_us());
-        self.cut_told(duration_us);
+        self.tell_waiting();
+        self.tell_rests();
+        self.cut_told();
+        let duration_us = self.streams.iter().map(|stream| stream.info.end_us).max().unwrap_or(0);
         let headers: Vec<TrackHeader> = self.streams.iter().map(|stream| stream.header.clone()).collect();
         let bytes = self.writer.finish(&headers, duration_us)?;
-        let streams = self.streams.into_iter().map(|stream| stream.into_info(&self.cut)).collect();
+        let streams = self.streams.into_iter().map(Stream::into_info).collect();
         Ok(Finished { streams, gaps: self.gaps, estimates: self.estimates, duration_us, bytes })
     }
 }

@@ -7,13 +7,14 @@
 use std::path::Path;
 
 use serde_json::json;
-use shared::capture::{DiskReserve, Reserve};
+use shared::capture::{Disk, DiskReserve, Reserve};
 use shared::clock::Timestamp;
 use shared::db::events::{self, EventType};
 use shared::db::recordings;
+use shared::env::EnvError;
 use shared::id::{CallId, RecordingId};
 use shared::jobs::{DeleteRecording, ExpireRecordings, enqueue};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::ctx::Ctx;
 use crate::failure::Failure;
@@ -37,7 +38,7 @@ async fn expire(ctx: &Ctx) -> anyhow::Result<()> {
     for (recording, call) in recordings::expired(&ctx.db, now, BATCH).await? {
         delete(ctx, &recording, &call, Why::Expired, now).await?;
     }
-    make_room(ctx, now).await?;
+    make_room(ctx, now, disk(ctx)?.map(|disk| disk.free)).await?;
     let before = now - chrono::TimeDelta::from_std(ctx.capture_keep)?;
     // Noted first: whoever takes the recording up again must not read a capture that is half gone.
     for recording in recordings::finished_captures(&ctx.db, before, BATCH).await? {
@@ -64,12 +65,32 @@ impl Why {
     }
 }
 
-/// Deletes the oldest recordings until the limits of size hold.
-async fn make_room(ctx: &Ctx, now: Timestamp) -> anyhow::Result<()> {
+/// Refuses to keep more free than the disk of the storage holds: no recording would be left.
+///
+/// # Errors
+/// When that is asked for, or the disk does not say how large it is.
+pub(crate) fn must_fit_the_disk(ctx: &Ctx) -> anyhow::Result<()> {
+    match ctx.retention.min_free.zip(disk(ctx)?) {
+        Some((least, disk)) if least >= disk.total => {
+            let what = format!("fewer bytes than the {} of the storage's whole disk", disk.total);
+            Err(EnvError::wants("RECORDING_RETENTION_MIN_FREE", &what).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Deletes the oldest recordings until the limits of size hold. `free`: bytes of the storage's disk.
+async fn make_room(ctx: &Ctx, now: Timestamp, free: Option<u64>) -> anyhow::Result<()> {
     let (kept, going) = recordings::stored_bytes(&ctx.db).await?;
     let over = ctx.retention.max_bytes.map_or(0, |max| kept.saturating_sub(max));
-    let lacking =
-        ctx.retention.min_free.zip(free(ctx)?).map_or(0, |(least, free)| least.saturating_sub(free + going));
+    let min_free = ctx.retention.min_free.zip(free);
+    let mut lacking = min_free.map_or(0, |(least, free)| least.saturating_sub(free.saturating_add(going)));
+    if lacking > kept {
+        error!(
+            "{lacking} more bytes should be free, and all recordings together have {kept}: none is deleted for it"
+        );
+        lacking = 0;
+    }
     let (mut room, wanted) = (0, over.max(lacking));
     let why = if over >= lacking { Why::MaxSize } else { Why::MinFree };
     while room < wanted {
@@ -92,11 +113,11 @@ async fn make_room(ctx: &Ctx, now: Timestamp) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes that are free on the disk of a storage that is a folder.
-fn free(ctx: &Ctx) -> anyhow::Result<Option<u64>> {
+/// The disk of a storage that is a folder.
+fn disk(ctx: &Ctx) -> anyhow::Result<Option<Disk>> {
     let keep = DiskReserve { percent: 0, min_bytes: 0 };
     let disk = |folder: &Path| Reserve::new(folder.to_owned(), keep).disk();
-    Ok(ctx.storage.folder().map(disk).transpose()?.map(|disk| disk.free))
+    Ok(ctx.storage.folder().map(disk).transpose()?)
 }
 
 /// Deletes what the spool holds of recordings that have no more use for it: noted just now, by a run that was killed, or

@@ -94,7 +94,7 @@ fn part(n: usize, of: usize) -> f64 {
 struct Assembling<'a> {
     ctx: &'a Ctx,
     recording: &'a Recording,
-    paused: &'a [pauses::Span],
+    paused: &'a [crate::assemble::Span],
     folder: &'a Path,
     attempt: &'a Attempt,
 }
@@ -141,8 +141,12 @@ fn nothing_usable(assembled: &[AssembledTrack]) -> StageError {
     if assembled.is_empty() {
         return hopeless("no-media", "nothing was recorded");
     }
-    let detail = "nothing that was uploaded is media that can be played".to_owned();
-    let error = RecordingError { code: "unusable-media".to_owned(), detail };
+    let (code, detail) = if assembled.iter().all(AssembledTrack::is_all_paused) {
+        ("all-paused", "all that was recorded lay in pauses")
+    } else {
+        ("unusable-media", "nothing that was uploaded is media that can be played")
+    };
+    let error = RecordingError { code: code.to_owned(), detail: detail.to_owned() };
     StageError::Hopeless(error, assembled.iter().map(AssembledTrack::shown).collect())
 }
 
@@ -155,6 +159,7 @@ async fn publish(
 ) -> anyhow::Result<()> {
     // A folder of this attempt's own: a second attempt under the same stage must not replace what the first has published.
     let folder = stage::folder(recording);
+    let sideways = files.iter().any(|file| file.lies_sideways);
     let staged = file::stage_all(ctx, recording, &folder, files).await?;
     let next = stage::next(Stage::Thumbnails);
     let (id, at) = (&recording.id, ctx.now());
@@ -166,6 +171,13 @@ async fn publish(
     }
     for artifact in &staged {
         artifacts::stage(&mut tx, artifact, at).await?;
+    }
+    if sideways {
+        let detail =
+            "pictures of a participant could not be turned upright, and stay as the camera sent them"
+                .to_owned();
+        let odd = RecordingError { code: "pictures-not-upright".to_owned(), detail };
+        recordings::note(&mut tx, id, &odd).await?;
     }
     for track in assembled {
         tracks::assembled(&mut tx, &track.shown()).await?;

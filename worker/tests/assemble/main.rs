@@ -7,6 +7,7 @@
 
 mod hostile;
 mod losses;
+mod pauses;
 mod probe;
 mod rtp;
 mod rtp_clocks;

@@ -9,7 +9,7 @@ use shared::capture::{Mark, SegmentHeader, TrackSpec};
 use shared::id::{RecordingId, TrackId, UserId};
 use shared::track::{TrackKind, TrackSource};
 use worker::assemble::rtp::{AfterLoss, RtpAssembled, RtpPlan};
-use worker::assemble::{Codec, GapReason, Plan};
+use worker::assemble::{AssembleError, Codec, GapReason, Plan};
 
 use crate::probe;
 use crate::rtp_sender::{
@@ -686,6 +686,41 @@ fn another_codec_in_mid_track_gets_a_stream_of_its_own() {
     let codecs: Vec<_> = done.file.streams.iter().map(|stream| stream.codec).collect();
     assert_eq!(codecs, [Codec::Vp8, Codec::H264]);
     assert_eq!(blocks(&file).len(), first.len() + second.len());
+}
+
+#[test]
+fn what_a_tap_rested_beyond_a_pause_is_told() {
+    let pauses = vec![(START_US + 3 * SECOND, START_US + 5 * SECOND)];
+    let went_on = 6 * SECOND + SECOND / 2;
+    for (codec, shots) in [(Codec::Opus, opus()), (Codec::Vp8, vp8())] {
+        let next = shots.iter().position(|shot| shot.us >= went_on && shot.key).unwrap();
+        // Whoever goes on is asked for a keyframe.
+        let late = went_on + SECOND / 20 - shots[next].us;
+        let mut sender = Sender::new(7, codec);
+        sender.send_all(&shots.iter().filter(|shot| shot.us < 3 * SECOND).cloned().collect::<Vec<_>>(), 0);
+        sender.mark(3 * SECOND, Mark::Paused);
+        sender.mark(went_on, Mark::Resumed);
+        sender.send_all(&shots[next..], late);
+        let whole_us = run_log(&sent(7, codec, &shots).log, &plan()).unwrap().0.file.duration_us;
+        let done = run_log(&sender.log, &RtpPlan { pauses: pauses.clone(), ..plan() }).unwrap().0.file;
+        assert!(
+            (done.duration_us - (whole_us + late - 2 * SECOND)).abs() < SECOND / 20,
+            "{codec:?} {whole_us}: {done:?}"
+        );
+        let told: Vec<_> = done.gaps.iter().filter(|gap| gap.to_us - gap.from_us > SECOND / 2).collect();
+        assert_eq!(told.len(), 1, "{codec:?}: {:?}", done.gaps);
+        let to_us = went_on + SECOND / 20 - 2 * SECOND + DELAY_US;
+        assert!((told[0].from_us - 3 * SECOND).abs() < SECOND / 10, "{codec:?}: {told:?}");
+        assert!((told[0].to_us - to_us).abs() < SECOND / 20, "{codec:?} {to_us}: {told:?}");
+        assert_eq!(told[0].reason, GapReason::Paused, "{codec:?}");
+    }
+}
+
+#[test]
+fn a_log_that_lies_in_a_pause_is_all_paused() {
+    let pauses = vec![(START_US - SECOND, i64::MAX)];
+    let done = run_log(&sent(7, Codec::Opus, &opus()).log, &RtpPlan { pauses, ..plan() });
+    assert!(matches!(done, Err(AssembleError::AllPaused)), "{done:?}");
 }
 
 #[test]

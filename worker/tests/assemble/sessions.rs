@@ -1,14 +1,14 @@
 //! A tab reloaded: another recorder session goes on in the same track.
 
 use bytes::Bytes;
-use worker::assemble::{AssembleError, Assembled, Chunk, Codec, Gap, GapReason, Meanwhile, Pause, Plan};
+use worker::assemble::{Assembled, Chunk, Codec, GapReason, Plan};
 
 use crate::probe;
 use crate::rtp_sender::{Shot, blocks};
 use crate::support::{chunks, run};
 
 /// One recording after another in the same track, the second one `after_ms` after the first began.
-fn joined(first: &[Chunk], second: &[Chunk], after_ms: i64) -> Vec<Chunk> {
+pub(crate) fn joined(first: &[Chunk], second: &[Chunk], after_ms: i64) -> Vec<Chunk> {
     let shifted = second.iter().cloned().enumerate().map(|(n, chunk)| Chunk {
         sequence: (first.len() + n) as u64,
         timestamp_ms: chunk.timestamp_ms.map(|ms| ms + after_ms),
@@ -105,89 +105,6 @@ fn a_declared_end_that_never_came_is_a_gap() {
     assert!((gap.to_us - whole.duration_us).abs() < 500_000, "{gap:?}");
 }
 
-/// By the client's clock, as every chunk tells when its media began.
-fn pause(chunks: &[Chunk], (from_ms, to_ms): (i64, i64), meanwhile: Meanwhile) -> Plan {
-    let zero_ms = chunks[0].timestamp_ms.unwrap();
-    let us = |ms: i64| if ms == i64::MAX { ms } else { (zero_ms + ms) * 1_000 };
-    Plan { pauses: vec![Pause { from_us: us(from_ms), to_us: us(to_ms), meanwhile }], ..Plan::default() }
-}
-
-/// When each packet of sound is, and what it is, in milliseconds.
-fn sounds(file: &[u8]) -> Vec<(i64, String)> {
-    let packets = probe::packets("matroska", file).into_iter();
-    packets
-        .filter(|packet| packet.kind == "audio")
-        .map(|packet| (packet.ms.round() as i64, packet.hash))
-        .collect()
-}
-
-#[test]
-fn a_pause_is_cut_out_of_a_recorder_that_went_on() {
-    for name in ["chrome-webm-vp8", "chrome-mp4-avc3-opus-resize", "ff-webm-vp8"] {
-        let all = chunks(name);
-        let (whole, before) = run(all.clone(), &Plan::default()).unwrap();
-        let (cut, file) = run(all.clone(), &pause(&all, (4_000, 9_000), Meanwhile::WentOn)).unwrap();
-        let shorter_us = whole.duration_us - cut.duration_us;
-        assert!((shorter_us - 5_000_000).abs() <= 1_000, "{name}: {shorter_us}");
-        let seam = |gap: &&Gap| gap.reason == GapReason::Paused && gap.from_us == 4_000_000;
-        let frozen_us = cut.gaps.iter().filter(seam).map(|gap| gap.to_us - gap.from_us).max().unwrap();
-        let pictures = probe::packets("matroska", &before).into_iter();
-        let mut whole_pictures = pictures.filter(|packet| packet.kind == "video" && packet.key);
-        let next = whole_pictures.find(|packet| packet.ms >= 9_000.0).unwrap().ms.round() as i64;
-        let off_ms = frozen_us / 1_000 - (next - 9_000);
-        assert!(off_ms.abs() <= 1, "{name}: until the next picture that is whole, {off_ms}");
-        let told: Vec<&Gap> = cut.gaps.iter().filter(|gap| gap.reason != GapReason::Paused).collect();
-        assert_eq!(told.len(), whole.gaps.len(), "{name}: {told:?}");
-        assert_eq!(probe::decode_complaints(&file), "", "{name}");
-        // FFmpeg takes a decoder's delay off the times of sound, which a pause knows nothing of.
-        let delays_us = whole.streams.iter().map(|stream| stream.codec_delay_us);
-        let delay_ms = (delays_us.max().unwrap() as i64 + 500) / 1_000;
-        let kept = sounds(&before).into_iter().filter(|(ms, _)| !(4_000..9_000).contains(&(ms + delay_ms)));
-        let moved = kept.map(|(ms, hash)| (if ms + delay_ms < 9_000 { ms } else { ms - 5_000 }, hash));
-        let moved: Vec<_> = moved.collect();
-        assert_eq!(sounds(&file), moved, "{name}: every packet of the sound");
-    }
-}
-
-#[test]
-fn nothing_is_cut_out_of_a_recorder_that_rested_itself() {
-    let mut all = chunks("chrome-webm-vp8");
-    let (whole, before) = run(all.clone(), &Plan::default()).unwrap();
-    let plan = pause(&all, (4_500, 64_500), Meanwhile::Rested);
-    for chunk in &mut all[5..] {
-        chunk.timestamp_ms = chunk.timestamp_ms.map(|ms| ms + 60_000);
-        chunk.arrival_ms += 60_000;
-    }
-    let (cut, file) = run(all.clone(), &plan).unwrap();
-    assert_eq!((cut.duration_us, sounds(&file)), (whole.duration_us, sounds(&before)));
-    let seam = Gap { from_us: 4_500_000, to_us: 4_500_000, reason: GapReason::Paused };
-    assert_eq!(cut.gaps, [seam]);
-    let second = joined(&all, &chunks("chrome-webm-vp8"), 60_000 + whole.duration_us / 1_000);
-    let (both, _) = run(second, &plan).unwrap();
-    assert!((both.duration_us - 2 * whole.duration_us).abs() < 100_000, "{}", both.duration_us);
-}
-
-#[test]
-fn a_recorder_that_was_stopped_for_a_pause_goes_on_where_it_began() {
-    let first = chunks("chrome-webm-vp8");
-    let whole_us = run(first.clone(), &Plan::default()).unwrap().0.duration_us;
-    let later_ms = whole_us / 1_000 + 60_000;
-    let plan = pause(&first, (whole_us / 1_000, later_ms), Meanwhile::WentOn);
-    let (cut, _) = run(joined(&first, &first, later_ms), &plan).unwrap();
-    assert!((cut.duration_us - 2 * whole_us).abs() < 50_000, "{} {whole_us}", cut.duration_us);
-    let missing = cut.gaps.iter().filter(|gap| gap.reason != GapReason::Paused);
-    assert!(missing.clone().all(|gap| gap.to_us - gap.from_us < 10_000), "{:?}", cut.gaps);
-}
-
-#[test]
-fn a_pause_without_end_ends_the_file_and_one_over_all_leaves_none() {
-    let all = chunks("chrome-webm-vp8");
-    let (cut, _) = run(all.clone(), &pause(&all, (4_000, i64::MAX), Meanwhile::WentOn)).unwrap();
-    assert!((3_900_000..4_001_000).contains(&cut.duration_us), "{}", cut.duration_us);
-    let over_all = pause(&all, (-1, i64::MAX), Meanwhile::WentOn);
-    assert!(matches!(run(all.clone(), &over_all), Err(AssembleError::AllPaused)));
-}
-
 #[test]
 fn changes_of_resolution_are_told() {
     for name in ["chrome-webm-vp8-resize", "chrome-mp4-avc3-opus-resize"] {
@@ -235,7 +152,7 @@ fn the_same_chunks_make_the_same_bytes_and_empty_blobs_change_nothing() {
 }
 
 /// A whole WebM recording as chunks of a cluster each, the head before them, without the sound of its first `silent_ms`.
-fn clusters_with_late_sound(name: &str, silent_ms: i64) -> Vec<Chunk> {
+pub(crate) fn clusters_with_late_sound(name: &str, silent_ms: i64) -> Vec<Chunk> {
     let file: Vec<u8> = chunks(name).iter().flat_map(|chunk| chunk.bytes.to_vec()).collect();
     let sound = run(chunks(name), &Plan::default()).unwrap().0;
     let sound = sound.streams.iter().position(|stream| stream.codec == Codec::Opus).unwrap();

@@ -15,12 +15,12 @@ const HEADS: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Packet {
     /// `v:0` or `a:0`.
-    stream: &'static str,
-    ms: f64,
+    pub(crate) stream: &'static str,
+    pub(crate) ms: f64,
     lasts_ms: f64,
     at: usize,
     size: usize,
-    hash: String,
+    pub(crate) hash: String,
 }
 
 /// The packets of a file's first video and first audio stream.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use shared::capture::rtp::Logged;
+use shared::db::recordings;
 use shared::id::RecordingId;
 use shared::recording::RecordingState;
 use shared::track::TrackKind;
@@ -185,6 +186,11 @@ async fn pictures_that_cannot_be_turned_are_kept_as_they_came_and_cost_nobody_el
     let files = house.artifacts(&recording).await;
     let shown: Vec<_> = files.iter().map(|file| (file.width, file.height)).collect();
     assert_eq!(shown, [(Some(16_000), Some(2)), (None, None)]);
+    let odd = recordings::find(&house.db, &recording).await.unwrap().unwrap().error;
+    assert_eq!(odd.unwrap().code, "pictures-not-upright", "whoever asks for it is told");
+    let tried = "select attempts = max_attempts from apalis.jobs where job_type = 'mux-recording'";
+    let tried: bool = sqlx::query_scalar(tried).fetch_one(&house.db).await.unwrap();
+    assert!(tried, "every attempt but the last gives way to the next");
 }
 
 #[tokio::test]

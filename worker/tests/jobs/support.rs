@@ -11,7 +11,7 @@ use shared::capture::rtp::Logged;
 use shared::capture::{
     Capture, CaptureConfig, ChunkHeader, ReceivedBody, SegmentHeader, TrackReader, TrackSpec,
 };
-use shared::clock::{Clock, SystemClock, Timestamp};
+use shared::clock::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
 use shared::db::calls::{self, NewCall};
 use shared::db::recordings::{self, NewRecording, Step};
 use shared::db::{artifacts, edges, tracks};
@@ -72,13 +72,18 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn new() -> Self {
+        Self::by(Arc::new(SystemClock)).await
+    }
+
+    /// One whose capture goes by a clock of its own.
+    pub(crate) async fn by(clock: SharedClock) -> Self {
         let database = TestDatabase::create().await;
         let db = database.pool(5).await;
         worker::queue::migrate(&db).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path().join("spool")).unwrap();
         let config = CaptureConfig::new(dir.path().join("capture"), spool.clone());
-        let (capture, _) = Capture::open(config, Arc::new(SystemClock)).unwrap();
+        let (capture, _) = Capture::open(config, clock).unwrap();
         let edge = EdgeId::generate();
         edges::register(&db, &edge, "http://127.0.0.1", "test", now()).await.unwrap();
         Self { db, url: database.url, dir, capture, spool, edge }
@@ -148,6 +153,42 @@ impl House {
         let lost = "update recording set deadline_at = now() - interval '1 hour' where id = $1";
         sqlx::query(lost).bind(id.as_str()).execute(&self.db).await.unwrap();
         jobs::enqueue(&mut self.db.acquire().await.unwrap(), &Sweep {}).await.unwrap();
+        id
+    }
+
+    /// Records uploads of browsers whose clock is ahead by so much, each so late, milliseconds after the recording's start, with
+    /// pauses between such times. A chunk a second comes when its media end.
+    pub(crate) async fn record_paused(
+        &self,
+        clock: &ManualClock,
+        ahead_ms: i64,
+        uploads: &[(i64, Upload<'_>)],
+        pauses: &[(i64, i64)],
+    ) -> RecordingId {
+        let id = self.start(r#"{"format":"webm","thumbnails":0}"#).await;
+        let began = recordings::find(&self.db, &id).await.unwrap().unwrap().started_at;
+        for (from_ms, to_ms) in pauses {
+            let add = "insert into recording_pause (recording_id, paused_at, resumed_at) values ($1, $2, $3)";
+            let at = |ms: &i64| began + TimeDelta::milliseconds(*ms);
+            let add = sqlx::query(add).bind(id.as_str()).bind(at(from_ms)).bind(at(to_ms));
+            add.execute(&self.db).await.unwrap();
+        }
+        for (late_ms, upload) in uploads {
+            let (participant, last) = (UserId::parse(upload.user).unwrap(), upload.blobs.len() as u64 - 1);
+            let source = TrackSource::Client;
+            let spec = TrackSpec { recording: id.clone(), participant, source, kind: upload.kind };
+            let log = self.capture.track(&spec).await.unwrap();
+            for (sequence, blob) in (0..).zip(&upload.blobs) {
+                let begins =
+                    began + TimeDelta::milliseconds(late_ms + i64::try_from(sequence).unwrap() * 1_000);
+                clock.advance(begins + TimeDelta::milliseconds(1_050) - clock.now());
+                let client_timestamp_ms = Some(begins.timestamp_millis() + ahead_ms);
+                let header = ChunkHeader { sequence, client_timestamp_ms, mime: None };
+                log.append_chunk(header, ReceivedBody::from_bytes(Bytes::from(blob.clone()))).await.unwrap();
+            }
+            log.complete(last).await.unwrap();
+        }
+        self.seal(&id).await;
         id
     }
 

@@ -147,6 +147,20 @@ pub async fn fail(
     Ok((failed.rows_affected() == 1).then_some(()))
 }
 
+/// Notes what is odd about a recording that does not fail for it. Changes nothing when it is in another state.
+///
+/// # Errors
+/// Those of the database.
+pub async fn note(tx: &mut PgConnection, id: &RecordingId, odd: &RecordingError) -> sqlx::Result<()> {
+    let noted = sqlx::query!(
+        "update recording set error_code = $2, error_detail = $3 where id = $1 and state = 'processing'",
+        id.as_str(),
+        odd.code,
+        odd.detail,
+    );
+    noted.execute(tx).await.map(drop)
+}
+
 /// `failed → processing`, for a job that an operator has re-queued and that holds the step at which the recording failed.
 /// `None`: it was in another state or at another step.
 ///

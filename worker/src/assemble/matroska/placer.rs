@@ -106,7 +106,7 @@ pub(super) struct Placer {
 }
 
 impl Placer {
-    pub(super) fn new(tracks: Option<Vec<Track>>) -> Self {
+    pub(super) fn new(tracks: Option<Vec<Track>>, clock: Clock) -> Self {
         Self {
             headless: tracks.is_none(),
             tracks,
@@ -125,7 +125,7 @@ impl Placer {
             guess_at: 8,
             strangers: Vec::new(),
             paces: Vec::new(),
-            clock: Clock::default(),
+            clock,
             stamp: Stamp::default(),
         }
     }
@@ -207,7 +207,7 @@ impl Placer {
         sink.begin_session_at(zero_us);
         let stamp = self.stamp;
         let muxer = self.muxer;
-        *self = Self::new(None);
+        *self = Self::new(None, self.clock.anew());
         (self.stamp, self.muxer) = (stamp, muxer);
         self.held_bytes = run.iter().map(Held::bytes).sum();
         self.untimed_from = (!run.is_empty()).then_some(0);

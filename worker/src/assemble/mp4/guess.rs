@@ -8,6 +8,7 @@
 use super::Fragment;
 use super::fragment::Sample;
 use super::movie::Track;
+use crate::assemble::clock::Clock;
 use crate::assemble::codec::{self, Codec, h264, opus};
 use crate::assemble::writer::TrackHeader;
 
@@ -35,15 +36,20 @@ pub(super) enum Patience {
 
 /// What the held fragments' tracks are; `None` when more fragments would tell more. A track without a header cannot be
 /// decoded.
-pub(super) fn tracks(held: &[Fragment], patience: Patience) -> Option<Vec<(Track, Option<TrackHeader>)>> {
+pub(super) fn tracks(
+    held: &[Fragment],
+    clock: &Clock,
+    patience: Patience,
+) -> Option<Vec<(Track, Option<TrackHeader>)>> {
     let mut numbers: Vec<u64> =
         held.iter().flat_map(|part| &part.samples).map(|sample| sample.track).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let sound: Vec<_> = numbers.iter().filter_map(|number| opus_track(held, *number)).collect();
     let sound_end = sound.iter().map(|(track, _)| track.us(end_of(held, track.number))).max();
-    let span =
-        sound_end.map(|us| (us, Scale::FromSound)).or_else(|| Some((clock_span(held)?, Scale::FromClock)));
+    let span = sound_end
+        .map(|us| (us, Scale::FromSound))
+        .or_else(|| Some((clock_span(held, clock)?, Scale::FromClock)));
     let mut found = Vec::new();
     for number in numbers {
         if let Some((track, header)) = sound.iter().find(|(track, _)| track.number == number) {
@@ -88,9 +94,9 @@ fn end_of(held: &[Fragment], number: u64) -> i64 {
 }
 
 /// How much media the client's clock says there is, without sound to tell it.
-fn clock_span(held: &[Fragment]) -> Option<i64> {
+fn clock_span(held: &[Fragment], clock: &Clock) -> Option<i64> {
     let (first, last) = (held.first()?, held.last()?);
-    let us = last.stamp.since(&first.stamp);
+    let us = clock.media_between(&first.stamp, &last.stamp).unwrap_or_else(|| last.stamp.since(&first.stamp));
     (us > 0).then_some(us)
 }
 

@@ -19,12 +19,16 @@ pub(super) struct Facts {
     absent: Vec<Span>,
     dropped: Vec<Span>,
     damaged: Vec<Span>,
+    /// When the tap rested beyond the recording's pauses: it follows them a little later.
+    paused: Vec<Span>,
 }
 
 impl Facts {
     pub(super) fn new(survey: &Survey, cut: &Cut) -> Self {
         let place = |spans: &[Span]| spans.iter().map(|span| place_span(cut, span)).collect();
+        let paused: Vec<Span> = place(&survey.paused);
         Self {
+            paused: paused.into_iter().filter(|(from, to)| from < to).collect(),
             muted: place(&survey.muted),
             absent: place(&survey.absent),
             dropped: place(&survey.dropped),
@@ -38,6 +42,11 @@ impl Facts {
         self.absent.iter().filter(|(_, came)| *came != i64::MAX).any(within)
     }
 
+    /// Whether the tap rested in a span without media.
+    pub(super) fn was_paused(&self, from_us: i64, to_us: i64) -> bool {
+        shared_us(&self.paused, from_us, to_us) >= SLACK_US
+    }
+
     /// Why nothing is there: our own faults first, then what the participant did, else as it looked.
     pub(super) fn reason(&self, from_us: i64, to_us: i64, looked: GapReason) -> GapReason {
         let touches = |spans: &[Span]| {
@@ -45,11 +54,9 @@ impl Facts {
                 from.saturating_sub(DELAY_US) < to_us && to.saturating_add(SLACK_US) > from_us
             })
         };
-        let fills_most = |spans: &[Span]| {
-            let shared =
-                spans.iter().map(|&(from, to)| (to.min(to_us) - from.max(from_us)).max(0)).sum::<i64>();
-            shared * 2 > to_us - from_us
-        };
+        if fills_most(&self.paused, from_us, to_us) && !touches(&self.dropped) {
+            return GapReason::Paused;
+        }
         let known = [
             (&self.dropped, GapReason::Disk),
             (&self.damaged, GapReason::Corrupt),
@@ -60,9 +67,21 @@ impl Facts {
         let mut fitting = known.into_iter().filter(|(spans, _)| touches(spans));
         // What a muted client still sends is not recorded, so a mute looks like one long loss; what is lost beside it was lost.
         fitting
-            .find(|(spans, reason)| !(lost && *reason == GapReason::Muted) || fills_most(spans))
+            .find(|(spans, reason)| {
+                !(lost && *reason == GapReason::Muted) || fills_most(spans, from_us, to_us)
+            })
             .map_or(looked, |(_, reason)| reason)
     }
+}
+
+/// Whether spans are most of one.
+fn fills_most(spans: &[Span], from_us: i64, to_us: i64) -> bool {
+    shared_us(spans, from_us, to_us) * 2 > to_us - from_us
+}
+
+/// How much of one spans are.
+fn shared_us(spans: &[Span], from_us: i64, to_us: i64) -> i64 {
+    spans.iter().map(|&(from, to)| (to.min(to_us) - from.max(from_us)).max(0)).sum()
 }
 
 fn place_span(cut: &Cut, &(from, to): &Span) -> Span {

@@ -81,6 +81,7 @@ pub(super) struct Output<'a, W> {
     sounds: bool,
     codecs: Vec<Codec>,
     gate: Gate,
+    came: Came,
     sound: Side,
     pictures: Side,
     /// The SSRC of the last packet of sound, and the ticks at its end.
@@ -91,6 +92,15 @@ pub(super) struct Output<'a, W> {
     stereo_bit: u8,
     gaps: Gaps,
     rotations: Vec<Rotation>,
+}
+
+/// What frames have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Nothing,
+    /// All of them in pauses.
+    Paused,
+    Frames,
 }
 
 /// Which pictures may pass.
@@ -115,6 +125,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             sounds: survey.streams.values().any(|stream| stream.sounds),
             codecs: Vec::new(),
             gate: Gate::Keyframe,
+            came: Came::Nothing,
             sound: Side::default(),
             pictures: Side::default(),
             heard: None,
@@ -129,9 +140,15 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         self.timeline.is_empty()
     }
 
+    /// Whether frames have come, and all of them lay in pauses.
+    pub(super) fn is_all_paused(&self) -> bool {
+        self.came == Came::Paused
+    }
+
     /// Takes the next frame.
     pub(super) fn frame(&mut self, placed: &Placed) -> io::Result<()> {
         if self.cut.pause_at(placed.edge_us).is_some() {
+            self.came = if self.came == Came::Frames { Came::Frames } else { Came::Paused };
             // What has not begun yet was not there before the pause either.
             for side in [&mut self.sound, &mut self.pictures].into_iter().filter(|side| side.source.is_some())
             {
@@ -140,6 +157,7 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             self.freeze();
             return Ok(());
         }
+        self.came = Came::Frames;
         let time_us = self.cut.place(placed.edge_us);
         match placed.frame.codec.kind() {
             Kind::Audio => self.sound(placed, time_us),
@@ -163,6 +181,9 @@ impl<'a, W: Write + Seek> Output<'a, W> {
         let looked = self.sound.looked(missing_us).or_else(|| match self.sound.source {
             None => (missing_us >= SOUND_EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && missing_us >= GONE_US => Some(GapReason::Disconnected),
+            Some(_) if missing_us >= EDGE_US && self.facts.was_paused(self.heard_us, time_us) => {
+                Some(GapReason::Paused)
+            }
             Some(_) if missing_us > LONGEST_DTX_US => Some(GapReason::Muted),
             Some(_) => (counts_on && missing_us >= SKIP_US).then_some(GapReason::PacketLoss),
         });
@@ -227,6 +248,9 @@ impl<'a, W: Write + Seek> Output<'a, W> {
             None => (time_us >= EDGE_US).then_some(GapReason::Disconnected),
             Some((ssrc, _)) if ssrc != placed.ssrc && time_us - end_us >= GONE_US => {
                 Some(GapReason::Disconnected)
+            }
+            Some(_) if time_us - end_us >= EDGE_US && self.facts.was_paused(end_us, time_us) => {
+                Some(GapReason::Paused)
             }
             Some(_) if time_us - end_us >= GONE_US && self.facts.was_absent(end_us, time_us) => {
                 Some(GapReason::Disconnected)

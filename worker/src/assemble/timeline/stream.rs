@@ -22,9 +22,10 @@ const MAX_FRAME_US: i64 = 1_000_000;
 pub(super) struct Stream {
     pub(super) header: TrackHeader,
     pub(super) info: StreamInfo,
+    /// Start of the last frame, and end of all, whether they are kept or not.
     pub(super) last_us: i64,
     pub(super) end_us: i64,
-    /// When the pause ended in which its last pictures lay: what follows can be shown from the next keyframe on.
+    /// When the first pause ended since whose pictures none was kept: what follows can be shown from the next keyframe on.
     pub(super) resumed_us: Option<i64>,
     /// The step to the last frame from the one before.
     frame_us: i64,
@@ -65,7 +66,7 @@ impl Stream {
         }
         match paused {
             Some((_, resumed_us)) => {
-                self.resumed_us = Some(resumed_us);
+                self.resumed_us.get_or_insert(resumed_us);
                 None
             }
             None if key => self.resumed_us.take(),
@@ -87,12 +88,14 @@ impl Stream {
         self.last_us = self.last_us.max(time_us);
     }
 
-    /// Counts a frame that is kept, and learns from it. Its time is the file's.
-    pub(super) fn count(&mut self, time_us: i64, data: &[u8], key: bool) {
-        let codec = self.header.codec;
+    /// Counts a frame that is kept, and learns from it.
+    pub(super) fn count(&mut self, time_us: i64, data: &[u8], key: bool, cut: &Cut) {
+        let (codec, time_us) = (self.header.codec, cut.place(time_us));
         if self.info.packets == 0 {
             self.info.first_us = time_us;
         }
+        self.info.last_us = self.info.last_us.max(time_us);
+        self.info.end_us = self.info.end_us.max(cut.place(self.end_us));
         self.info.packets += 1;
         self.info.keyframes += u64::from(key);
         if key && codec.kind() == Kind::Video {
@@ -119,10 +122,8 @@ impl Stream {
         }
     }
 
-    pub(super) fn into_info(self, cut: &Cut) -> StreamInfo {
+    pub(super) fn into_info(self) -> StreamInfo {
         let mut info = self.info;
-        info.last_us = cut.place(self.last_us);
-        info.end_us = cut.place(self.end_us);
         if let (true, Some((width, height))) = (info.sizes.is_empty(), self.header.size) {
             info.sizes.push(PictureSize { time_us: info.first_us, width, height });
         }

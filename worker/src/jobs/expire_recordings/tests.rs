@@ -128,14 +128,32 @@ async fn the_oldest_go_until_all_together_are_small_enough() {
 async fn a_disk_that_is_too_full_is_freed_of_the_oldest() {
     let house = House::new(Retention::default()).await;
     let ids = [house.completed(None).await, house.completed(None).await];
-    let there = free(&house.ctx).unwrap().unwrap();
     let with = |min_free| Ctx {
         retention: Retention { min_free: Some(min_free), ..Retention::default() },
         ..house.ctx.clone()
     };
-    make_room(&with(there / 2), house.clock.now()).await.unwrap();
+    let (now, free) = (house.clock.now(), 10 * BYTES as u64);
+    make_room(&with(free), now, Some(free)).await.unwrap();
     assert_eq!(house.kept(&ids).await, [true, true], "there is room");
-    make_room(&with(1 << 62), house.clock.now()).await.unwrap();
-    assert_eq!(house.kept(&ids).await, [false, false], "more than the disk has");
-    assert_eq!(house.reasons().await, ["min-free", "min-free"]);
+    make_room(&with(free + 1), now, Some(free)).await.unwrap();
+    assert_eq!(house.kept(&ids).await, [false, true]);
+    assert_eq!(house.reasons().await, ["min-free"]);
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_for_more_room_than_all_recordings_take() {
+    let house = House::new(Retention::default()).await;
+    let ids = [house.completed(None).await, house.completed(None).await];
+    let with = |min_free| Ctx {
+        retention: Retention { min_free: Some(min_free), ..Retention::default() },
+        ..house.ctx.clone()
+    };
+    let (now, free) = (house.clock.now(), 10 * BYTES as u64);
+    make_room(&with(free + 2 * BYTES as u64 + 1), now, Some(free)).await.unwrap();
+    assert_eq!(house.kept(&ids).await, [true, true]);
+    make_room(&with(free + 2 * BYTES as u64), now, Some(free)).await.unwrap();
+    assert_eq!(house.kept(&ids).await, [false, false]);
+    assert!(must_fit_the_disk(&with(1)).is_ok());
+    let refused = must_fit_the_disk(&with(1 << 62)).unwrap_err().to_string();
+    assert!(refused.contains("RECORDING_RETENTION_MIN_FREE"), "{refused}");
 }

@@ -7,6 +7,7 @@ use shared::db::artifacts::{Artifact, ArtifactKind};
 use shared::id::{ArtifactId, UserId};
 use shared::recording::{Format, Recording};
 use shared::storage::{Fingerprint, KeyTemplate, StoredFile};
+use thiserror::Error;
 use tracing::warn;
 
 use super::super::stage::{StageError, hopeless};
@@ -16,7 +17,7 @@ use crate::ffmpeg::{self, MuxInput};
 use crate::ffprobe::{self, Expected, Pictures, Probed};
 use crate::fingerprint;
 use crate::media::{self, Demuxer, MuxPlan, NoPlan, Turn};
-use crate::process::{self, Limits};
+use crate::process::{self, Limits, ProcessError};
 use crate::queue::Attempt;
 
 /// FFmpeg says how far it is twice a second, except while it moves an MP4's index to the front of a file of any size.
@@ -41,7 +42,14 @@ pub(super) struct Finished {
     format: Format,
     probed: Probed,
     print: Fingerprint,
+    /// Its pictures could not be turned upright.
+    pub(super) lies_sideways: bool,
 }
+
+/// A file was made, and is not what it should be.
+#[derive(Debug, Error)]
+#[error("the output is not as planned")]
+struct NotAsPlanned;
 
 /// What one file is made of and for.
 pub(super) struct Making<'a> {
@@ -58,8 +66,8 @@ pub(super) struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// Makes the file. Where pictures are encoded because they must be turned, and that fails, they are left as they came: what a
-    /// participant's browser says of its camera costs nobody a file.
+    /// Makes the file. Where pictures are encoded because they must be turned, and no attempt can, they are left as they came: what
+    /// a participant's browser says of its camera costs nobody a file.
     ///
     /// # Errors
     /// When what was asked for cannot be, or FFmpeg fails, or its output is not what it should be.
@@ -73,12 +81,12 @@ impl Making<'_> {
         let as_they_came: Vec<_> =
             upright.into_iter().map(|input| MuxInput { turn: Turn::None, ..input }).collect();
         let plain = self.plan(&as_they_came)?;
-        if plain == plan || self.attempt.cancel.is_cancelled() {
+        if plain == plan || !self.attempt.is_last() || !is_of_the_media(&error) {
             return Err(error.into());
         }
         let (id, participant) = (&self.recording.id, self.participant);
         warn!(recording.id = %id, "pictures of {participant} in recording {id} cannot be turned and stay as they came: {error:#}");
-        Ok(self.make(&as_they_came, &plain).await?)
+        Ok(Finished { lies_sideways: true, ..self.make(&as_they_came, &plain).await? })
     }
 
     fn plan(&self, inputs: &[MuxInput]) -> Result<MuxPlan, StageError> {
@@ -98,14 +106,20 @@ impl Making<'_> {
         self.run_ffmpeg(inputs, plan, &name, duration_ms).await?;
         let began = Instant::now();
         let (streams, pictures) = (plan.streams.len(), pictures(self.tracks));
-        let expected = Expected { duration_ms, streams, encoded: plan.encodes(), pictures };
+        let lasts = inputs.iter().zip(self.tracks).map(|(input, track)| input.offset_ms + track.last_ms);
+        let last_ms = lasts.max().unwrap_or(0);
+        let expected = Expected { last_ms, duration_ms, streams, encoded: plan.encodes(), pictures };
         let cancel = &self.attempt.cancel;
-        let probed = ffprobe::verify(&path, Demuxer::of(plan.format), expected, cancel).await?;
+        let verified = ffprobe::verify(&path, Demuxer::of(plan.format), expected, cancel).await;
+        let probed = verified.map_err(|error| match error.downcast::<ProcessError>() {
+            Ok(error) => error.into(),
+            Err(error) => error.context(NotAsPlanned),
+        })?;
         self.ctx.metrics.ffmpeg("verify").inc_by(began.elapsed().as_secs_f64());
         let made = path.clone();
         let print = self.ctx.blocking(move || Ok(fingerprint::of(&made)?)).await?;
         let (participant, place, format) = (self.participant.clone(), self.place, plan.format);
-        Ok(Finished { path, participant, place, format, probed, print })
+        Ok(Finished { path, participant, place, format, probed, print, lies_sideways: false })
     }
 
     async fn run_ffmpeg(
@@ -128,6 +142,14 @@ impl Making<'_> {
         ran?;
         Ok(())
     }
+}
+
+/// Whether a file could not be made for what is in it. A disk that is full, a program that was killed or took too long: the next
+/// attempt may be luckier.
+fn is_of_the_media(error: &anyhow::Error) -> bool {
+    let exit = error.downcast_ref::<ProcessError>();
+    let by_itself = matches!(exit, Some(ProcessError::Exit { status, .. }) if status.code().is_some());
+    by_itself || error.is::<NotAsPlanned>()
 }
 
 /// What of a participant's pictures must decode.

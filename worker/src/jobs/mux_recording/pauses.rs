@@ -5,29 +5,32 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use shared::db::recordings;
+use shared::db::recordings::{self, PauseSpan};
 use shared::recording::Recording;
 
 use super::track::AssembledTrack;
-use crate::assemble::{Meanwhile, Pause, Reading};
+use crate::assemble::{Cut, Meanwhile, Pause, Reading, Span};
 use crate::ctx::Ctx;
 use shared::track::TrackSource;
-
-/// Microseconds since the epoch by the edge's clock; the last may not end.
-pub(super) type Span = (i64, i64);
 
 /// How many readings on each side of a pause are compared: enough to outvote two late ones.
 const READINGS: usize = 5;
 
-/// When it was paused.
+/// A recorder that seems to have rested for less than a pause by no more than this rested for all of it: readings are right to
+/// 30 ms, people are this slow alike, and pictures left out for it would cost all up to the next keyframe.
+const SHORT_US: i64 = 250_000;
+
+/// The same of one that rested longer, which costs nothing.
+const LONG_US: i64 = 40_000;
+
+/// When it was paused, by the edge's clock, microseconds since the epoch; the last may not end.
 ///
 /// # Errors
 /// Those of the database.
 pub(super) async fn of(ctx: &Ctx, recording: &Recording) -> sqlx::Result<Vec<Span>> {
     let pauses = recordings::pauses(&ctx.db, &recording.id).await?;
-    let span = |(from, to): (shared::clock::Timestamp, Option<shared::clock::Timestamp>)| {
-        (from.timestamp_micros(), to.map_or(i64::MAX, |to| to.timestamp_micros()))
-    };
+    let span =
+        |PauseSpan { from, to }| (from.timestamp_micros(), to.map_or(i64::MAX, |to| to.timestamp_micros()));
     Ok(pauses.into_iter().map(span).collect())
 }
 
@@ -50,12 +53,14 @@ fn meanwhile((from_us, to_us): Span, next_us: i64, readings: &[Reading]) -> Mean
     let behind = |reading: &Reading| reading.wall_us.saturating_sub(reading.time_us);
     let before = readings.iter().rev().filter(|reading| reading.wall_us < from_us).map(behind);
     let after = readings.iter().filter(|reading| (to_us..next_us).contains(&reading.wall_us)).map(behind);
-    match (median(before.take(READINGS)), median(after.take(READINGS))) {
-        (Some(before), Some(after)) if after.saturating_sub(before) > to_us.saturating_sub(from_us) / 2 => {
-            Meanwhile::Rested
-        }
-        _ => Meanwhile::WentOn,
+    let (before, after) = (median(before.take(READINGS)), median(after.take(READINGS)));
+    let Some((before, after)) = before.zip(after) else { return Meanwhile::WentOn };
+    let (rested, pause) = (after.saturating_sub(before), to_us.saturating_sub(from_us));
+    if rested <= pause / 2 {
+        return Meanwhile::WentOn;
     }
+    let alike = (-SHORT_US..=LONG_US).contains(&rested.saturating_sub(pause));
+    Meanwhile::Rested { us: if alike { pause } else { rested } }
 }
 
 fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
@@ -66,10 +71,10 @@ fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
 
 /// Moves tracks that began after pauses up by those: the edge's lie at the recording's start, which has none before it.
 pub(super) fn move_up(assembled: &mut [AssembledTrack], paused: &[Span]) {
+    let cut = Cut::new(0, paused);
     for track in assembled.iter_mut().filter(|track| track.source == TrackSource::Client) {
-        let began_us = track.began_ms.saturating_mul(1_000);
-        let before = paused.iter().map(|(from, to)| began_us.min(*to).saturating_sub(*from).max(0));
-        let before_us = before.fold(0, i64::saturating_add);
+        let began_us = track.began_ms.saturating_add(track.ahead_ms).saturating_mul(1_000);
+        let before_us = began_us.saturating_sub(cut.place(began_us));
         track.began_ms = track.began_ms.saturating_sub(before_us / 1_000);
     }
 }
@@ -127,12 +132,23 @@ mod tests {
             let pauses = by_the_browsers_clock(&paused, 0, readings);
             pauses.iter().map(|pause| pause.meanwhile).collect::<Vec<_>>()
         };
-        assert_eq!(told(&rested), [Meanwhile::Rested, Meanwhile::Rested]);
+        let all = [Meanwhile::Rested { us: 10_000_000 }, Meanwhile::Rested { us: 400_000 }];
+        assert_eq!(told(&rested), all);
         assert_eq!(told(&went_on), [Meanwhile::WentOn, Meanwhile::WentOn]);
         assert_eq!(
             told(&readings(|n| if n > 40 { 400_000 } else { 0 })),
-            [Meanwhile::WentOn, Meanwhile::Rested]
+            [Meanwhile::WentOn, Meanwhile::Rested { us: 400_000 }]
         );
+        for (rested_us, told_us) in
+            [(14_800_000, 14_800_000), (8_000_000, 8_000_000), (9_800_000, 10_000_000)]
+        {
+            let reading = |n: i64| {
+                let wall_us = 1_000_000 * n + if n > 10 { rested_us } else { 0 };
+                Reading { wall_us, time_us: 1_000_000 * n }
+            };
+            let rested: Vec<Reading> = (0..60).map(reading).collect();
+            assert_eq!(told(&rested), [Meanwhile::Rested { us: told_us }, Meanwhile::WentOn]);
+        }
         assert_eq!(told(&[]), [Meanwhile::WentOn, Meanwhile::WentOn]);
     }
 

@@ -1,7 +1,7 @@
 //! Tracks that the edge captured become Matroska files whose zero is the recording's start.
 //!
-//! All of a recording's logs are surveyed before any is assembled: a participant's logs share one clock, and a pause that
-//! one log tells of holds for all. What the clocks are learnt from is held for one participant at a time.
+//! All of a recording's logs are surveyed before any is assembled: a participant's logs share one clock, and where the
+//! recording's rows tell of no pause, one that a log tells of holds for all. What the clocks are learnt from is held for one participant at a time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,9 +18,9 @@ use shared::track::{Track, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::track::{AssembledTrack, empty, ms, reason, usable};
+use super::track::{AssembledTrack, all_paused, empty, ms, reason, usable};
 use crate::assemble::rtp::{self, Clocks, LogSource, RtpAssembled, RtpPlan, Survey};
-use crate::assemble::{AssembleError, Kind};
+use crate::assemble::{AssembleError, Kind, Span};
 use crate::ctx::Ctx;
 use crate::media::Turn;
 
@@ -47,7 +47,7 @@ pub(super) struct Logs {
 
 impl Logs {
     /// Of all of a recording's tracks. `paused`: what is known besides the logs, microseconds since the epoch.
-    pub(super) fn new(recording: &Recording, tracks: &[Track], paused: &[(i64, i64)]) -> Self {
+    pub(super) fn new(recording: &Recording, tracks: &[Track], paused: &[Span]) -> Self {
         let plan = RtpPlan {
             start_us: recording.started_at.timestamp_micros(),
             stop_us: recording.stopped_at.map(|at| at.timestamp_micros()),
@@ -98,7 +98,10 @@ async fn survey(
             all.extend(tracks.into_iter().zip(surveys).zip(clocks));
         }
         let surveys: Vec<&Survey> = all.iter().map(|((_, survey), _)| survey).collect();
-        plan.pauses.extend(rtp::pauses(&surveys));
+        // All tracks are cut by the rows alike. When the tap rested is a little later, which logs tell as gaps.
+        if plan.pauses.is_empty() {
+            plan.pauses = rtp::pauses(&surveys);
+        }
         let plan = Arc::new(plan);
         let surveyed = |((track, survey), clocks): ((Track, Survey), Clocks)| {
             (track.id.clone(), Surveyed { track, survey, clocks, plan: Arc::clone(&plan) })
@@ -143,6 +146,7 @@ fn assemble_blocking(
             }
             Ok(AssembledTrack { turn: turn(&done), ..usable(track, name, began_ms, &done.file) })
         }
+        Err(AssembleError::AllPaused) => Ok(all_paused(track, began_ms)),
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
             let last_us = survey.arrivals.map_or(plan.start_us, |(_, last)| last);

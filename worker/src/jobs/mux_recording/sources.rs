@@ -78,8 +78,10 @@ pub(super) fn bound_by_the_edge(assembled: &mut [AssembledTrack]) {
         assembled.iter_mut().zip(offs).filter(|(track, _)| track.source == TrackSource::Client)
     {
         if let Some(&zero_ms) = zeros.get(&track.participant) {
-            track.began_ms =
-                track.began_ms.saturating_add(surely_off(off_ms)).min(track.arrived_ms).max(zero_ms);
+            let off_ms = surely_off(off_ms);
+            let set_ms = track.began_ms.saturating_add(off_ms);
+            track.began_ms = set_ms.min(track.arrived_ms).max(zero_ms);
+            track.ahead_ms = if track.began_ms == set_ms { track.ahead_ms.saturating_sub(off_ms) } else { 0 };
         }
     }
 }
@@ -263,7 +265,9 @@ mod tests {
             began_ms: 5_000,
             arrived_ms: 5_000,
             clock_off_ms: 0,
+            ahead_ms: 0,
             duration_ms: 9,
+            last_ms: 0,
             turn: Turn::None,
             gaps: Vec::new(),
         }
@@ -353,8 +357,25 @@ mod tests {
             bound_by_the_edge(&mut all);
             assert!(all.iter().all(|track| track.began_ms == 5_000), "{first}, {second}: {all:?}");
             let mut alone = vec![of(&camera)];
-            alone[0].began_ms = first;
+            (alone[0].began_ms, alone[0].ahead_ms) = (first, second);
             move_up(&mut alone, &[(0, 1_000), (i64::MIN, i64::MAX), (i64::MIN, i64::MAX)]);
+            // It began before all pauses, or all that came before it by the edge's clock was paused.
+            let before_ms = first.saturating_add(second).clamp(0, i64::MAX / 1_000);
+            assert_eq!(alone[0].began_ms, first.saturating_sub(before_ms), "{first}, {second}");
+        }
+    }
+
+    #[test]
+    fn a_browsers_track_alone_moves_up_by_the_pauses_before_it_by_the_edges_clock() {
+        let screen = track(TrackSource::Client, TrackKind::Screen, &[], "");
+        let paused = [(10_000_000, 14_000_000), (12_000_000, 15_000_000), (30_000_000, i64::MAX)];
+        for (at_ms, placed_ms) in [(5_000, 5_000), (12_000, 10_000), (20_000, 15_000), (40_000, 25_000)] {
+            for ahead_ms in [0, 3_600_000, -3_600_000] {
+                let mut alone = vec![assembled(&screen, &[Codec::Vp8])];
+                (alone[0].began_ms, alone[0].ahead_ms) = (at_ms - ahead_ms, ahead_ms);
+                move_up(&mut alone, &paused);
+                assert_eq!(alone[0].began_ms, placed_ms - ahead_ms, "{at_ms}, {ahead_ms}");
+            }
         }
     }
 

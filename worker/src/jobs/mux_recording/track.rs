@@ -13,9 +13,9 @@ use shared::track::{Gap, GapReason, Track, TrackKind, TrackSource};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::pauses::{self, Nowhere, Span};
+use super::pauses::{self, Nowhere};
 use crate::assemble::{
-    self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan, StreamInfo,
+    self, AssembleError, Assembled, Chunk, ChunkSource, Codec, Kind, Origin, Plan, Span, StreamInfo,
 };
 use crate::ctx::Ctx;
 use crate::media::{Turn, codec_name};
@@ -25,6 +25,10 @@ pub(super) const CLOCK_RIGHT_MS: i64 = 3_000;
 
 /// Even the quickest chunk may take this long to come: over an uplink slower than the media, each waits for those before it.
 const UPLOADS_TAKE_MS: i64 = 60_000;
+
+/// The same where pauses are cut, which must not be cut elsewhere: a track's first chunk waits for none, and comes in less than this
+/// over any uplink that a call is held over.
+const FIRST_UPLOAD_TAKES_MS: i64 = 10_000;
 
 /// Written at once to the assembled file.
 const BUFFER: usize = 1 << 20;
@@ -59,8 +63,12 @@ pub(super) struct AssembledTrack {
     pub(super) arrived_ms: i64,
     /// By how much the edge's clock is ahead of the browser's, as the chunk tells that came quickest; 0 of the edge's own.
     pub(super) clock_off_ms: i64,
+    /// By how much the edge's clock is ahead of the one that `began_ms` is by, as its pauses were cut; 0 of the edge's own.
+    pub(super) ahead_ms: i64,
     /// Its length in milliseconds.
     pub(super) duration_ms: u64,
+    /// When its last packet begins, milliseconds.
+    pub(super) last_ms: u64,
     /// How its pictures must be turned.
     pub(super) turn: Turn,
     /// What is missing from it.
@@ -72,6 +80,12 @@ impl AssembledTrack {
     pub(super) fn shown(&self) -> Shown {
         let (codec, gaps) = (self.codec.clone(), self.gaps.clone());
         Shown { track: self.id.clone(), codec, duration_ms: self.duration_ms, gaps }
+    }
+
+    /// Whether it has media, and all of it lies in pauses.
+    pub(super) fn is_all_paused(&self) -> bool {
+        let is_paused = |gap: &Gap| gap.reason == GapReason::Paused;
+        self.file.is_none() && !self.gaps.is_empty() && self.gaps.iter().all(is_paused)
     }
 
     /// Leaves its pictures out of the participant's file; without sound, all of it.
@@ -123,13 +137,16 @@ fn assemble_blocking(
     let last_sequence = reader.last_sequence().or(track.last_sequence);
     let mut plan = Plan { last_sequence, ..Plan::default() };
     let mut source = Source { reader, next: 0, cancel };
+    let ahead_ms = if paused.is_empty() { 0 } else { ahead_ms(track, &stamped) };
     if !paused.is_empty() {
-        let readings = match assemble::assemble(&mut source, &plan, Nowhere::default()) {
-            Ok(whole) => whole.readings,
-            Err(AssembleError::NoMedia { .. }) => Vec::new(),
+        match assemble::assemble(&mut source, &plan, Nowhere::default()) {
+            Ok(Assembled { origin: Some(origin), readings, .. }) => {
+                plan.zero_us = origin.zero_us;
+                plan.pauses = pauses::by_the_browsers_clock(paused, ahead_ms, &readings);
+            }
+            Ok(_) | Err(AssembleError::NoMedia { .. }) => {}
             Err(error) => return Err(error.into()),
-        };
-        plan.pauses = pauses::by_the_browsers_clock(paused, ahead_ms(&stamped), &readings);
+        }
         source.next = 0;
     }
     let name = format!("{}.mkv", track.id);
@@ -139,13 +156,13 @@ fn assemble_blocking(
             let Began { told_ms, arrived_ms } = Began::of(track, &source.reader, assembled.origin);
             let clock_off_ms = clock_off_ms(&stamped, ms(assembled.duration_us));
             let usable = usable(track, name, told_ms, &assembled);
-            Ok(AssembledTrack { arrived_ms, clock_off_ms, ..usable })
+            Ok(AssembledTrack { arrived_ms, clock_off_ms, ahead_ms, ..usable })
         }
         Err(AssembleError::NoMedia { detail, .. }) => {
             warn!(track.id = %track.id, "track {} holds no media: {detail}", track.id);
             Ok(unusable(track, since_ms, &source.reader))
         }
-        Err(AssembleError::AllPaused) => Ok(empty(track, since_ms, 0, GapReason::Paused)),
+        Err(AssembleError::AllPaused) => Ok(all_paused(track, since_ms)),
         Err(error) => Err(error.into()),
     }
 }
@@ -170,7 +187,9 @@ pub(super) fn usable(track: &Track, file: String, began_ms: i64, assembled: &Ass
         began_ms,
         arrived_ms: began_ms,
         clock_off_ms: 0,
+        ahead_ms: 0,
         duration_ms: ms(assembled.duration_us),
+        last_ms: ms(assembled.streams.iter().map(|stream| stream.last_us).max().unwrap_or(0)),
         turn: Turn::None,
         gaps: assembled.gaps.iter().map(gap).collect(),
     }
@@ -204,10 +223,18 @@ pub(super) fn empty(track: &Track, began_ms: i64, duration_ms: u64, reason: GapR
         began_ms,
         arrived_ms: began_ms,
         clock_off_ms: 0,
+        ahead_ms: 0,
         duration_ms,
+        last_ms: 0,
         turn: Turn::None,
         gaps: if duration_ms > 0 { vec![Gap { from: 0, to: duration_ms, reason }] } else { Vec::new() },
     }
+}
+
+/// A track of which all lies in pauses: nothing is missing from it.
+pub(super) fn all_paused(track: &Track, began_ms: i64) -> AssembledTrack {
+    let seam = Gap { from: 0, to: 0, reason: GapReason::Paused };
+    AssembledTrack { gaps: vec![seam], ..empty(track, began_ms, 0, GapReason::Paused) }
 }
 
 fn gap(gap: &assemble::Gap) -> Gap {
@@ -282,12 +309,25 @@ fn clock_off_ms(chunks: &[Stamped], duration_ms: u64) -> i64 {
 
 /// What of an offset is the clock's for sure: no chunk comes before its media end, while all of them may come late.
 pub(super) fn surely_off(off_ms: i64) -> i64 {
-    if (-CLOCK_RIGHT_MS..=UPLOADS_TAKE_MS).contains(&off_ms) { 0 } else { off_ms }
+    beyond(off_ms, UPLOADS_TAKE_MS)
 }
 
-/// By how much the edge's clock is ahead of the browser's; one that is not surely off is believed, and a lone chunk does not tell.
-fn ahead_ms(chunks: &[Stamped]) -> i64 {
-    if chunks.len() > 1 { surely_off(clock_off_ms(chunks, 0)) } else { 0 }
+/// What of an offset uploads cannot explain that take as long as is said.
+fn beyond(off_ms: i64, uploads_take_ms: i64) -> i64 {
+    if (-CLOCK_RIGHT_MS..=uploads_take_ms).contains(&off_ms) { 0 } else { off_ms }
+}
+
+/// By how much the edge's clock is ahead of the browser's, for its pauses; a lone chunk does not tell.
+fn ahead_ms(track: &Track, chunks: &[Stamped]) -> i64 {
+    let off_ms = if chunks.len() > 1 { clock_off_ms(chunks, 0) } else { 0 };
+    let ahead_ms = beyond(off_ms, FIRST_UPLOAD_TAKES_MS);
+    if off_ms.saturating_abs() > CLOCK_RIGHT_MS {
+        warn!(
+            track.id = %track.id,
+            "track {} came {off_ms} ms behind its browser's clock: its pauses are cut {ahead_ms} ms off that", track.id
+        );
+    }
+    ahead_ms
 }
 
 /// The capture as the assembly reads it: one chunk in memory at a time.
@@ -346,6 +386,13 @@ mod tests {
             chunk.arrival_ms += 60_000;
         }
         assert_eq!(clock_off_ms(&reloaded, 65_000), 3_600_090, "a pause is no chunk's length");
+    }
+
+    #[test]
+    fn pauses_are_cut_by_a_clock_that_is_off_by_more_than_a_first_upload_takes() {
+        for (off_ms, ahead_ms) in [(-3_600_000, -3_600_000), (-2_000, 0), (6_000, 0), (20_000, 20_000)] {
+            assert_eq!(beyond(off_ms, FIRST_UPLOAD_TAKES_MS), ahead_ms);
+        }
     }
 
     #[test]
