@@ -90,7 +90,8 @@ impl Log {
         registry.register(Box::new(sync_seconds.clone()))?;
         let lag = lag::Metrics::register(registry)?;
         let failures = lag.failures.clone();
-        let (capture_dir, spool) = (settings.capture_dir.clone(), settings.spool.open(&settings.capture_dir).await?);
+        let (capture_dir, spool) =
+            (settings.capture_dir.clone(), settings.spool.open(&settings.capture_dir).await?);
         let (reserve, capture_clock) = (settings.disk_reserve, clock.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let mut config = CaptureConfig::new(capture_dir, spool);

@@ -14,8 +14,8 @@ use tracing::{error, warn};
 use super::append::AppendError;
 use super::index::Slot;
 use super::log::Log;
-use super::track::{Committer, Entry, State, Track, TrackLog, What};
 use super::pause::Pause;
+use super::track::{Committer, Entry, State, Track, TrackLog, What};
 use super::{CaptureFact, Env, Lag, blocking, last};
 use crate::spool;
 

@@ -156,10 +156,7 @@ impl Bucket {
 
     async fn delete_all(&self, prefix: &str) -> Result<(), StorageError> {
         let delete = |key: String| async move { self.storage.delete(&key).await };
-        self.storage
-            .list(prefix)
-            .try_for_each_concurrent(DELETES_AT_ONCE, |object| delete(object.key))
-            .await
+        self.storage.list(prefix).try_for_each_concurrent(DELETES_AT_ONCE, |object| delete(object.key)).await
     }
 
     async fn abort_before(&self, before: Timestamp) -> Result<(), StorageError> {

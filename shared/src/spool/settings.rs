@@ -11,7 +11,8 @@ use crate::storage::{KeyTemplate, StorageSettings};
 /// Where segments wait unless `SPOOL_URL` says otherwise.
 const DEFAULT: &str = "data/spool";
 /// What `SPOOL_URL` wants.
-const WANTS: &str = "a folder, as file:///path or a path, or a bucket, as s3://bucket/prefix or gs://bucket/prefix";
+const WANTS: &str =
+    "a folder, as file:///path or a path, or a bucket, as s3://bucket/prefix or gs://bucket/prefix";
 /// What it wants where recordings are in the same bucket.
 const APART: &str =
     "a prefix that shares no folder with RECORDING_KEY_TEMPLATE, or another bucket than the recordings'";
@@ -96,7 +97,8 @@ impl SpoolSettings {
 fn bucket_and_prefix(rest: &str) -> Option<(&str, String)> {
     let (bucket, prefix) = rest.strip_prefix("//").map(|rest| rest.split_once('/').unwrap_or((rest, "")))?;
     let prefix = prefix.trim_end_matches('/');
-    let of = |text: &str, others: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b));
+    let of =
+        |text: &str, others: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b));
     let is_plain = |name: &str| !name.is_empty() && name != "." && name != ".." && of(name, b"!-_.'()=");
     let fits = !bucket.is_empty() && of(bucket, b"-_.") && prefix.len() <= PREFIX_MAX;
     match prefix {
@@ -116,15 +118,18 @@ mod tests {
 
     #[test]
     fn a_spool_is_a_folder_or_a_bucket() {
-        for (url, path) in
-            [("file:///var/spool", "/var/spool"), ("file:/var/spool", "/var/spool"), ("data/spool", "data/spool")]
-        {
+        for (url, path) in [
+            ("file:///var/spool", "/var/spool"),
+            ("file:/var/spool", "/var/spool"),
+            ("data/spool", "data/spool"),
+        ] {
             assert!(
-                matches!(settings(&[("SPOOL_URL", url)]).unwrap(), SpoolSettings::Folder(is) if is == PathBuf::from(path))
+                matches!(settings(&[("SPOOL_URL", url)]).unwrap(), SpoolSettings::Folder(is) if is == Path::new(path))
             );
         }
-        assert!(matches!(settings(&[]).unwrap(), SpoolSettings::Folder(is) if is == PathBuf::from(DEFAULT)));
-        for (url, bucket, prefix) in [("s3://b/p/q/", "b", "p/q/"), ("s3://b", "b", ""), ("s3://b/", "b", "")] {
+        assert!(matches!(settings(&[]).unwrap(), SpoolSettings::Folder(is) if is == Path::new(DEFAULT)));
+        for (url, bucket, prefix) in [("s3://b/p/q/", "b", "p/q/"), ("s3://b", "b", ""), ("s3://b/", "b", "")]
+        {
             let SpoolSettings::Bucket { storage: StorageSettings::S3(s3), prefix: is } =
                 settings(&[("SPOOL_URL", url)]).unwrap()
             else {
@@ -137,8 +142,17 @@ mod tests {
             SpoolSettings::Bucket { storage: StorageSettings::Gcs(gcs), .. } if gcs.bucket == "b"
         ));
         for bad in [
-            "ftp://host/x", "s3://", "s3:b", "s3:///p", "file://host/x", "file:x", "s3://key:secret@b/p", "s3://b/p//q",
-            "s3://b/../q", "gs://b/p q", "https://b.s3.amazonaws.com/p",
+            "ftp://host/x",
+            "s3://",
+            "s3:b",
+            "s3:///p",
+            "file://host/x",
+            "file:x",
+            "s3://key:secret@b/p",
+            "s3://b/p//q",
+            "s3://b/../q",
+            "gs://b/p q",
+            "https://b.s3.amazonaws.com/p",
         ] {
             let wrong = settings(&[("SPOOL_URL", bad)]).unwrap_err().to_string();
             assert_eq!(wrong, format!("SPOOL_URL wants {WANTS}"), "{bad}");
@@ -165,10 +179,12 @@ mod tests {
     #[test]
     fn credentials_of_another_provider_stop_the_start() {
         let keys = r#"{"accessKeyId": "key", "secretAccessKey": "secret"}"#;
-        let wrong = settings(&[("SPOOL_URL", "gs://b/p"), ("RECORDING_STORAGE_CREDENTIALS", keys)]).unwrap_err();
+        let wrong =
+            settings(&[("SPOOL_URL", "gs://b/p"), ("RECORDING_STORAGE_CREDENTIALS", keys)]).unwrap_err();
         let wants = "RECORDING_STORAGE_CREDENTIALS wants the JSON of a key, as Google's console hands it out";
         assert_eq!(wrong.to_string(), wants);
-        let wrong = settings(&[("SPOOL_URL", "s3://b/p"), ("RECORDING_S3_ACCESS_KEY_ID", "key")]).unwrap_err();
+        let wrong =
+            settings(&[("SPOOL_URL", "s3://b/p"), ("RECORDING_S3_ACCESS_KEY_ID", "key")]).unwrap_err();
         assert!(wrong.to_string().starts_with("RECORDING_S3_SECRET_ACCESS_KEY"), "{wrong}");
     }
 
@@ -186,7 +202,11 @@ mod tests {
             SpoolSettings::from_env(&env).unwrap().must_be_apart_from(&storage, &keys)
         };
         assert!(apart("s3://one/spool", "").is_ok());
-        assert!(apart("s3://other", "").is_ok() && apart("gs://one", "").is_ok() && apart("data/spool", "").is_ok());
+        assert!(
+            apart("s3://other", "").is_ok()
+                && apart("gs://one", "").is_ok()
+                && apart("data/spool", "").is_ok()
+        );
         for (url, template) in
             [("s3://one", ""), ("s3://one/recordings/spool", ""), ("s3://one/spool", "{recording}/{file}")]
         {

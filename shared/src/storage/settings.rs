@@ -98,7 +98,9 @@ impl StorageSettings {
     /// Whether both are one bucket.
     pub(crate) fn is_same_bucket(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::S3(one), Self::S3(other)) => (&one.bucket, &one.endpoint) == (&other.bucket, &other.endpoint),
+            (Self::S3(one), Self::S3(other)) => {
+                (&one.bucket, &one.endpoint) == (&other.bucket, &other.endpoint)
+            }
             (Self::Gcs(one), Self::Gcs(other)) => {
                 (&one.bucket, &one.endpoint) == (&other.bucket, &other.endpoint)
             }

@@ -17,6 +17,7 @@ use e2e::system::{Builder, Folders, System};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use shared::jobs::{ExpireRecordings, enqueue};
 use shared::storage::SharedStorage;
 use tempfile::TempDir;
 use tokio::time::{Instant, interval};
@@ -73,7 +74,11 @@ impl Call {
     async fn segments(&self, count: usize) {
         let (deadline, mut looks) = (Instant::now() + START_MAX, interval(LOOK_EVERY));
         while self.spooled().await.len() < count {
-            assert!(Instant::now() < deadline, "no {count} segments in the bucket: {:?}", self.spooled().await);
+            assert!(
+                Instant::now() < deadline,
+                "no {count} segments in the bucket: {:?}",
+                self.spooled().await
+            );
             looks.tick().await;
         }
         assert_eq!(self.ann.recording(&self.recording).await["status"], "recording");
@@ -93,7 +98,10 @@ impl Call {
         let told = &done["artifacts"][0];
         let answer = self.ann.get(told["url"].as_str().unwrap()).await.expect(302);
         let bytes = reqwest::get(answer.header("location")).await.unwrap().bytes().await.unwrap();
-        assert_eq!((told["size"].as_u64().unwrap(), &told["sha256"]), (bytes.len() as u64, &json!(sha256(&bytes))));
+        assert_eq!(
+            (told["size"].as_u64().unwrap(), &told["sha256"]),
+            (bytes.len() as u64, &json!(sha256(&bytes)))
+        );
         let path = self.elsewhere.path().join("recording.webm");
         std::fs::write(&path, &bytes).unwrap();
         let reference = Reference::of(&self.fixture);
@@ -116,7 +124,9 @@ impl Call {
         assert!(self.spooled().await.iter().all(|key| key.ends_with(".seg")), "{:?}", self.spooled().await);
         let media = |folder: &Path| {
             let files = Folders::files(folder).into_iter();
-            files.filter(|file| file.extension().is_some_and(|ending| ending == "seg" || ending == "last")).count()
+            files
+                .filter(|file| file.extension().is_some_and(|ending| ending == "seg" || ending == "last"))
+                .count()
         };
         assert_eq!(media(self.system.folders.root()), 0);
         assert!(!self.system.folders.spool().exists() && !self.system.folders.scratch().exists());
@@ -134,7 +144,8 @@ impl Call {
 
     /// A figure that the edge tells Prometheus.
     async fn told(&self, metric: &str) -> f64 {
-        let text = reqwest::get(format!("{}/metrics", self.system.edge.url())).await.unwrap().text().await.unwrap();
+        let text =
+            reqwest::get(format!("{}/metrics", self.system.edge.url())).await.unwrap().text().await.unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(metric)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no {metric} in {text}"))
     }
@@ -216,7 +227,8 @@ async fn an_edge_that_is_killed_goes_on_also_while_its_bucket_is_away() {
     call.system.edge.restart().await;
     call.upload(FIRST + 2..FIRST + 3).await;
     let taken = call.fixture.blobs[FIRST].clone();
-    let again = call.ann.put_chunk(&call.recording, TrackKind::Video, FIRST as u64, &call.fixture.mime, taken);
+    let again =
+        call.ann.put_chunk(&call.recording, TrackKind::Video, FIRST as u64, &call.fixture.mime, taken);
     let _ = again.await.expect(200);
     proxy.faults(1).await;
     proxy.set(Weather::Fair);
@@ -243,9 +255,37 @@ async fn a_worker_that_is_killed_is_followed_by_one_on_another_machine() {
     call.system.worker().kill9();
     call.elsewhere = tempfile::Builder::new().prefix("callreel-elsewhere-").tempdir().unwrap();
     call.system.set("WORKER_QUEUES", "");
+    call.system.set("CAPTURE_KEEP", "0s");
     call.spawn_worker().await;
     let done = call.ann.wait_final(&call.recording).await;
     assert_eq!(done["status"], "completed", "{done}");
+    call.assert_tidy().await;
+
+    // What a recording that is done has left there goes after its time.
+    enqueue(&mut call.system.db.acquire().await.unwrap(), &ExpireRecordings {}).await.unwrap();
+    let (deadline, mut looks) = (Instant::now() + START_MAX, interval(LOOK_EVERY));
+    while !call.spooled().await.is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", call.spooled().await);
+        looks.tick().await;
+    }
+    assert_eq!(call.ann.recording(&call.recording).await["status"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_ends_when_it_is_told_to_while_its_bucket_says_nothing_and_the_next_goes_on() {
+    let server = Seaweed::start().await;
+    let proxy = Proxy::before(server.address()).await;
+    let mut call = of_seaweed(&server, proxy.url()).await;
+    proxy.set(Weather::StopsAfter(0));
+    call.upload_the_rest().await;
+    call.ann.stop(&call.recording).await;
+    proxy.faults(1).await;
+    call.system.edge.term().await;
+    proxy.set(Weather::Fair);
+    call.system.edge.restart().await;
+    call.spawn_worker().await;
+    let done = call.ann.wait_final(&call.recording).await;
+    assert_eq!((&done["status"], &done["tracks"][0]["gaps"]), (&json!("completed"), &json!([])), "{done}");
     call.assert_tidy().await;
 }
 
