@@ -300,7 +300,7 @@ impl TrackLog {
             // It is being written to, and the writer looks at the time as well.
             Err(_) => false,
         };
-        if !due {
+        if !due && !self.0.to_ship.load(SeqCst) {
             return;
         }
         let track = self.0.clone();
