@@ -13,6 +13,7 @@
 //! | `coverage` | what is missing of a track |
 //! | `rows` | facts of live tracks on their way to the database |
 //! | `watch` | keeps memory and database of one mind; deadlines |
+//! | `lag` | how far the spool is behind the capture |
 //! | `finish` | the wait for late chunks, and the seal |
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use shared::env::{Env, EnvError};
 use shared::id::{CallId, EdgeId, RecordingId, UserId};
 use shared::lifecycle::Tasks;
 use shared::recording::{Pause, RecordingOptions, RecordingState, Source};
+use shared::spool::SpoolSettings;
 use shared::track::Track;
 use sqlx::PgPool;
 use tokio::sync::{oneshot, watch as changes};
@@ -35,6 +37,7 @@ mod admit;
 mod coverage;
 mod edge_id;
 mod finish;
+mod lag;
 mod log;
 mod metrics;
 mod packets;
@@ -73,7 +76,7 @@ pub struct IngestSettings {
     /// `CAPTURE_DIR`: where the log of live recordings is written; this process alone.
     pub capture_dir: PathBuf,
     /// `SPOOL_URL`: where closed segments wait for a worker.
-    pub spool_dir: PathBuf,
+    pub spool: SpoolSettings,
     /// `CHUNK_MAX_BYTES`.
     pub chunk_max_bytes: u64,
     /// `DISK_RESERVE`: when the capture's disk counts as full.
@@ -91,10 +94,10 @@ impl IngestSettings {
     ///
     /// # Errors
     /// The first variable that is wrong.
-    pub fn from_env(env: &Env, spool_dir: PathBuf, public_url: String) -> Result<Self, EnvError> {
+    pub fn from_env(env: &Env, spool: SpoolSettings, public_url: String) -> Result<Self, EnvError> {
         Ok(Self {
             capture_dir: env.optional("CAPTURE_DIR")?.unwrap_or("data/capture").into(),
-            spool_dir,
+            spool,
             chunk_max_bytes: chunk_max_bytes(env)?,
             disk_reserve: disk_reserve(env)?,
             finish_timeout: env.duration("RECORDING_FINISH_TIMEOUT", FINISH_TIMEOUT)?,

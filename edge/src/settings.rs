@@ -139,7 +139,7 @@ impl Settings {
                 false => ClientAddress::Peer,
             },
             patience: Patience::default(),
-            ingest: IngestSettings::from_env(env, shared.spool_dir.clone(), address)?,
+            ingest: IngestSettings::from_env(env, shared.spool.clone(), address)?,
             media: MediaSettings::from_env(env, loopback)?,
             rooms: RoomSettings::from_env(env)?,
             shared,

@@ -1,12 +1,12 @@
 //! The settings that edge and worker have in common. Each process adds its own beside its `main`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
 use crate::env::{Env, EnvError, Secret};
 use crate::recording::{AUDIO_BITRATE, AudioCodec, Format, VIDEO_BITRATE, VideoCodec};
+use crate::spool::SpoolSettings;
 use crate::storage::{KeyTemplate, StorageSettings};
 use crate::telemetry::LogSettings;
 
@@ -24,8 +24,8 @@ const CAPTURE_KEEP: Duration = Duration::from_secs(24 * 3600);
 pub struct Settings {
     /// `DATABASE_URL`.
     pub database_url: Secret,
-    /// `SPOOL_URL`: where closed segments of the capture wait for a worker, a folder that edge and worker share.
-    pub spool_dir: PathBuf,
+    /// `SPOOL_URL`: where closed segments of the capture wait for a worker.
+    pub spool: SpoolSettings,
     /// Where finished files go.
     pub storage: StorageSettings,
     /// `RECORDING_KEY_TEMPLATE`: how finished files are named there.
@@ -65,11 +65,14 @@ impl Settings {
     /// # Errors
     /// The first variable that is missing or wrong.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let (storage, keys) = (StorageSettings::from_env(env)?, KeyTemplate::from_env(env)?);
+        let spool = SpoolSettings::from_env(env)?;
+        spool.must_be_apart_from(&storage, &keys)?;
         Ok(Self {
             database_url: database_url(env)?,
-            spool_dir: spool_dir(env)?,
-            storage: StorageSettings::from_env(env)?,
-            keys: KeyTemplate::from_env(env)?,
+            spool,
+            storage,
+            keys,
             media: MediaDefaults::from_env(env)?,
             retention: Retention::from_env(env)?,
             capture_keep: env.duration("CAPTURE_KEEP", CAPTURE_KEEP)?,
@@ -123,15 +126,6 @@ pub fn database_max_connections(env: &Env, default: u32) -> Result<u32, EnvError
     env.within("DATABASE_MAX_CONNECTIONS", default, 1..=DATABASE_CONNECTIONS_MAX)
 }
 
-fn spool_dir(env: &Env) -> Result<PathBuf, EnvError> {
-    let url = env.optional("SPOOL_URL")?.unwrap_or("data/spool");
-    let path = url.strip_prefix("file://").unwrap_or(url);
-    if path.is_empty() || path.contains("://") {
-        return Err(EnvError::wants("SPOOL_URL", "a folder, as file:///path or a path"));
-    }
-    Ok(path.into())
-}
-
 impl MediaDefaults {
     fn from_env(env: &Env) -> Result<Self, EnvError> {
         let defaults = Self {
@@ -163,14 +157,6 @@ impl MediaDefaults {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_spool_is_a_folder() {
-        for (url, path) in [("file:///var/spool", "/var/spool"), ("data/spool", "data/spool")] {
-            assert_eq!(spool_dir(&Env::from_pairs([("SPOOL_URL", url)])), Ok(path.into()));
-        }
-        assert!(spool_dir(&Env::from_pairs([("SPOOL_URL", "ftp://host/x")])).is_err());
-    }
 
     #[test]
     fn media_that_cannot_be_made_is_refused_by_name() {

@@ -1,82 +1,114 @@
-//! The spool: where closed segments and staged outputs wait for a worker, on a folder that edge and worker share.
+//! The spool: where closed segments and staged outputs wait for a worker, in a folder that edge and worker share, or in a bucket,
+//! so that they share no disk at all.
 //!
 //! This file must not know the capture's records: it moves and lists files. What has a final name is complete: a file is
-//! renamed into place, or copied to a hidden name, read back and then renamed.
+//! renamed into place, or copied to a hidden name, read back and then renamed; a bucket's object appears whole, and is verified
+//! before its source goes.
 //!
 //! | path under the root | what |
 //! |---|---|
 //! | `{recording}/{track}/{NNNNNN}.seg` | a closed segment |
 //! | `{recording}/staged/{token}/{name}` | an output that a job has made and the next one takes |
 //!
+//! | file | holds |
+//! |---|---|
+//! | `settings` | `SPOOL_URL` |
+//! | `folder`, `publish` | a folder, and how a file is moved there |
+//! | `bucket` | a bucket |
+//!
 //! All calls block; asynchronous callers run them on a blocking thread.
 
+mod bucket;
+mod folder;
 mod publish;
+mod settings;
 
+use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::id::{RecordingId, TrackId};
 
-use nix::unistd::{AccessFlags, access};
+use folder::Folder;
 use publish::Other;
 pub(crate) use publish::make_dir;
 pub use publish::{Moved, sync_dir};
+pub use settings::SpoolSettings;
 
 /// The longest name of a staged file or of its token.
 pub const MAX_NAME_BYTES: usize = 128;
 /// The folder of staged outputs within a recording; no track's id has this form.
 const STAGED: &str = "staged";
 
-/// A spool in a local or shared folder.
+/// A spool. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Spool {
-    root: PathBuf,
-}
+pub struct Spool(Arc<dyn Backend>);
 
-/// A file that waits in the spool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagedFile {
-    /// Its name within its token's folder.
-    pub name: String,
-    /// Its size in bytes.
-    pub bytes: u64,
+/// What holds the spool's files. Folders are named by their path under the root, without a slash at either end.
+trait Backend: Debug + Send + Sync {
+    /// The names in a folder, of files and folders, sorted; none when there is no such folder. The root's name is empty.
+    fn names(&self, folder: &str) -> io::Result<Vec<String>>;
+
+    /// Moves a file here, under a name in a folder. Afterwards it is on stable storage here and gone there.
+    fn put(&self, from: &Path, folder: &str, name: &str, other: Other) -> io::Result<Moved>;
+
+    /// Opens a file for reading, at its beginning.
+    fn open(&self, folder: &str, name: &str) -> io::Result<File>;
+
+    /// A file for programs that open it by path: itself, or a copy that is made in `into`.
+    fn fetch(&self, folder: &str, name: &str, into: &Path) -> io::Result<PathBuf>;
+
+    /// Deletes a folder with all in it; none is as good.
+    fn delete(&self, folder: &str) -> io::Result<()>;
+
+    /// Gives up what was begun to be put here before a time, and never finished.
+    fn abort_unfinished(&self, before: Timestamp) -> io::Result<()>;
+
+    /// See [`Spool::may_be_away`].
+    fn may_be_away(&self) -> bool;
 }
 
 impl Spool {
-    /// Opens the spool, making its folder when it is not there.
+    /// Opens a spool in a folder, making it when it is not there.
     ///
     /// # Errors
     /// When the folder cannot be made or written to.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let root = root.into();
-        make_dir(&root).map_err(at(&root))?;
-        access(&root, AccessFlags::W_OK | AccessFlags::X_OK)?;
-        Ok(Self { root })
+        Ok(Self(Arc::new(Folder::open(root.into())?)))
+    }
+
+    /// One in a bucket, under the prefix `spool/`. Called on the runtime that its requests shall run on.
+    #[cfg(test)]
+    pub(crate) fn in_bucket(storage: crate::storage::SharedStorage, scratch: &Path) -> Self {
+        Self(Arc::new(bucket::Bucket::new(storage, "spool/".to_owned(), scratch.to_owned())))
     }
 
     /// The recordings that have anything here, in the order of their ids.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the spool cannot be read.
     pub fn recordings(&self) -> io::Result<Vec<RecordingId>> {
-        Ok(names(&self.root)?.iter().filter_map(|name| RecordingId::parse(name).ok()).collect())
+        Ok(self.0.names("")?.iter().filter_map(|name| RecordingId::parse(name).ok()).collect())
     }
 
     /// The tracks of a recording, in the order of their ids.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the spool cannot be read.
     pub fn tracks(&self, recording: &RecordingId) -> io::Result<Vec<TrackId>> {
-        Ok(names(&self.recording(recording))?.iter().filter_map(|name| TrackId::parse(name).ok()).collect())
+        let names = self.0.names(recording.as_str())?;
+        Ok(names.iter().filter_map(|name| TrackId::parse(name).ok()).collect())
     }
 
     /// The numbers of a track's closed segments, ascending.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the spool cannot be read.
     pub fn segments(&self, recording: &RecordingId, track: &TrackId) -> io::Result<Vec<u32>> {
-        segment_numbers(&self.track(recording, track))
+        Ok(numbers_of(&self.0.names(&track_folder(recording, track))?))
     }
 
     /// Opens a closed segment for reading.
@@ -84,8 +116,7 @@ impl Spool {
     /// # Errors
     /// When it is not there or cannot be opened.
     pub fn open_segment(&self, recording: &RecordingId, track: &TrackId, number: u32) -> io::Result<File> {
-        let path = self.track(recording, track).join(segment_name(number));
-        File::open(&path).map_err(at(&path))
+        self.0.open(&track_folder(recording, track), &segment_name(number))
     }
 
     /// Moves a closed segment here. Afterwards it is on stable storage here and gone there. Safe to repeat; it never
@@ -100,7 +131,7 @@ impl Spool {
         number: u32,
         from: &Path,
     ) -> io::Result<Moved> {
-        publish::move_into(from, &self.track(recording, track), &segment_name(number), Other::Keep)
+        self.0.put(from, &track_folder(recording, track), &segment_name(number), Other::Keep)
     }
 
     /// Moves a finished output into a token's folder, replacing one of the same name.
@@ -108,35 +139,29 @@ impl Spool {
     /// # Errors
     /// When a name is not plain, or the file cannot be moved.
     pub fn stage(&self, recording: &RecordingId, token: &str, name: &str, from: &Path) -> io::Result<Moved> {
-        publish::move_into(from, &self.token(recording, token)?, plain(name)?, Other::Replace)
-    }
-
-    /// The files staged under a token, by name; none when there is no such token.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn staged(&self, recording: &RecordingId, token: &str) -> io::Result<Vec<StagedFile>> {
-        let dir = self.token(recording, token)?;
-        let whole = names(&dir)?.into_iter().filter(|name| plain(name).is_ok());
-        whole.map(|name| Ok(StagedFile { bytes: fs::metadata(dir.join(&name))?.len(), name })).collect()
+        self.0.put(from, &token_folder(recording, token)?, plain(name)?, Other::Replace)
     }
 
     /// The tokens that have staged files, by name.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the spool cannot be read.
     pub fn tokens(&self, recording: &RecordingId) -> io::Result<Vec<String>> {
-        names(&self.recording(recording).join(STAGED))
+        self.0.names(&format!("{recording}/{STAGED}"))
     }
 
-    /// Where a staged file is, for programs that open it by path.
+    /// A staged file for programs that open it by path: itself, or a copy in the folder `into`, which is the caller's to delete.
     ///
     /// # Errors
-    /// When it is not there, or a name is not plain.
-    pub fn staged_path(&self, recording: &RecordingId, token: &str, name: &str) -> io::Result<PathBuf> {
-        let path = self.token(recording, token)?.join(plain(name)?);
-        fs::metadata(&path).map_err(at(&path))?;
-        Ok(path)
+    /// When it is not there, cannot be copied, or a name is not plain.
+    pub fn fetch_staged(
+        &self,
+        recording: &RecordingId,
+        token: &str,
+        name: &str,
+        into: &Path,
+    ) -> io::Result<PathBuf> {
+        self.0.fetch(&token_folder(recording, token)?, plain(name)?, into)
     }
 
     /// Deletes a token's folder with all in it. Safe to repeat.
@@ -144,7 +169,7 @@ impl Spool {
     /// # Errors
     /// When it cannot be deleted.
     pub fn delete_staged(&self, recording: &RecordingId, token: &str) -> io::Result<()> {
-        delete_dir(&self.token(recording, token)?)
+        self.0.delete(&token_folder(recording, token)?)
     }
 
     /// Deletes the closed segments of a recording, leaving what is staged. Safe to repeat.
@@ -152,7 +177,7 @@ impl Spool {
     /// # Errors
     /// When they cannot be deleted.
     pub fn delete_capture(&self, recording: &RecordingId) -> io::Result<()> {
-        self.tracks(recording)?.iter().try_for_each(|track| delete_dir(&self.track(recording, track)))
+        self.tracks(recording)?.iter().try_for_each(|track| self.0.delete(&track_folder(recording, track)))
     }
 
     /// Deletes all that the spool holds of a recording. Safe to repeat.
@@ -160,20 +185,32 @@ impl Spool {
     /// # Errors
     /// When it cannot be deleted.
     pub fn delete_recording(&self, recording: &RecordingId) -> io::Result<()> {
-        delete_dir(&self.recording(recording))
+        self.0.delete(recording.as_str())
     }
 
-    fn recording(&self, recording: &RecordingId) -> PathBuf {
-        self.root.join(recording.as_str())
+    /// Gives up what was begun to be put here before a time, and what a crash has left half put: parts in a bucket, which nobody
+    /// sees and somebody pays for.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    pub fn abort_unfinished(&self, before: Timestamp) -> io::Result<()> {
+        self.0.abort_unfinished(before)
     }
 
-    fn track(&self, recording: &RecordingId, track: &TrackId) -> PathBuf {
-        self.recording(recording).join(track.as_str())
+    /// Whether it is reached over a network, and may be away while this machine works. Who writes to it then keeps what a start
+    /// needs to know beside.
+    #[must_use]
+    pub fn may_be_away(&self) -> bool {
+        self.0.may_be_away()
     }
+}
 
-    fn token(&self, recording: &RecordingId, token: &str) -> io::Result<PathBuf> {
-        Ok(self.recording(recording).join(STAGED).join(plain(token)?))
-    }
+fn track_folder(recording: &RecordingId, track: &TrackId) -> String {
+    format!("{recording}/{track}")
+}
+
+fn token_folder(recording: &RecordingId, token: &str) -> io::Result<String> {
+    Ok(format!("{recording}/{STAGED}/{}", plain(token)?))
 }
 
 /// The file name of a segment.
@@ -183,10 +220,15 @@ pub(crate) fn segment_name(number: u32) -> String {
 
 /// The numbers of the segments in a folder, ascending; none when there is no such folder.
 pub(crate) fn segment_numbers(dir: &Path) -> io::Result<Vec<u32>> {
+    Ok(numbers_of(&names(dir)?))
+}
+
+/// The numbers of the segments among file names, ascending.
+fn numbers_of(names: &[String]) -> Vec<u32> {
     let number = |name: &String| name.strip_suffix(".seg").and_then(|stem| stem.parse().ok());
-    let mut numbers: Vec<u32> = names(dir)?.iter().filter_map(number).collect();
+    let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
-    Ok(numbers)
+    numbers
 }
 
 /// The names in a folder, sorted; none when there is no such folder.

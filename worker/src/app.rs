@@ -12,7 +12,6 @@ use prometheus::Registry;
 use shared::clock::{Clock, SystemClock};
 use shared::env::{EnvError, unusable_folder};
 use shared::lifecycle::Signals;
-use shared::spool::Spool;
 use shared::storage::StorageMetrics;
 use shared::telemetry;
 use tokio::net::TcpListener;
@@ -49,8 +48,7 @@ impl Worker {
         let ctx = Ctx {
             db: db.clone(),
             clock: Arc::new(SystemClock),
-            spool: Spool::open(&settings.shared.spool_dir)
-                .map_err(|error| unusable_folder("SPOOL_URL", error))?,
+            spool: settings.shared.spool.open(&settings.scratch_dir).await?,
             storage: StorageMetrics::register(&registry)?.measure(settings.shared.storage.open().await?),
             keys: settings.shared.keys,
             scratch: Arc::new(

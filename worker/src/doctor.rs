@@ -1,6 +1,7 @@
 //! `worker doctor`: whether what the worker needs is there and works, one line per check, with the cure where it does not.
 //!
-//! It changes nothing, but for one small object that it puts into storage and deletes again.
+//! It changes nothing, but for one small object that it puts into storage, and one into a spool that is a bucket; both are
+//! deleted again.
 
 use std::io::Write;
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub async fn examine(env: &Env, out: &mut impl Write) -> std::io::Result<Health>
         tell(out, "migrations", &within(database::is_migrated(&settings)).await)?,
         tell(out, "ffmpeg", &within(ffmpeg::is_complete()).await)?,
         tell(out, "storage", &within(storage::works(&settings)).await)?,
+        tell(out, "spool", &within(storage::spool_works(&settings)).await)?,
         tell(out, "disk", &disk::has_room(&settings))?,
         tell(out, "clock", &within(clock::is_right(&settings)).await)?,
     ];

@@ -13,11 +13,10 @@ use shared::clock::SharedClock;
 use shared::env::unusable_folder;
 use shared::id::{RecordingId, UserId};
 use shared::lifecycle::Tasks;
-use shared::spool::Spool;
 use shared::track::{Track, TrackKind, TrackSource};
 use tracing::warn;
 
-use super::{IngestSettings, metrics};
+use super::{IngestSettings, lag, metrics};
 
 /// The capture of this edge.
 pub(super) struct Log {
@@ -89,16 +88,18 @@ impl Log {
         let sync_seconds =
             metrics::histogram("callreel_capture_sync_seconds", "Seconds of each fdatasync of the capture")?;
         registry.register(Box::new(sync_seconds.clone()))?;
-        let (capture_dir, spool_dir) = (settings.capture_dir.clone(), settings.spool_dir.clone());
+        let lag = lag::Metrics::register(registry)?;
+        let failures = lag.failures.clone();
+        let (capture_dir, spool) =
+            (settings.capture_dir.clone(), settings.spool.open(&settings.capture_dir).await?);
         let (reserve, capture_clock) = (settings.disk_reserve, clock.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let spool = Spool::open(spool_dir).map_err(|error| unusable_folder("SPOOL_URL", error))?;
             let mut config = CaptureConfig::new(capture_dir, spool);
             config.reserve = reserve;
-            config.observe = Arc::new(move |fact| {
-                if let CaptureFact::Synced { took, .. } = fact {
-                    sync_seconds.observe(took.as_secs_f64());
-                }
+            config.observe = Arc::new(move |fact| match fact {
+                CaptureFact::Synced { took, .. } => sync_seconds.observe(took.as_secs_f64()),
+                CaptureFact::ShipFailed => failures.inc(),
+                CaptureFact::SyncFailed | CaptureFact::Shipped { .. } => {}
             });
             Capture::open(config, capture_clock).map_err(|error| match error {
                 OpenError::Io(error) => unusable_folder("CAPTURE_DIR", error),
@@ -115,6 +116,7 @@ impl Log {
         let recovered = recovered.iter().map(of).collect();
         let (running, stop) = (capture.clone(), tasks.stop.clone());
         tasks.spawn(async move { running.run(stop).await });
+        tasks.spawn(lag::run(capture.clone(), clock.clone(), lag, tasks.stop.clone()));
         Ok(Self { capture, clock, recovered, closed: Mutex::new(closed) })
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Barrier};
 use shared::clock::{Clock, SystemClock};
 use shared::id::RecordingId;
 use shared::recording::{Pause, RecordingState};
+use shared::spool::SpoolSettings;
 use sqlx::postgres::PgPoolOptions;
 
 use super::*;
@@ -33,7 +34,8 @@ impl World {
             ("DISK_RESERVE", "1MiB"),
             ("QUALITY_INTERVAL_MS", "3600000"),
         ]);
-        let settings = IngestSettings::from_env(&env, folder.path().join("spool"), String::new()).unwrap();
+        let spool = SpoolSettings::Folder(folder.path().join("spool"));
+        let settings = IngestSettings::from_env(&env, spool, String::new()).unwrap();
         let max_duration = settings.max_duration;
         let registry = prometheus::Registry::new();
         let ingest = Ingest::unwatched(settings, db.clone(), Arc::clone(&clock), tasks.clone(), &registry);

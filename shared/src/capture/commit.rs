@@ -14,8 +14,9 @@ use tracing::{error, warn};
 use super::append::AppendError;
 use super::index::Slot;
 use super::log::Log;
+use super::pause::Pause;
 use super::track::{Committer, Entry, State, Track, TrackLog, What};
-use super::{CaptureFact, Env, blocking};
+use super::{CaptureFact, Env, Lag, blocking, last};
 use crate::spool;
 
 /// How many records one sync makes durable at most: all that a track may have under way.
@@ -194,8 +195,8 @@ impl Track {
 
     /// Moves every closed segment to the spool, after the move that is under way.
     fn ship(&self) -> io::Result<()> {
-        let _shipping = self.shipping.lock().expect("no code panics while it moves segments");
-        self.ship_alone()
+        let mut shipping = self.shipping.lock().expect("no code panics while it moves segments");
+        self.ship_alone(&mut shipping)
     }
 
     /// Moves closed segments to the spool on a thread for blocking work. `None`: as many moves as may be are under way, and
@@ -212,20 +213,27 @@ impl Track {
     /// Does so unless a move is under way: one that hangs must hold one thread, not one for each segment that follows.
     /// Then `to_ship` stays set for the next tick.
     fn ship_and_log(&self) {
-        let _shipping = match self.shipping.try_lock() {
+        let mut shipping = match self.shipping.try_lock() {
             Ok(shipping) => shipping,
             Err(TryLockError::WouldBlock) => return,
             Err(TryLockError::Poisoned(_)) => panic!("no code panics while it moves segments"),
         };
-        if let Err(error) = self.ship_alone() {
-            warn!(track.id = %self.id, "cannot move segments of track {} to the spool: {error}", self.id);
+        if !shipping.is_over(self.env.now_us()) {
+            return;
+        }
+        if let Err(error) = self.ship_alone(&mut shipping) {
+            warn!(track.id = %self.id, "cannot move segments of track {} to the spool yet: {error}", self.id);
         }
     }
 
     /// The caller holds `shipping`.
-    fn ship_alone(&self) -> io::Result<()> {
+    fn ship_alone(&self, pause: &mut Pause) -> io::Result<()> {
         self.to_ship.store(false, SeqCst);
         let shipped = self.ship_closed();
+        *pause = match &shipped {
+            Ok(()) => Pause::default(),
+            Err(_) => pause.after_failure(self.env.now_us()),
+        };
         if shipped.is_err() {
             self.to_ship.store(true, SeqCst);
             self.env.observe(&CaptureFact::ShipFailed);
@@ -234,10 +242,7 @@ impl Track {
     }
 
     fn ship_closed(&self) -> io::Result<()> {
-        // The list comes first: a segment that is opened after it is not in it.
-        let mut numbers = spool::segment_numbers(&self.dir)?;
-        let open = self.log.lock().expect("no code panics while it holds the log of a track").open_number();
-        numbers.retain(|&number| Some(number) != open);
+        let numbers = self.closed_segments()?;
         if numbers.is_empty() {
             return Ok(());
         }
@@ -250,11 +255,24 @@ impl Track {
         }
         for number in numbers {
             let (begun, from) = (Instant::now(), self.dir.join(spool::segment_name(number)));
-            let bytes = std::fs::metadata(&from)?.len();
-            self.env.config.spool.publish(&self.spec.recording, &self.id, number, &from)?;
+            let (bytes, spool) = (std::fs::metadata(&from)?.len(), &self.env.config.spool);
+            if spool.may_be_away() {
+                last::keep(&self.dir, number)?;
+            }
+            spool.publish(&self.spec.recording, &self.id, number, &from)?;
+            last::drop_before(&self.dir, number)?;
             self.env.observe(&CaptureFact::Shipped { bytes, took: begun.elapsed() });
         }
         Ok(())
+    }
+
+    /// The numbers of the segments here that nothing is written to any more.
+    fn closed_segments(&self) -> io::Result<Vec<u32>> {
+        // The list comes first: a segment that is opened after it is not in it.
+        let mut numbers = spool::segment_numbers(&self.dir)?;
+        let open = self.log.lock().expect("no code panics while it holds the log of a track").open_number();
+        numbers.retain(|&number| Some(number) != open);
+        Ok(numbers)
     }
 }
 
@@ -272,8 +290,8 @@ impl TrackLog {
         .await
     }
 
-    /// Closes the open segment when it is old enough, and moves what is closed to the spool.
-    pub(super) async fn tick(&self) {
+    /// Closes the open segment when it is old enough, and makes durable what has waited long enough for it.
+    pub(super) async fn sync_due(&self) {
         let due = match self.0.log.try_lock() {
             Ok(log) => {
                 let now_us = self.0.env.now_us();
@@ -295,11 +313,27 @@ impl TrackLog {
             }
         })
         .await;
-        if let Some(shipping) = self.0.begin_shipping()
-            && let Err(error) = shipping.await
-        {
-            error!(track.id = %self.0.id, "the moves of track {} stopped: {error}", self.0.id);
+    }
+
+    /// Begins to move what is closed to the spool, when something may be.
+    pub(super) fn ship_due(&self) -> Option<JoinHandle<()>> {
+        self.0.to_ship.load(SeqCst).then(|| self.0.begin_shipping()).flatten()
+    }
+
+    /// What of it the spool lacks. Blocks.
+    pub(super) fn lag(&self) -> io::Result<Lag> {
+        if !self.0.to_ship.load(SeqCst) && self.0.shipping.try_lock().is_ok() {
+            return Ok(Lag::default());
         }
+        let closed = self.0.closed_segments()?;
+        closed.into_iter().try_fold(Lag::default(), |lag, number| {
+            match std::fs::metadata(self.0.dir.join(spool::segment_name(number))) {
+                Ok(file) => Ok(lag.and(Lag { bytes: file.len(), since: Some(file.modified()?.into()) })),
+                // It has reached the spool meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(lag),
+                Err(error) => Err(error),
+            }
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use super::index::{Index, Slot};
 use super::log::Log;
 use super::segment::{Check, Item, Segment, SegmentError};
 use super::track::TrackLog;
-use super::{Closed, Env, RecoveredTrack, closed_path};
+use super::{Closed, Env, RecoveredTrack, closed_path, last};
 use crate::id::{RecordingId, TrackId};
 use crate::spool::{self, names, segment_name, segment_numbers};
 
@@ -110,8 +110,8 @@ fn next_number(
     after_local: u32,
     held: &Held,
 ) -> io::Result<u32> {
-    let in_spool = env.config.spool.segments(recording, id)?;
-    let next = after_local.max(in_spool.last().map_or(0, |last| last + 1));
+    let shipped = last_shipped(env, recording, id)?;
+    let next = after_local.max(shipped.map_or(0, |last| last + 1));
     let held = held.ranges.count() + held.flow.packets;
     let chunks = u32::try_from(held).unwrap_or(MAX_RECORDS_TAKEN_FOR_SEGMENTS);
     if next > 0 || chunks == 0 {
@@ -120,6 +120,21 @@ fn next_number(
     // The spool is not mounted, or was emptied. Hardly a segment is without a chunk, so the count is beyond their numbers.
     warn!(track.id = %id, "track {id} holds {chunks} chunks, but the spool has no segment of it: is it mounted?");
     Ok(chunks + 1)
+}
+
+/// The number of the last segment that the spool has, or may have.
+fn last_shipped(env: &Env, recording: &RecordingId, id: &TrackId) -> io::Result<Option<u32>> {
+    match env.config.spool.may_be_away() {
+        true => last::number(&env.track_dir(recording, id)),
+        false => Ok(env.config.spool.segments(recording, id)?.last().copied()),
+    }
+}
+
+fn open_shipped(env: &Env, recording: &RecordingId, id: &TrackId, number: u32) -> io::Result<File> {
+    match env.config.spool.may_be_away() {
+        true => last::open(&env.track_dir(recording, id), number),
+        false => env.config.spool.open_segment(recording, id, number),
+    }
 }
 
 /// What the segments of the capture folder hold.
@@ -175,7 +190,10 @@ fn known(
     id: &TrackId,
     found: &Found,
 ) -> io::Result<(Index, Held)> {
-    if found.damaged_bytes + found.cut_bytes > 0 {
+    // A torn end alone was not acknowledged, and what the index tells of shipped segments was synced before they went. A spool
+    // that may be away is read for more than that only, as it takes a download of all that it has of the track.
+    let doubtful = if env.config.spool.may_be_away() { 0 } else { found.cut_bytes };
+    if found.damaged_bytes + doubtful > 0 {
         return Err(io::Error::new(ErrorKind::InvalidData, "the index may name chunks that are lost"));
     }
     let index = Index::open(&dir.join(INDEX))?;
@@ -188,10 +206,10 @@ fn known(
     held.take_over(&found.held);
     if found.chunks.is_empty()
         && found.held == Held::default()
-        && let Some(&last) = env.config.spool.segments(recording, id)?.last()
+        && let Some(last) = last_shipped(env, recording, id)?
     {
         let mut before = Held::default();
-        let segment = env.config.spool.open_segment(recording, id, last)?;
+        let segment = open_shipped(env, recording, id, last)?;
         scan(&segment, Check::Heads, &mut before, &mut |_, _| {})?;
         held.take_over(&before);
     }

@@ -1,5 +1,6 @@
 //! Behaviour of the capture on real files.
 
+mod bucket;
 mod crash;
 mod damage;
 mod packets;

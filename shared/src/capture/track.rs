@@ -18,6 +18,7 @@ use super::format::{MAX_BODY_BYTES, MAX_MIME_BYTES, SegmentHeader, TrackSpec};
 use super::held::Held;
 use super::index::{Index, Slot};
 use super::log::Log;
+use super::pause::Pause;
 use super::receive::ReceivedBody;
 use super::{Closed, Env, TrackError, blocking, closed_path, commit, recording_dir, recover};
 use crate::chunk::checked_sequence;
@@ -43,8 +44,8 @@ pub(super) struct Track {
     pub(super) index_stale: AtomicBool,
     /// Whether there may be closed segments that are not in the spool.
     pub(super) to_ship: AtomicBool,
-    /// Held while segments move to the spool.
-    pub(super) shipping: Mutex<()>,
+    /// Held while segments move to the spool; says until when that is not tried again.
+    pub(super) shipping: Mutex<Pause>,
     room: Arc<Semaphore>,
 }
 
@@ -245,7 +246,7 @@ impl TrackLog {
             index: Mutex::new(Arc::new(index)),
             index_stale: AtomicBool::new(false),
             to_ship: AtomicBool::new(true),
-            shipping: Mutex::new(()),
+            shipping: Mutex::default(),
             room: Arc::new(Semaphore::new(MAX_UNDER_WAY as usize)),
         }))
     }

@@ -18,7 +18,7 @@ const COPY_BYTES: usize = 256 * 1024;
 pub enum Moved {
     /// By a rename within one filesystem.
     Renamed,
-    /// By a copy that was read back, from another filesystem.
+    /// By a copy that was read back, from another filesystem, or to a bucket.
     Copied,
     /// By an earlier move that did not come to delete its source.
     Before,
@@ -66,11 +66,17 @@ pub(super) fn move_into(from: &Path, dir: &Path, name: &str, other: Other) -> io
         Other::Keep | Other::Replace => rename_or_copy(from, dir, name)?,
     };
     sync_dir(dir)?;
-    if moved != Moved::Renamed {
-        fs::remove_file(from).map_err(at(from))?;
+    match moved {
+        Moved::Renamed => from.parent().map_or(Ok(()), sync_dir)?,
+        Moved::Copied | Moved::Before => remove(from)?,
     }
-    from.parent().map_or(Ok(()), sync_dir)?;
     Ok(moved)
+}
+
+/// Deletes a file whose copy is elsewhere, durably.
+pub(super) fn remove(from: &Path) -> io::Result<()> {
+    fs::remove_file(from).map_err(at(from))?;
+    from.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Whether the file is at its place already, on stable storage; `AlreadyExists` when another one is.

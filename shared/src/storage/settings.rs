@@ -65,6 +65,24 @@ impl StorageSettings {
         Self::named(env, &RECORDING)
     }
 
+    /// A bucket of S3 for the spool, reached as one for recordings is. Recordings may have a storage class for what is kept for
+    /// long and hardly read; segments are read soon, once, and then deleted.
+    ///
+    /// # Errors
+    /// The first variable that is missing, wrong, or at odds with another.
+    pub(crate) fn s3_spool(env: &Env, bucket: &str) -> Result<Self, EnvError> {
+        let settings = S3Settings::of_bucket(env, &RECORDING, bucket)?;
+        Ok(Self::S3(Box::new(S3Settings { storage_class: None, ..settings })))
+    }
+
+    /// A bucket of Google Cloud Storage for the spool, reached as one for recordings is.
+    ///
+    /// # Errors
+    /// The first variable that is missing, wrong, or at odds with another.
+    pub(crate) fn gcs_spool(env: &Env, bucket: &str) -> Result<Self, EnvError> {
+        Ok(Self::Gcs(GcsSettings::of_bucket(env, &RECORDING, bucket)?))
+    }
+
     fn named(env: &Env, names: &Names) -> Result<Self, EnvError> {
         match provider(env, names)? {
             Provider::Local => {
@@ -74,6 +92,19 @@ impl StorageSettings {
             Provider::S3 => Ok(Self::S3(Box::new(S3Settings::named(env, names)?))),
             Provider::Gcs => Ok(Self::Gcs(GcsSettings::named(env, names)?)),
             Provider::VercelBlob => Ok(Self::VercelBlob(VercelBlobSettings::named(env, names)?)),
+        }
+    }
+
+    /// Whether both are one bucket.
+    pub(crate) fn is_same_bucket(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::S3(one), Self::S3(other)) => {
+                (&one.bucket, &one.endpoint) == (&other.bucket, &other.endpoint)
+            }
+            (Self::Gcs(one), Self::Gcs(other)) => {
+                (&one.bucket, &one.endpoint) == (&other.bucket, &other.endpoint)
+            }
+            _ => false,
         }
     }
 

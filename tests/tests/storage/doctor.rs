@@ -64,7 +64,7 @@ async fn all_is_well_with_a_folder() {
     let database = Postgres::create().await;
     let done = Machine::with(database.url()).examine();
     assert!(done.ok, "{done:?}");
-    for check in ["settings", "database", "migrations", "ffmpeg", "storage", "disk", "clock"] {
+    for check in ["settings", "database", "migrations", "ffmpeg", "storage", "spool", "disk", "clock"] {
         assert!(line(&done, check).starts_with("ok "), "{done:?}");
     }
 }

@@ -19,6 +19,8 @@ mod refused;
 #[cfg(test)]
 mod resume;
 #[cfg(test)]
+mod spool;
+#[cfg(test)]
 mod staged;
 #[cfg(test)]
 mod vercel;

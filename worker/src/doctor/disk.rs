@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 use shared::capture::{DiskReserve, Reserve};
+use shared::spool::SpoolSettings;
 use shared::storage::StorageSettings;
 
 use super::{Finding, Trouble};
 use crate::settings::Settings;
 
 pub(super) fn has_room(settings: &Settings) -> Finding {
-    let mut folders =
-        vec![("SPOOL_URL", settings.shared.spool_dir.clone()), ("SCRATCH_DIR", settings.scratch_dir.clone())];
+    let mut folders = vec![("SCRATCH_DIR", settings.scratch_dir.clone())];
+    if let SpoolSettings::Folder(folder) = &settings.shared.spool {
+        folders.insert(0, ("SPOOL_URL", folder.clone()));
+    }
     if let StorageSettings::Local(local) = &settings.shared.storage {
         folders.push(("RECORDING_OUTPUT_DIR", local.dir.clone()));
     }

@@ -1,4 +1,4 @@
-//! Whether storage takes, tells, gives, links and deletes a small object.
+//! Whether storage, and a spool that is a bucket, takes, tells, gives, links and deletes a small object.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use shared::env::EnvError;
 use shared::id::RecordingId;
-use shared::storage::{Attributes, Link, Storage, StorageError};
+use shared::spool::SpoolSettings;
+use shared::storage::{Attributes, Link, Storage, StorageError, StorageSettings};
 
 use super::{Finding, Trouble};
 use crate::settings::Settings;
@@ -20,10 +21,27 @@ const PART: Range<u64> = 10..16;
 const LINK_VALID: Duration = Duration::from_secs(60);
 
 pub(super) async fn works(settings: &Settings) -> Finding {
-    if let Some(server) = settings.shared.storage.server_url() {
+    // A name of its own, where recordings are: credentials may be good for nothing else.
+    probe(&settings.shared.storage, &settings.shared.keys.probe(&RecordingId::generate())).await
+}
+
+/// The same of the bucket that is the spool, where it is one. A folder is looked at as every other.
+pub(super) async fn spool_works(settings: &Settings) -> Finding {
+    match &settings.shared.spool {
+        SpoolSettings::Folder(folder) => {
+            Ok(format!("a folder that edge and workers share: {}", folder.display()))
+        }
+        SpoolSettings::Bucket { storage, prefix } => {
+            probe(storage, &format!("{prefix}doctor-{}", RecordingId::generate())).await
+        }
+    }
+}
+
+async fn probe(settings: &StorageSettings, key: &str) -> Finding {
+    if let Some(server) = settings.server_url() {
         super::clock::ask(&server).await?;
     }
-    let storage = settings.shared.storage.open().await.map_err(|error| {
+    let storage = settings.open().await.map_err(|error| {
         let cure = match error.is::<EnvError>() {
             true => "correct the variable; deploy/env.example explains every setting",
             false => "see that the place can be reached, and has room",
@@ -31,10 +49,8 @@ pub(super) async fn works(settings: &Settings) -> Finding {
         Trouble::new(format!("{error:#}"), cure)
     })?;
     let place = storage.place();
-    // A name of its own, where recordings are: credentials may be good for nothing else.
-    let key = settings.shared.keys.probe(&RecordingId::generate());
-    let found = try_out(storage.as_ref(), &key).await;
-    let deleted = delete(storage.as_ref(), &key).await;
+    let found = try_out(storage.as_ref(), key).await;
+    let deleted = delete(storage.as_ref(), key).await;
     let link = found?;
     deleted?;
     Ok(format!("{} {} takes, tells, gives{link} and deletes objects", place.provider, place.bucket))

@@ -1,9 +1,12 @@
 //! Gives up uploads that were begun and that nobody goes on with: what a worker has left that was killed before it could note
 //! what it began, or whose recording was deleted meanwhile. Providers charge for what has arrived, and show it nowhere.
 //!
+//! The same of the spool, when that is a bucket: there nobody goes on with anything.
+//!
 //! A bucket may hold uploads of others. Ours are those to a key that names a recording of this database.
 
 use anyhow::Context;
+use chrono::TimeDelta;
 use futures::TryStreamExt;
 use shared::db::artifacts::uploads;
 use shared::jobs::AbortUploads;
@@ -14,12 +17,18 @@ use crate::ctx::Ctx;
 use crate::failure::Failure;
 use crate::queue::Attempt;
 
+/// What was begun to be staged so long ago in a spool that is a bucket will not be finished: no attempt of a job lasts longer than
+/// a day.
+const SPOOL_PATIENCE: TimeDelta = TimeDelta::days(2);
+
 /// Runs the job.
 ///
 /// # Errors
-/// When storage or the database fails; every step may be repeated.
+/// When storage, the spool or the database fails; every step may be repeated.
 pub async fn run(ctx: Ctx, _job: AbortUploads, _attempt: Attempt) -> Result<(), Failure> {
-    Ok(abort_all(&ctx).await?)
+    abort_all(&ctx).await?;
+    let (spool, before) = (ctx.spool.clone(), ctx.now() - SPOOL_PATIENCE);
+    Ok(ctx.blocking(move || Ok(spool.abort_unfinished(before)?)).await?)
 }
 
 /// One that cannot be aborted must not keep the others; its error is told when all have had their turn.

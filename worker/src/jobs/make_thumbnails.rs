@@ -53,11 +53,8 @@ async fn make(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) 
     let Some(main) = files.iter().find(|file| file.kind != ArtifactKind::Thumbnail) else {
         return Err(hopeless("no-media", "there is no file to take pictures from"));
     };
-    let (token, name) = main.staged_path.as_deref().and_then(|path| path.split_once('/')).unwrap_or_default();
-    let (spool, id) = (ctx.spool.clone(), recording.id.clone());
-    let (token, name) = (token.to_owned(), name.to_owned());
-    let media = ctx.blocking(move || Ok(spool.staged_path(&id, &token, &name)?)).await?;
     let scratch = ctx.scratch.attempt()?;
+    let media = stage::fetch(ctx, main, scratch.path()).await?.context("the file is not staged any more")?;
     let began = Instant::now();
     let pictures = draw(recording, main, &media, scratch.path(), attempt).await?;
     ctx.metrics.ffmpeg("thumbnails").inc_by(began.elapsed().as_secs_f64());

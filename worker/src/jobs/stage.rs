@@ -1,12 +1,15 @@
 //! What the three stages of processing have in common: taking hold of a recording, reporting how far they are, and what a
 //! failure means for the recording.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 use shared::clock::Timestamp;
+use shared::db::artifacts::Artifact;
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Step};
 use shared::db::tracks::{self, Shown};
@@ -55,6 +58,20 @@ pub(super) fn next(stage: Stage) -> Step {
 #[must_use]
 pub(super) fn folder(recording: &Recording) -> String {
     format!("{}-{}", recording.revision, Ulid::generate())
+}
+
+/// A staged file where programs can open it: in the spool itself, or a copy in the folder `into`. `None` when it is not staged any
+/// more.
+pub(super) async fn fetch(ctx: &Ctx, file: &Artifact, into: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let (token, name) = file.staged_path.as_deref().and_then(|path| path.split_once('/')).unwrap_or_default();
+    let (spool, id, into) = (ctx.spool.clone(), file.recording.clone(), into.to_owned());
+    let (token, name) = (token.to_owned(), name.to_owned());
+    let fetch = move || match spool.fetch_staged(&id, &token, &name, &into) {
+        Ok(path) => Ok(Some(path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    ctx.blocking(fetch).await
 }
 
 /// Whether a folder of the spool was staged for a revision up to this one. A folder without a revision is older than those.

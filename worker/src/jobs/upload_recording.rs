@@ -121,20 +121,15 @@ fn main_file(files: &[Artifact]) -> Option<&Artifact> {
 async fn store(ctx: &Ctx, recording: &Recording, file: &Artifact, watch: &Watch<'_>) -> anyhow::Result<()> {
     let (key, attributes) = (file.storage_key.as_str(), attributes(recording, file));
     let expected = Fingerprint { size: file.size, sha256: file.sha256.clone() };
-    let staged = file.staged_path.clone().unwrap_or_default();
-    let (token, name) = staged.split_once('/').unwrap_or_default();
-    let source = match ctx.spool.staged_path(&file.recording, token, name) {
-        Ok(path) => {
-            let begun = uploads::noted(&ctx.db, &file.id).await?;
-            let put = PutFile { key, file: &path, attributes: &attributes, resume: begun.as_ref() };
-            ctx.storage.put_file(&put, watch).await?;
-            Some(path)
-        }
-        // An attempt that was killed between reading back and noting it, while another one completed and cleaned up: what
-        // counts is whether the object is there, and the check below says so.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
+    let scratch = ctx.scratch.attempt()?;
+    // Where it is not staged any more, an attempt was killed between reading back and noting it, while another one completed
+    // and cleaned up: what counts is whether the object is there, and the check below says so.
+    let source = stage::fetch(ctx, file, scratch.path()).await?;
+    if let Some(path) = &source {
+        let begun = uploads::noted(&ctx.db, &file.id).await?;
+        let put = PutFile { key, file: path, attributes: &attributes, resume: begun.as_ref() };
+        ctx.storage.put_file(&put, watch).await?;
+    }
     verify(ctx.storage.as_ref(), key, &expected, source.as_deref()).await?;
     artifacts::stored(&ctx.db, &file.id, ctx.now()).await?;
     ctx.metrics.uploaded(file.size);

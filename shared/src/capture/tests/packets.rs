@@ -32,7 +32,7 @@ fn described() -> Mark {
     })
 }
 
-async fn put_packets(house: &House, log: &TrackLog, sequences: std::ops::Range<u16>) {
+pub(super) async fn put_packets(house: &House, log: &TrackLog, sequences: std::ops::Range<u16>) {
     let mut batch = Batch::default();
     let now_us = house.clock.now().timestamp_micros();
     for (nth, sequence) in sequences.enumerate() {

@@ -51,8 +51,14 @@ impl GcsSettings {
     pub(super) fn named(env: &Env, names: &Names) -> Result<Self, EnvError> {
         let own = &names.gcs;
         let bucket = one_of(env, own.bucket, names.bucket)?;
+        let bucket = bucket.ok_or_else(|| EnvError::missing(own.bucket, "the name of a bucket"))?;
+        Self::of_bucket(env, names, bucket)
+    }
+
+    pub(super) fn of_bucket(env: &Env, names: &Names, bucket: &str) -> Result<Self, EnvError> {
+        let own = &names.gcs;
         Ok(Self {
-            bucket: bucket.ok_or_else(|| EnvError::missing(own.bucket, "the name of a bucket"))?.to_owned(),
+            bucket: bucket.to_owned(),
             project_id: env.optional(own.project_id)?.map(str::to_owned),
             credentials: credentials(env, names)?,
             endpoint: endpoint(env, names)?,

@@ -59,6 +59,11 @@ impl S3Settings {
         let own = &names.s3;
         let bucket = one_of(env, own.bucket, names.bucket)?;
         let bucket = bucket.ok_or_else(|| EnvError::missing(own.bucket, "the name of a bucket"))?;
+        Self::of_bucket(env, names, bucket)
+    }
+
+    pub(super) fn of_bucket(env: &Env, names: &Names, bucket: &str) -> Result<Self, EnvError> {
+        let own = &names.s3;
         let endpoint = endpoint(env, names)?;
         Ok(Self {
             bucket: bucket.to_owned(),
