@@ -103,7 +103,7 @@ impl StorageError {
                 "it is put again; if it happens again, test the disk, the memory and the network"
             }
             Self::Credentials(_) => {
-                "renew the credentials and allow them to put, get, list and delete; check the clock (`worker doctor`)"
+                "renew the credentials and allow them all that deploy/env.example names; check the clock (`worker doctor`)"
             }
             Self::NoBucket(_) => "create the bucket, or correct its name and region in the settings",
             Self::Full(_) => "free space, raise the quota, or shorten RECORDING_RETENTION_DAYS",

@@ -2,7 +2,7 @@
 //!
 //! A part of 16 MiB takes hours over an uplink that gives each of four parts a kilobyte per second, and the kernel's buffers let it
 //! look as if nothing moved for minutes. So no throughput is asked for; instead each attempt at a part has a time that
-//! fits its size ([`attempt_max`]), and every other call [`CALL_MAX`].
+//! fits its size ([`attempt_max`]), and every other call [`CALL_MAX`]. One that stands still ends long before ([`watched`]).
 
 use std::time::Duration;
 
@@ -15,12 +15,11 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 
+use super::watched;
 use crate::env::EnvError;
+use crate::storage::patience::Patience;
 use crate::storage::{S3Keys, S3Settings};
 
-/// Attempts at one call. With pauses that double from a second to [`BACKOFF_MAX`], they outlast an outage of a minute; the
-/// job outlasts more.
-const ATTEMPTS: u32 = 8;
 /// The longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(20);
 /// For a connection to be made, across the world and over a bad line.
@@ -46,7 +45,7 @@ fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(attempt).build()
 }
 
-pub(super) async fn open(settings: &S3Settings) -> Result<Client, EnvError> {
+pub(super) async fn open(settings: &S3Settings, patience: Patience) -> Result<Client, EnvError> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
@@ -78,7 +77,10 @@ pub(super) async fn open(settings: &S3Settings) -> Result<Client, EnvError> {
         .force_path_style(settings.path_style)
         .request_checksum_calculation(request)
         .response_checksum_validation(response)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(BACKOFF_MAX))
+        .retry_config(
+            RetryConfig::standard().with_max_attempts(patience.attempts).with_max_backoff(BACKOFF_MAX),
+        )
+        .http_client(watched::client(patience))
         .timeout_config(timeouts(CALL_MAX))
         .stalled_stream_protection(stalls.build());
     if let Some(endpoint) = &settings.endpoint {
