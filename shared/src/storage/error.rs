@@ -68,6 +68,11 @@ impl StorageError {
         matches!(self, Self::Unavailable { .. } | Self::Mismatch { .. } | Self::Io(_))
     }
 
+    /// Whether a later attempt at an upload may go on with what has arrived. After a mismatch that is what may be wrong.
+    pub(super) fn lets_go_on(&self) -> bool {
+        self.is_transient() && !matches!(self, Self::Mismatch { .. })
+    }
+
     /// How long the provider asks to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

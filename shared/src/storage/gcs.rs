@@ -30,7 +30,7 @@ use reqwest::Method;
 use tokio::time::timeout;
 
 use super::pages::pages;
-use super::patience::{Patience, stalled};
+use super::patience::{CALL_MAX, DOWNLOAD_STALL_MAX, Patience, stalled};
 use super::settings::GOOGLE;
 use super::{
     Attributes, ByteStream, Capabilities, GcsSettings, Link, ListStream, ObjectHead, Place, PutFile,
@@ -55,8 +55,6 @@ use source::Told;
 const URL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest key, in bytes of UTF-8.
 const KEY_MAX: usize = 1024;
-/// A download of which no byte comes for so long is broken.
-const DOWNLOAD_STALL_MAX: Duration = Duration::from_secs(60);
 
 /// A bucket.
 #[derive(Clone)]
@@ -188,7 +186,7 @@ impl Storage for GcsStorage {
         }
         let read = self.sdk.read_object(self.bucket_name(), key);
         let read = read.set_read_range(ReadRange::segment(range.start, length)).send();
-        let begun = timeout(client::CALL_MAX, read).await;
+        let begun = timeout(CALL_MAX, read).await;
         match begun.map_err(|_| StorageError::unavailable(format!("{key} is not given in time")))? {
             Ok(found) => Ok(blocks(found)),
             // Not satisfiable: the object ends before, as an empty one always does.

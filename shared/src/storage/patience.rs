@@ -5,6 +5,22 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+/// The longest pause between two attempts. Who asks to wait longer is left to the job.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(20);
+/// For a connection to be made, across the world and over a bad line.
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// For one attempt at a call that sends and gets a few kilobytes. Completing an upload of 10,000 parts takes S3 minutes.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(10 * 60);
+/// The slowest that a part may go, in bytes per second: a tenth of a telephone modem.
+const RATE_MIN: u64 = 512;
+/// A download of which no byte comes for so long is broken.
+pub(super) const DOWNLOAD_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// The time that an attempt at sending `bytes` may take, however it moves.
+pub(super) fn attempt_max(bytes: u64) -> Duration {
+    CALL_MAX + Duration::from_secs(bytes / RATE_MIN)
+}
+
 /// How long a provider is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
@@ -19,7 +35,7 @@ pub(super) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            // With pauses that double from a second to 20 s, they outlast an outage of a minute; the job outlasts more.
+            // With pauses that double from a second to [`PAUSE_MAX`], they outlast an outage of a minute; the job outlasts more.
             attempts: 8,
             // A piece is 128 KiB, which the slowest line that is waited for, of 512 bytes per second, takes 256 s for.
             standing_max: Duration::from_secs(300),

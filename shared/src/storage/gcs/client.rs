@@ -17,27 +17,14 @@ use tokio::time::{sleep, timeout};
 use super::failure::{Refusal, of_credentials, of_transport};
 use crate::storage::StorageError;
 use crate::storage::answer::{self, Unread};
-use crate::storage::patience::{Patience, stalled};
+use crate::storage::patience::{CALL_MAX, CONNECT_MAX, PAUSE_MAX, Patience, stalled};
 
 /// The first pause between two attempts; it doubles.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest pause between two attempts. Who asks to wait longer is left to the job.
-const PAUSE_MAX: Duration = Duration::from_secs(20);
-/// For a connection to be made, across the world and over a bad line.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// For one attempt at a call that sends and gets a few kilobytes.
-pub(super) const CALL_MAX: Duration = Duration::from_secs(10 * 60);
-/// The slowest that a chunk may go, in bytes per second: a tenth of a telephone modem.
-const RATE_MIN: u64 = 512;
 /// How long the other side may leave bytes unacknowledged before it is taken for gone. However slow a line is, it acknowledges.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(120);
 /// A connection on which nothing is sent is tried out after so long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// The time that an attempt at sending `bytes` may take, however it moves.
-pub(super) fn attempt_max(bytes: u64) -> Duration {
-    CALL_MAX + Duration::from_secs(bytes / RATE_MIN)
-}
 
 /// Google's own client, as patient as ours.
 pub(super) async fn sdk(endpoint: &str, credentials: Credentials, patience: Patience) -> anyhow::Result<Sdk> {

@@ -7,9 +7,10 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, He
 use reqwest::{Body, Method, Url};
 use tokio::sync::watch;
 
-use super::client::{Answer, Client, Target, attempt_max, request_to};
+use super::client::{Answer, Client, Target, request_to};
 use super::failure::{Refusal, mismatch};
 use super::object::{NewObject, Object, crc32c_text};
+use crate::storage::patience::attempt_max;
 use crate::storage::{Attributes, StorageError};
 
 /// What the server compares a finished object with.

@@ -64,7 +64,7 @@ impl GcsStorage {
         };
         let done = self.send(&mut upload, arrived, watch).await;
         match kept {
-            Kept::Yes if done.as_ref().is_err_and(may_go_on) => done,
+            Kept::Yes if done.as_ref().is_err_and(StorageError::lets_go_on) => done,
             _ => self.or_end(done, &upload.session).await,
         }
     }
@@ -177,11 +177,6 @@ impl GcsStorage {
             || Some(Session { uri: text("session")?.parse().ok()?, size: upload.0.get("size")?.as_u64()? });
         ours.then(session).flatten()
     }
-}
-
-/// Whether a later attempt may go on with what has arrived. After a mismatch that is what may be wrong.
-fn may_go_on(error: &StorageError) -> bool {
-    error.is_transient() && !matches!(error, StorageError::Mismatch { .. })
 }
 
 /// "OK" is no proof: what is wrong with an object that is to be of this size and checksum.

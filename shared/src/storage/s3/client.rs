@@ -17,24 +17,8 @@ use aws_sdk_s3::config::{
 
 use super::watched;
 use crate::env::EnvError;
-use crate::storage::patience::Patience;
+use crate::storage::patience::{CALL_MAX, CONNECT_MAX, DOWNLOAD_STALL_MAX, PAUSE_MAX, Patience, attempt_max};
 use crate::storage::{S3Keys, S3Settings};
-
-/// The longest pause between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(20);
-/// For a connection to be made, across the world and over a bad line.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// For one attempt at a call that sends and gets a few kilobytes. Completing an upload of 10,000 parts takes S3 minutes.
-const CALL_MAX: Duration = Duration::from_secs(10 * 60);
-/// The slowest that a part may go, in bytes per second: a tenth of a telephone modem.
-const RATE_MIN: u64 = 512;
-/// A download of which no byte comes for so long is broken.
-const DOWNLOAD_STALL_MAX: Duration = Duration::from_secs(60);
-
-/// The time that an attempt at sending `bytes` may take.
-pub(super) fn attempt_max(bytes: u64) -> Duration {
-    CALL_MAX + Duration::from_secs(bytes / RATE_MIN)
-}
 
 /// The settings of a call that sends `bytes`.
 pub(super) fn patient(bytes: u64) -> Builder {
@@ -78,7 +62,7 @@ pub(super) async fn open(settings: &S3Settings, patience: Patience) -> Result<Cl
         .request_checksum_calculation(request)
         .response_checksum_validation(response)
         .retry_config(
-            RetryConfig::standard().with_max_attempts(patience.attempts).with_max_backoff(BACKOFF_MAX),
+            RetryConfig::standard().with_max_attempts(patience.attempts).with_max_backoff(PAUSE_MAX),
         )
         .http_client(watched::client(patience))
         .timeout_config(timeouts(CALL_MAX))

@@ -78,7 +78,7 @@ impl S3Storage {
             parts => self.or_abort(parts, &state).await?,
         };
         match self.complete(&upload, parts).await {
-            Err(error) if kept == Kept::Yes && may_go_on(&error) => Err(error),
+            Err(error) if kept == Kept::Yes && error.lets_go_on() => Err(error),
             done => self.or_abort(done, &state).await,
         }
     }
@@ -209,11 +209,6 @@ impl S3Storage {
             Err(error) => Err(failure(&error, self.bucket(), key)),
         }
     }
-}
-
-/// Whether a later attempt may go on with the parts that have arrived. After a mismatch they are what may be wrong.
-fn may_go_on(error: &StorageError) -> bool {
-    error.is_transient() && !matches!(error, StorageError::Mismatch { .. })
 }
 
 /// Read from the file as it goes out, and again for each attempt.
