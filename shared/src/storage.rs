@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+mod answer;
 mod error;
 mod gcs;
 mod key;
@@ -29,6 +30,8 @@ mod local;
 mod measured;
 mod object;
 mod pages;
+mod patience;
+mod ranges;
 mod s3;
 mod settings;
 mod upload;
@@ -154,6 +157,15 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When it may still be there.
     async fn abort(&self, upload: &Resumption) -> Result<(), StorageError>;
+
+    /// Tries out whether an upload in parts may be begun, looked at and given up, where that takes rights beside those of small
+    /// objects. Nothing stays under the key.
+    ///
+    /// # Errors
+    /// What is not allowed, by the name that the provider has for it.
+    async fn try_parts(&self, _key: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// The folder whose disk holds the objects, when storage is one of this machine.
     fn folder(&self) -> Option<&Path> {

@@ -44,6 +44,8 @@ const BODY_MAX: usize = 32 << 20;
 pub enum Fault {
     /// Answers the next request so, asking to wait for so many seconds.
     Refuses(u16, u64),
+    /// Answers the next request so, for good.
+    Denies(u16),
     /// Keeps so many bytes of the next chunk, and says so.
     KeepsLittle(u64),
     /// Changes a byte of the next chunk or small object.
@@ -208,6 +210,10 @@ async fn before(State(server): State<Arc<Server>>, request: Request, next: Next)
         Fault::Refuses(status, seconds) => Some((status, seconds)),
         _ => None,
     };
+    let denies = |fault| if let Fault::Denies(status) = fault { Some(status) } else { None };
+    if let Some(status) = server.fault(denies) {
+        return answers::of_session(status);
+    }
     match server.fault(refuses) {
         Some((status, seconds)) => answers::busy(status, seconds),
         None => next.run(request).await,

@@ -1,7 +1,6 @@
 //! Databases: a fresh one for each test in the cluster that `tests/run.sh` starts, and clusters of a test's own that it may
 //! stop and start.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +12,7 @@ use shared::testing::{CLUSTER_VARIABLE, TestDatabase};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use tempfile::TempDir;
 
-use crate::program::{Program, command, output};
+use crate::program::{Program, command, free_port, output};
 
 /// Where Debian keeps PostgreSQL's programs, one folder per major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -192,9 +191,4 @@ fn program(name: &str) -> PathBuf {
     let number = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions.map(|entry| entry.path()).max_by_key(|path| number(path));
     newest.map_or_else(|| name.into(), |version| version.join("bin").join(name))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback address has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

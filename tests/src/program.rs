@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use tokio::time::{Instant, interval, timeout};
 
 /// How long a program may take to say that it is ready: a debug build on a machine that is busy with other tests.
 pub const START_MAX: Duration = Duration::from_secs(60);
+/// The lowest port that is chosen: servers that people run have lower ones.
+const PORT_MIN: u32 = 10_000;
+/// How far apart processes begin that have one id after the other; few choose more.
+const PORTS_PER_PROCESS: u32 = 32;
 /// How long a program that was asked to end may take: its own grace (25 s), and some.
 const END_MAX: Duration = Duration::from_secs(45);
 /// Between two looks at something that gives no signal.
@@ -58,14 +63,28 @@ pub fn command(program: impl Into<PathBuf>) -> Command {
     command
 }
 
-/// A port of the loopback address that nobody listens on, for a program that cannot choose one itself.
+/// A port of the loopback address that nobody listens on, for a program that cannot choose one itself. The kernel gives it to
+/// nobody else meanwhile, as it lies below those that it gives out (`ip_local_port_range`), nor does a test that runs beside this
+/// one choose it, as each process begins elsewhere.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback address has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
+    static CHOSEN: AtomicU32 = AtomicU32::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let range = range.expect("the kernel tells which ports it gives out (proc(5))");
+    let first_given = range.split_whitespace().next().and_then(|first| first.parse::<u32>().ok());
+    let ports = PORT_MIN..first_given.expect("two numbers (ip(7))");
+    let begin = std::process::id().wrapping_mul(PORTS_PER_PROCESS);
+    for _ in ports.clone() {
+        let chosen = begin.wrapping_add(CHOSEN.fetch_add(1, Ordering::Relaxed)) % (ports.end - ports.start);
+        let port = u16::try_from(ports.start + chosen).expect("a port");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("every port of {ports:?} is taken");
 }
 
 /// Runs a program to its end and returns its output.

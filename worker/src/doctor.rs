@@ -1,7 +1,7 @@
 //! `worker doctor`: whether what the worker needs is there and works, one line per check, with the cure where it does not.
 //!
-//! It changes nothing, but for one small object that it puts into storage, and one into a spool that is a bucket; both are
-//! deleted again.
+//! It changes nothing, but for one small object that it puts into storage, and one into a spool that is a bucket, and deletes
+//! again; and an upload in each that it begins and gives up.
 
 use std::io::Write;
 use std::time::Duration;
@@ -58,20 +58,20 @@ pub async fn examine(env: &Env, out: &mut impl Write) -> std::io::Result<Health>
     };
     let findings = [
         tell(out, "settings", &Ok("every variable has its form".to_owned()))?,
-        tell(out, "database", &within(database::answers(&settings)).await)?,
-        tell(out, "migrations", &within(database::is_migrated(&settings)).await)?,
-        tell(out, "ffmpeg", &within(ffmpeg::is_complete()).await)?,
-        tell(out, "storage", &within(storage::works(&settings)).await)?,
-        tell(out, "spool", &within(storage::spool_works(&settings)).await)?,
+        tell(out, "database", &within(CHECK_MAX, database::answers(&settings)).await)?,
+        tell(out, "migrations", &within(CHECK_MAX, database::is_migrated(&settings)).await)?,
+        tell(out, "ffmpeg", &within(CHECK_MAX, ffmpeg::is_complete()).await)?,
+        tell(out, "storage", &storage::works(&settings).await)?,
+        tell(out, "spool", &storage::spool_works(&settings).await)?,
         tell(out, "disk", &disk::has_room(&settings))?,
-        tell(out, "clock", &within(clock::is_right(&settings)).await)?,
+        tell(out, "clock", &within(CHECK_MAX, clock::is_right(&settings)).await)?,
     ];
     Ok(if findings.contains(&Health::Ill) { Health::Ill } else { Health::Well })
 }
 
-async fn within(check: impl Future<Output = Finding>) -> Finding {
-    tokio::time::timeout(CHECK_MAX, check).await.unwrap_or_else(|_| {
-        let what = format!("no answer within {} s", CHECK_MAX.as_secs());
+async fn within<T>(limit: Duration, check: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    tokio::time::timeout(limit, check).await.unwrap_or_else(|_| {
+        let what = format!("no answer within {} s", limit.as_secs());
         Err(Trouble::new(what, "check the network and the firewall between here and there"))
     })
 }

@@ -68,6 +68,11 @@ impl StorageError {
         matches!(self, Self::Unavailable { .. } | Self::Mismatch { .. } | Self::Io(_))
     }
 
+    /// Whether a later attempt at an upload may go on with what has arrived. After a mismatch that is what may be wrong.
+    pub(super) fn lets_go_on(&self) -> bool {
+        self.is_transient() && !matches!(self, Self::Mismatch { .. })
+    }
+
     /// How long the provider asks to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -103,7 +108,7 @@ impl StorageError {
                 "it is put again; if it happens again, test the disk, the memory and the network"
             }
             Self::Credentials(_) => {
-                "renew the credentials and allow them to put, get, list and delete; check the clock (`worker doctor`)"
+                "renew the credentials and allow them all that deploy/env.example names; check the clock (`worker doctor`)"
             }
             Self::NoBucket(_) => "create the bucket, or correct its name and region in the settings",
             Self::Full(_) => "free space, raise the quota, or shorten RECORDING_RETENTION_DAYS",

@@ -8,7 +8,8 @@
 //! - head, list and delete: it speaks them in gRPC alone, which no emulator does.
 //!
 //! Memory: a chunk is read from its file as it goes out, and again for each attempt, [`source::BLOCK`] at a time; what is sent in
-//! one request is [`upload::SMALL`] at most. Time: nothing cuts off an uplink that is slow, see [`client::attempt_max`]. Proof:
+//! one request is [`upload::SMALL`] at most. Time: nothing cuts off an uplink that is slow, and one that stands still is given up
+//! ([`super::patience`]). Proof:
 //! every object is sent with its CRC-32C, which the server compares before it keeps the object, and tells again when asked.
 //!
 //! No write is made to depend on what was there before (`ifGenerationMatch`): a put replaces, and one that is repeated puts the
@@ -29,6 +30,7 @@ use reqwest::Method;
 use tokio::time::timeout;
 
 use super::pages::pages;
+use super::patience::{CALL_MAX, DOWNLOAD_STALL_MAX, Patience, stalled};
 use super::settings::GOOGLE;
 use super::{
     Attributes, ByteStream, Capabilities, GcsSettings, Link, ListStream, ObjectHead, Place, PutFile,
@@ -47,13 +49,12 @@ use account::Account;
 use client::{Client, Target};
 use failure::of_sdk;
 use object::{Object, Page};
+use source::Told;
 
 /// A URL signed with V4 opens for a week at most.
 const URL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest key, in bytes of UTF-8.
 const KEY_MAX: usize = 1024;
-/// A download of which no byte comes for so long is broken.
-const DOWNLOAD_STALL_MAX: Duration = Duration::from_secs(60);
 
 /// A bucket.
 #[derive(Clone)]
@@ -77,11 +78,15 @@ impl GcsStorage {
     /// # Errors
     /// An [`crate::env::EnvError`] when a setting is to blame; else something that may pass.
     pub async fn open(settings: &GcsSettings) -> anyhow::Result<Self> {
+        Self::open_with(settings, Patience::default()).await
+    }
+
+    async fn open_with(settings: &GcsSettings, patience: Patience) -> anyhow::Result<Self> {
         let Account { credentials, signer } = account::of(settings)?;
         let endpoint = settings.endpoint.as_deref().unwrap_or(GOOGLE);
         Ok(Self {
-            sdk: client::sdk(endpoint, credentials.clone()).await?,
-            client: Client::new(endpoint, &settings.bucket, credentials)?,
+            sdk: client::sdk(endpoint, credentials.clone(), patience).await?,
+            client: Client::new(endpoint, &settings.bucket, credentials, patience)?,
             signer,
             settings: settings.clone(),
         })
@@ -146,18 +151,21 @@ impl Storage for GcsStorage {
     }
 
     async fn put_bytes(&self, key: &str, bytes: Bytes, attributes: &Attributes) -> Result<(), StorageError> {
-        let patience = client::attempt_max(bytes.len() as u64);
-        let put = self.sdk.write_object(self.bucket_name(), key, bytes.clone());
+        let crc = crc32c::crc32c(&bytes);
+        let (source, moved) = Told::of(bytes);
+        let put = self.sdk.write_object(self.bucket_name(), key, source);
         let put = put
             .set_content_type(&attributes.content_type)
             .set_cache_control(attributes.cache_control.clone().unwrap_or_default())
             .set_metadata(attributes.metadata.pairs())
-            .with_known_crc32c(crc32c::crc32c(&bytes))
+            .with_known_crc32c(crc)
             // Whatever was there, it is the same afterwards.
             .with_idempotency(true)
             .with_resumable_upload_threshold(usize::MAX);
-        let sent = timeout(patience, put.send_unbuffered()).await;
-        let sent = sent.map_err(|_| StorageError::unavailable(format!("{key} was not taken in time")))?;
+        let sent = tokio::select! {
+            sent = put.send_unbuffered() => sent,
+            () = stalled(moved, self.client.patience) => return Err(client::stands_still()),
+        };
         sent.map(drop).map_err(|error| self.of_bucket(of_sdk(&error, key)))
     }
 
@@ -178,7 +186,7 @@ impl Storage for GcsStorage {
         }
         let read = self.sdk.read_object(self.bucket_name(), key);
         let read = read.set_read_range(ReadRange::segment(range.start, length)).send();
-        let begun = timeout(client::CALL_MAX, read).await;
+        let begun = timeout(CALL_MAX, read).await;
         match begun.map_err(|_| StorageError::unavailable(format!("{key} is not given in time")))? {
             Ok(found) => Ok(blocks(found)),
             // Not satisfiable: the object ends before, as an empty one always does.
@@ -252,4 +260,49 @@ fn blocks(found: ReadObjectResponse) -> ByteStream {
         }
     })
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::env::Env;
+    use crate::storage::StorageSettings;
+
+    /// A bucket at a server that takes what it is sent and says nothing.
+    async fn at_a_silent_server() -> GcsStorage {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut block = vec![0; 1 << 16];
+                    while matches!(stream.read(&mut block).await, Ok(1..)) {}
+                });
+            }
+        });
+        let env =
+            Env::from_pairs([("RECORDING_GCS_BUCKET", "b"), ("RECORDING_GCS_ENDPOINT", endpoint.as_str())]);
+        let StorageSettings::Gcs(settings) = StorageSettings::from_env(&env).unwrap() else { panic!() };
+        let moment = Duration::from_millis(300);
+        let patience = Patience { attempts: 1, standing_max: moment, answer_max: moment };
+        GcsStorage::open_with(&settings, patience).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_a_body_and_says_nothing_is_given_up() {
+        let storage = at_a_silent_server().await;
+        let small = storage.put_bytes("k", vec![7; 1 << 20].into(), &Attributes::default()).await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; 1 << 20]).unwrap();
+        let session = session::Session { uri: storage.client.endpoint().parse().unwrap(), size: 1 << 20 };
+        let body = source::Source::of(file.path()).body(&(0..1 << 20)).await.unwrap();
+        let chunk = storage.client.put_chunk(&session, &(0..1 << 20), body, None, "k").await;
+        for error in [small.unwrap_err(), chunk.map(drop).unwrap_err(), storage.head("k").await.unwrap_err()]
+        {
+            assert!(error.is_transient() && error.to_string().contains("stands still"), "{error}");
+        }
+    }
 }

@@ -294,6 +294,18 @@ mod tests {
         assert_eq!(keys(&storage).await, [KEY]);
     }
 
+    #[tokio::test]
+    async fn what_cannot_be_told_apart_keeps_nothing_else_from_going() {
+        let (dir, storage) = stored(b"picture").await;
+        // No file, so that it can be neither locked nor deleted as one.
+        let strange = leave_partial(&storage);
+        std::fs::remove_file(&strange).unwrap();
+        std::fs::create_dir(&strange).unwrap();
+        let partials: Vec<PathBuf> = (0..9).map(|_| leave_partial(&storage)).collect();
+        put(&storage, &dir.path().join("source"), &unwatched()).await.unwrap();
+        assert!(strange.exists() && !partials.iter().any(|partial| partial.exists()));
+    }
+
     fn leave_partial(storage: &LocalStorage) -> PathBuf {
         let path = storage.root.join(KEY);
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -155,6 +155,10 @@ impl Storage for Measured {
         self.meter.time("abort", self.storage.abort(upload)).await
     }
 
+    async fn try_parts(&self, key: &str) -> Result<(), StorageError> {
+        self.storage.try_parts(key).await
+    }
+
     fn folder(&self) -> Option<&Path> {
         self.storage.folder()
     }

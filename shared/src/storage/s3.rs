@@ -21,6 +21,7 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use super::pages::pages;
+use super::patience::Patience;
 use super::{
     Attributes, ByteStream, Capabilities, Checksum, Link, ListStream, Listed, Metadata, ObjectHead, Place,
     PutFile, Resumption, S3Settings, Storage, StorageError, Unfinished, UnfinishedStream, UploadWatch,
@@ -28,11 +29,15 @@ use super::{
 use crate::clock::Timestamp;
 
 mod client;
+mod download;
 mod failure;
 mod options;
 mod resume;
+mod trial;
 mod upload;
+mod watched;
 
+use download::Reading;
 use failure::{failure, is_absent, status};
 
 /// A URL signed with SigV4 opens for a week at most.
@@ -53,7 +58,11 @@ impl S3Storage {
     /// # Errors
     /// When no region is known.
     pub async fn open(settings: &S3Settings) -> Result<Self, crate::env::EnvError> {
-        Ok(Self { client: client::open(settings).await?, settings: settings.clone() })
+        Self::open_with(settings, Patience::default()).await
+    }
+
+    async fn open_with(settings: &S3Settings, patience: Patience) -> Result<Self, crate::env::EnvError> {
+        Ok(Self { client: client::open(settings, patience).await?, settings: settings.clone() })
     }
 
     fn bucket(&self) -> &str {
@@ -137,16 +146,13 @@ impl Storage for S3Storage {
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StorageError> {
-        let Some(last) = range.end.checked_sub(1).filter(|last| range.start <= *last) else {
+        if range.is_empty() {
             let found = self.head(key).await?.ok_or_else(|| StorageError::NotFound(key.to_owned()));
             return found.map(|_| stream::empty().boxed());
-        };
-        let get = self.client.get_object().bucket(self.bucket()).key(key);
-        match get.range(format!("bytes={}-{last}", range.start)).send().await {
-            Ok(found) => Ok(blocks(found.body)),
-            // Not satisfiable: the object ends before, as an empty one always does.
-            Err(error) if status(&error) == Some(416) => Ok(stream::empty().boxed()),
-            Err(error) => Err(failure(&error, self.bucket(), key)),
+        }
+        match Reading::begin(self, key, &range).await? {
+            Some(reading) => Ok(stream::try_unfold(reading, Reading::next).boxed()),
+            None => Ok(stream::empty().boxed()),
         }
     }
 
@@ -205,6 +211,10 @@ impl Storage for S3Storage {
             Err(error) => Err(failure(&error, self.bucket(), key)),
         }
     }
+
+    async fn try_parts(&self, key: &str) -> Result<(), StorageError> {
+        trial::try_parts(self, key).await
+    }
 }
 
 fn listed(object: &aws_sdk_s3::types::Object) -> Option<Listed> {
@@ -213,14 +223,6 @@ fn listed(object: &aws_sdk_s3::types::Object) -> Option<Listed> {
         size: size(object.size()),
         modified_at: object.last_modified().and_then(timestamp),
     })
-}
-
-fn blocks(body: Body) -> ByteStream {
-    stream::unfold(body, async |mut body| {
-        let block = body.next().await?;
-        Some((block.map_err(std::io::Error::other), body))
-    })
-    .boxed()
 }
 
 fn size(bytes: Option<i64>) -> u64 {

@@ -125,15 +125,13 @@ impl StorageSettings {
         }
     }
 
-    /// Where the provider's server answers, so that a person learns whether it can be reached; `None` for a folder.
+    /// Where the provider's server answers, so that a person learns whether it can be reached; `None` for a folder, and for AWS: which
+    /// of its hosts is asked follows from region, partition and profile, and its own library knows.
     #[must_use]
     pub fn server_url(&self) -> Option<String> {
         match self {
             Self::Local(_) => None,
-            Self::S3(s3) => Some(s3.endpoint.clone().unwrap_or_else(|| match &s3.region {
-                Some(region) => format!("https://s3.{region}.amazonaws.com"),
-                None => "https://s3.amazonaws.com".to_owned(),
-            })),
+            Self::S3(s3) => s3.endpoint.clone(),
             Self::Gcs(gcs) => Some(gcs.endpoint.clone().unwrap_or_else(|| GOOGLE.to_owned())),
             Self::VercelBlob(vercel) => Some(vercel.api_url.clone()),
         }
@@ -215,6 +213,17 @@ fn one_of<'a>(env: &'a Env, own: &str, general: &str) -> Result<Option<&'a str>,
             Err(EnvError::wants(own, &format!("the same as {general}, or only one of the two set")))
         }
         (one, other) => Ok(one.or(other)),
+    }
+}
+
+/// A server's URL without a slash at its end. One that holds a user or a password would be printed where it is told.
+fn server(name: &str, url: &str) -> Result<String, EnvError> {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['@', ' ']) => {
+            Ok(url.trim_end_matches('/').to_owned())
+        }
+        _ => Err(EnvError::wants(name, "an http:// or https:// URL without a user or password")),
     }
 }
 

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::pages::pages;
+use super::patience::Patience;
 use super::{
     Attributes, ByteStream, Capabilities, Link, ListStream, Listed, ObjectHead, Place, PutFile, Resumption,
     Storage, StorageError, UnfinishedStream, UploadWatch, VercelBlobSettings,
@@ -58,7 +59,7 @@ impl VercelBlobStorage {
     pub fn open(settings: &VercelBlobSettings, clock: SharedClock) -> anyhow::Result<Self> {
         Ok(Self {
             store_id: settings.store_id.clone(),
-            api: Api::new(settings)?,
+            api: Api::new(settings, Patience::default())?,
             downloads: Downloads::new(settings)?,
             clock,
         })

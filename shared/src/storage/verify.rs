@@ -35,6 +35,26 @@ pub async fn verify(
     }
 }
 
+/// Whether an object is a copy of a file, as far as the provider can prove it: by the checksum that it keeps, or else read back.
+///
+/// # Errors
+/// When storage does not say, or the file cannot be read.
+pub(super) async fn is_copy(storage: &dyn Storage, key: &str, file: &Path) -> Result<bool, StorageError> {
+    let size = tokio::fs::metadata(file).await?.len();
+    let Some(head) = storage.head(key).await?.filter(|head| head.size == size) else { return Ok(false) };
+    let (file, kind) = (file.to_owned(), head.checksum.map_or(ChecksumKind::Crc64Nvme, Checksum::kind));
+    let read = tokio::task::spawn_blocking(move || of_file(&file, kind));
+    let (print, checksum) = read.await.map_err(std::io::Error::other)??;
+    match head.checksum {
+        Some(kept) => Ok(kept == checksum),
+        None => match read_back(storage, key, &print).await {
+            Ok(()) => Ok(true),
+            Err(StorageError::Mismatch { .. } | StorageError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        },
+    }
+}
+
 async fn compare(
     key: &str,
     kept: Checksum,

@@ -61,6 +61,24 @@ pub struct Refusal {
     pub body: String,
 }
 
+/// What goes wrong with a request that fits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Meeting {
+    /// Its method.
+    pub method: String,
+    /// A part of its path and query.
+    pub address: String,
+    /// What happens to it.
+    pub fault: Fault,
+}
+
+impl Meeting {
+    fn fits(&self, request: &Request) -> bool {
+        request.method().as_str() == self.method && request.uri().to_string().contains(&self.address)
+    }
+}
+
 /// Which requests go wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -70,6 +88,8 @@ pub enum Plan {
     Sound,
     /// By number: the first request after the plan was set is 1.
     Script(BTreeMap<u64, Fault>),
+    /// Those that are met, each once: a request meets the first that fits it.
+    Met(Vec<Meeting>),
     /// A share of them, chosen by a seeded generator, which chooses the fault too.
     Share {
         /// Beginning of the generator.
@@ -102,6 +122,17 @@ impl Plan {
     #[must_use]
     pub fn script(faults: impl IntoIterator<Item = (u64, Fault)>) -> Self {
         Self::Script(faults.into_iter().collect())
+    }
+
+    /// Faults for requests of a method and a part of their path and query, each for one request.
+    #[must_use]
+    pub fn met<'a>(faults: impl IntoIterator<Item = (&'a str, &'a str, Fault)>) -> Self {
+        let met = faults.into_iter().map(|(method, address, fault)| Meeting {
+            method: method.to_owned(),
+            address: address.to_owned(),
+            fault,
+        });
+        Self::Met(met.collect())
     }
 }
 
@@ -192,21 +223,25 @@ impl Faults {
         *requests += 1;
         let fault = match plan {
             Plan::Sound => None,
-            Plan::Script(faults) => faults.get(requests),
+            Plan::Script(faults) => faults.get(requests).cloned(),
+            Plan::Met(met) => {
+                let first = met.iter().position(|meeting| meeting.fits(request));
+                first.map(|first| met.remove(first).fault)
+            }
             Plan::Share { percent, faults, .. } => {
                 let hit = chance.random_range(0..100) < u32::from(*percent) && !faults.is_empty();
-                hit.then(|| &faults[chance.random_range(0..faults.len())])
+                hit.then(|| faults[chance.random_range(0..faults.len())].clone())
             }
-            Plan::Each { then, .. } if !request.headers().contains_key(AUTHORIZATION) => Some(&*then),
+            Plan::Each { then, .. } if !request.headers().contains_key(AUTHORIZATION) => Some(then.clone()),
             Plan::Each { first, then, counted_by } => {
                 let times = seen.entry(mark(request, counted_by)).or_default();
                 *times += 1;
                 let turn = usize::try_from(*injected).unwrap_or_default() % first.len().max(1);
-                if *times % 2 == 1 { first.get(turn) } else { Some(&*then) }
+                if *times % 2 == 1 { first.get(turn).cloned() } else { Some(then.clone()) }
             }
         };
         *injected += u64::from(fault.is_some());
-        fault.cloned()
+        fault
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

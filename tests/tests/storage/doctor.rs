@@ -5,6 +5,8 @@ use e2e::gcs::Gcs;
 use e2e::postgres::Postgres;
 use e2e::program::{Output, command, output};
 use e2e::seaweed::Seaweed;
+use e2e::servers::faults::{Fault, Plan, Refusal};
+use e2e::servers::gateway::Gateway;
 use e2e::system::binary;
 use shared::testing::TestDatabase;
 use tempfile::TempDir;
@@ -107,6 +109,34 @@ async fn all_is_well_with_an_emulator_that_knows_no_links() {
     let machine = server.variables().into_iter().fold(Machine::with(database.url()), set);
     let done = machine.examine();
     assert!(done.ok && line(&done, "storage").contains("takes, tells, gives and deletes"), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_cannot_go_on_with_an_upload_are_told_by_what_they_lack() {
+    let (database, server) = (Postgres::create().await, Seaweed::start().await);
+    let gateway = Gateway::before(server.address()).await;
+    let set = |machine: Machine, (name, value): (&str, String)| machine.set(name, value);
+    let machine = server.variables().into_iter().fold(Machine::with(database.url()), set);
+    let machine = machine.set("RECORDING_S3_ENDPOINT", gateway.url());
+    let body = "<Error><Code>AccessDenied</Code><Message>not allowed</Message></Error>".to_owned();
+    for (method, address, action) in [
+        ("GET", "uploadId=", "ListParts"),
+        ("GET", "uploads", "ListMultipartUploads"),
+        ("DELETE", "uploadId=", "AbortMultipartUpload"),
+    ] {
+        let denied = Fault::Refused(Refusal { status: 403, retry_after: None, body: body.clone() });
+        gateway.set(Plan::met([(method, address, denied)]));
+        is_ill(&examine(&machine), "storage", &format!("refuses the credentials: {action}: AccessDenied"));
+    }
+    gateway.set(Plan::Sound);
+    assert!(examine(&machine).ok);
+    let storage = server.settings(&[]).open().await.unwrap();
+    assert!(futures::StreamExt::next(&mut storage.list("")).await.is_none());
+    assert_eq!(
+        futures::StreamExt::count(storage.unfinished("")).await,
+        1,
+        "the one that could not be given up"
+    );
 }
 
 #[tokio::test]

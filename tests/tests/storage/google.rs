@@ -14,6 +14,7 @@ use shared::storage::{Link, SharedStorage, Storage, StorageError, verify};
 use std::time::Duration;
 
 use crate::files::{File, Watch, attributes, put, read};
+use crate::resume::cut_off;
 use crate::staged::{completed, stage};
 
 const KEY: &str = "recordings/rec_1/recording.webm";
@@ -123,6 +124,23 @@ async fn a_session_that_has_ended_is_begun_anew() {
     let again = Watch { kept: watch.kept, keeps: true, ..Watch::default() };
     put(storage.as_ref(), KEY, &file.path, &again).await.unwrap();
     stored(storage.as_ref(), &file).await;
+}
+
+#[tokio::test]
+async fn a_session_that_may_not_be_asked_about_is_passed_over() {
+    for status in [400, 401, 403] {
+        let server = Gcs::start().await;
+        let (storage, file) = (opened(&server).await, File::of(SIZE));
+        let cut = cut_off(storage.as_ref(), KEY, &File::of(7 << 24)).await;
+        server.set([Fault::Denies(status)]);
+        let again = Watch { kept: cut.kept, keeps: true, ..Watch::default() };
+        let size = std::fs::metadata(&file.path).unwrap().len();
+        // The question is about a file of the same size.
+        again.kept.lock().unwrap().as_mut().unwrap().0["size"] = size.into();
+        put(storage.as_ref(), KEY, &file.path, &again).await.unwrap();
+        assert!(server.faults_left().is_empty(), "{status}");
+        stored(storage.as_ref(), &file).await;
+    }
 }
 
 #[tokio::test]

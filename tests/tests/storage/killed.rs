@@ -77,8 +77,13 @@ async fn an_upload_goes_on_where_a_killed_worker_stopped() {
 async fn an_upload_that_nobody_goes_on_with_is_given_up_and_no_other() {
     let server = Seaweed::start().await;
     let proxy = Proxy::before(server.address()).await;
-    let mut system =
-        behind(&proxy, &server, &[("SWEEP_PATIENCE", "0s"), ("WORKER_QUEUES", "abort-uploads")]).await;
+    // The template of keys is another than the one that the uploads were begun under.
+    let settings = [
+        ("SWEEP_PATIENCE", "0s"),
+        ("WORKER_QUEUES", "abort-uploads"),
+        ("RECORDING_KEY_TEMPLATE", "calls/{recording}/{file}"),
+    ];
+    let mut system = behind(&proxy, &server, &settings).await;
     let storage = server.settings(&[]).open().await.unwrap();
     let (staged, large) = (stage(&system, &[1_000]).await, File::of(SIZE));
     let key = &staged.objects[0].0;

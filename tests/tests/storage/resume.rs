@@ -29,9 +29,6 @@ pub(crate) async fn cut_off(storage: &dyn Storage, key: &str, file: &File) -> Wa
 
 pub(crate) async fn goes_on(provider: &Provider) {
     let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
-    if !storage.capabilities().resumes {
-        return begins_anew(storage).await;
-    }
     let cut = cut_off(storage, KEY, &file).await;
     let sent = cut.sent();
     let kept = cut.kept.into_inner().unwrap();
@@ -44,7 +41,7 @@ pub(crate) async fn goes_on(provider: &Provider) {
     assert!(told <= parts_left + 1, "{told} steps, where {parts_left} parts were left");
     verify(storage, KEY, &file.print, Some(&file.path)).await.unwrap();
     verify(storage, KEY, &file.print, None).await.unwrap();
-    assert!(unfinished(storage).await.is_empty());
+    provider.has_nothing_left().await;
 
     // What was kept is of no use any more, and does no harm.
     let once_more = Watch { kept: again.kept, ..Watch::default() };
@@ -54,18 +51,16 @@ pub(crate) async fn goes_on(provider: &Provider) {
 
 pub(crate) async fn given_up(provider: &Provider) {
     let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
-    if !storage.capabilities().resumes {
-        return leaves_nothing(storage).await;
-    }
     let cut = cut_off(storage, KEY, &file).await;
-    let (left, upload) = (unfinished(storage).await, cut.kept.into_inner().unwrap().unwrap());
-    if provider.tells_unfinished {
-        let [one] = &left[..] else { panic!("{left:?}") };
+    let upload = cut.kept.into_inner().unwrap().unwrap();
+    assert!(matches!(provider.left().await, None | Some(1)));
+    // Where storage tells of it, it tells of this one.
+    for one in unfinished(storage).await {
         assert_eq!((one.key.as_str(), &one.upload), (KEY, &upload));
     }
     storage.abort(&upload).await.unwrap();
     storage.abort(&upload).await.unwrap();
-    assert!(unfinished(storage).await.is_empty());
+    provider.has_nothing_left().await;
 
     // What is gone is begun anew.
     let again = Watch { kept: Some(upload).into(), ..Watch::default() };
@@ -81,15 +76,12 @@ pub(crate) async fn given_up(provider: &Provider) {
     };
     let (done, ()) = tokio::join!(put(storage, "recordings/rec_2/x", &torn.path, &watch), cut);
     done.unwrap_err();
-    assert!(unfinished(storage).await.is_empty());
+    provider.has_nothing_left().await;
     assert!(storage.head("recordings/rec_2/x").await.unwrap().is_none());
 }
 
 pub(crate) async fn changed(provider: &Provider) {
     let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
-    if !storage.capabilities().resumes {
-        return begins_anew_with_another(storage).await;
-    }
     let cut = cut_off(storage, KEY, &file).await;
     let mut bytes = file.bytes();
     bytes.iter_mut().step_by(1 << 20).for_each(|byte| *byte ^= 1);
@@ -106,7 +98,7 @@ pub(crate) async fn changed(provider: &Provider) {
     // One that has forgotten what had arrived gets the file as it is now.
     let forgotten = provider.is_emulator && stored.is_ok();
     assert!(forgotten || matches!(stored, Err(StorageError::Mismatch { .. })), "{stored:?}");
-    assert!(unfinished(storage).await.is_empty());
+    provider.has_nothing_left().await;
 
     let once_more = Watch { kept: again.kept, keeps: true, ..Watch::default() };
     put(storage, KEY, &file.path, &once_more).await.unwrap();
@@ -114,8 +106,8 @@ pub(crate) async fn changed(provider: &Provider) {
 }
 
 /// Where nothing is resumed: what was sent before is of no use, and does no harm.
-async fn begins_anew(storage: &dyn Storage) {
-    let file = File::of(SIZE);
+pub(crate) async fn begins_anew(provider: &Provider) {
+    let (storage, file) = (provider.storage.as_ref(), File::of(SIZE));
     let cut = cut_off(storage, KEY, &file).await;
     assert!(cut.kept.into_inner().unwrap().is_none(), "there is nothing to go on with");
     assert!(storage.head(KEY).await.unwrap().is_none(), "an object appears whole or not at all");
@@ -125,7 +117,8 @@ async fn begins_anew(storage: &dyn Storage) {
     verify(storage, KEY, &file.print, None).await.unwrap();
 }
 
-async fn begins_anew_with_another(storage: &dyn Storage) {
+pub(crate) async fn begins_anew_with_another(provider: &Provider) {
+    let storage = provider.storage.as_ref();
     let (file, other) = (File::of(SIZE), File::of(SIZE - 1));
     let _ = cut_off(storage, KEY, &file).await;
     put(storage, KEY, &other.path, &Watch::default()).await.unwrap();
@@ -135,7 +128,8 @@ async fn begins_anew_with_another(storage: &dyn Storage) {
     verify(storage, KEY, &other.print, None).await.unwrap();
 }
 
-async fn leaves_nothing(storage: &dyn Storage) {
+pub(crate) async fn leaves_nothing(provider: &Provider) {
+    let storage = provider.storage.as_ref();
     let (torn, watch) = (File::of(SIZE), Watch { halfway: Some((1, Notify::new())), ..Watch::default() });
     let cut = async {
         watch.halfway.as_ref().unwrap().1.notified().await;
@@ -148,5 +142,5 @@ async fn leaves_nothing(storage: &dyn Storage) {
         refused => refused,
     };
     stored.unwrap_err();
-    assert!(unfinished(storage).await.is_empty());
+    provider.has_nothing_left().await;
 }

@@ -1,4 +1,5 @@
-//! Whether storage, and a spool that is a bucket, takes, tells, gives, links and deletes a small object.
+//! Whether storage, and a spool that is a bucket, takes, tells, gives, links and deletes a small object, and lets an upload in parts be
+//! begun and given up.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -8,15 +9,18 @@ use futures::TryStreamExt;
 use shared::env::EnvError;
 use shared::id::RecordingId;
 use shared::spool::SpoolSettings;
-use shared::storage::{Attributes, Link, Storage, StorageError, StorageSettings};
+use shared::storage::{Attributes, Link, SharedStorage, Storage, StorageError, StorageSettings};
 
-use super::{Finding, Trouble};
+use super::{CHECK_MAX, Finding, Trouble, within};
 use crate::settings::Settings;
 
 /// What the probe holds.
 const PROBE: &[u8] = b"callreel: worker doctor was here";
 /// A part of it that is read.
 const PART: Range<u64> = 10..16;
+/// For the probe, and again for deleting it. What storage does not answer is asked again with pauses of 71 s in all, and
+/// connections that nobody takes cost 10 s each: what is told is then the cause, and not that there was no answer.
+const STORAGE_MAX: Duration = Duration::from_secs(180);
 /// To open the link once.
 const LINK_VALID: Duration = Duration::from_secs(60);
 
@@ -41,19 +45,33 @@ async fn probe(settings: &StorageSettings, key: &str) -> Finding {
     if let Some(server) = settings.server_url() {
         super::clock::ask(&server).await?;
     }
-    let storage = settings.open().await.map_err(|error| {
+    let storage = within(CHECK_MAX, opened(settings)).await?;
+    let place = storage.place();
+    let (probe, clean_up) = (try_out(storage.as_ref(), key), delete(storage.as_ref(), key));
+    let link = tried(STORAGE_MAX, probe, clean_up).await?;
+    Ok(format!("{} {} takes, tells, gives{link} and deletes objects", place.provider, place.bucket))
+}
+
+async fn opened(settings: &StorageSettings) -> Result<SharedStorage, Trouble> {
+    settings.open().await.map_err(|error| {
         let cure = match error.is::<EnvError>() {
             true => "correct the variable; deploy/env.example explains every setting",
             false => "see that the place can be reached, and has room",
         };
         Trouble::new(format!("{error:#}"), cure)
-    })?;
-    let place = storage.place();
-    let found = try_out(storage.as_ref(), key).await;
-    let deleted = delete(storage.as_ref(), key).await;
-    let link = found?;
-    deleted?;
-    Ok(format!("{} {} takes, tells, gives{link} and deletes objects", place.provider, place.bucket))
+    })
+}
+
+/// Cleans up whatever became of the probe: each has its time.
+async fn tried<T>(
+    limit: Duration,
+    probe: impl Future<Output = Result<T, Trouble>>,
+    clean_up: impl Future<Output = Result<(), Trouble>>,
+) -> Result<T, Trouble> {
+    let found = within(limit, probe).await;
+    let cleaned_up = within(limit, clean_up).await;
+    let found = found?;
+    cleaned_up.map(|()| found)
 }
 
 fn failed(step: &str) -> impl Fn(StorageError) -> Trouble + '_ {
@@ -78,6 +96,7 @@ async fn try_out(storage: &dyn Storage, key: &str) -> Result<&'static str, Troub
     if blocks.concat() != PROBE[10..16] {
         return Err(wrong("range: other bytes came back than were put".to_owned()));
     }
+    storage.try_parts(key).await.map_err(failed("upload in parts"))?;
     let link = Link { valid: LINK_VALID, disposition: None };
     match storage.temporary_url(key, &link).await.map_err(failed("presign"))? {
         None => Ok(""),
@@ -103,5 +122,26 @@ async fn delete(storage: &dyn Storage, key: &str) -> Result<(), Trouble> {
     match storage.head(key).await.map_err(failed("head"))? {
         None => Ok(()),
         Some(_) => Err(wrong("delete: what was deleted is still there".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_put_is_deleted_though_the_probe_takes_too_long() {
+        let deleted = AtomicBool::new(false);
+        let clean_up = async {
+            deleted.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        let found = tried::<()>(Duration::ZERO, std::future::pending(), clean_up).await;
+        assert!(found.unwrap_err().what.contains("no answer") && deleted.load(Ordering::Relaxed));
+        let told = || Err::<(), _>(Trouble::new("the cause", "its cure"));
+        let found = tried(STORAGE_MAX, async { told() }, async { Err(Trouble::new("later", "")) }).await;
+        assert_eq!(found.unwrap_err().what, "the cause");
     }
 }

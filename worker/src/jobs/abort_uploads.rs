@@ -33,7 +33,8 @@ pub async fn run(ctx: Ctx, _job: AbortUploads, _attempt: Attempt) -> Result<(), 
 
 /// One that cannot be aborted must not keep the others; its error is told when all have had their turn.
 async fn abort_all(ctx: &Ctx) -> anyhow::Result<()> {
-    let mut unfinished = ctx.storage.unfinished(ctx.keys.root());
+    // Under any prefix: the template of keys may have been another when they were begun.
+    let mut unfinished = ctx.storage.unfinished("");
     let mut failed = None;
     while let Some(upload) = unfinished.try_next().await.context("list unfinished uploads")? {
         if !is_left(ctx, &upload).await? {

@@ -11,39 +11,27 @@ use google_cloud_storage::retry_policy::RetryableErrors;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Request, StatusCode, Url};
 use serde::de::DeserializeOwned;
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use super::failure::{Refusal, of_credentials, of_transport};
 use crate::storage::StorageError;
+use crate::storage::answer::{self, Unread};
+use crate::storage::patience::{CALL_MAX, CONNECT_MAX, PAUSE_MAX, Patience, stalled};
 
-/// Attempts at one call. With pauses that double from [`PAUSE_MIN`] to [`PAUSE_MAX`], they outlast an outage of a minute; the
-/// job outlasts more.
-const ATTEMPTS: u32 = 8;
+/// The first pause between two attempts; it doubles.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest pause between two attempts. Who asks to wait longer is left to the job.
-const PAUSE_MAX: Duration = Duration::from_secs(20);
-/// For a connection to be made, across the world and over a bad line.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// For one attempt at a call that sends and gets a few kilobytes.
-pub(super) const CALL_MAX: Duration = Duration::from_secs(10 * 60);
-/// The slowest that a chunk may go, in bytes per second: a tenth of a telephone modem.
-const RATE_MIN: u64 = 512;
 /// How long the other side may leave bytes unacknowledged before it is taken for gone. However slow a line is, it acknowledges.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(120);
 /// A connection on which nothing is sent is tried out after so long.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// The time that an attempt at sending `bytes` may take.
-pub(super) fn attempt_max(bytes: u64) -> Duration {
-    CALL_MAX + Duration::from_secs(bytes / RATE_MIN)
-}
-
 /// Google's own client, as patient as ours.
-pub(super) async fn sdk(endpoint: &str, credentials: Credentials) -> anyhow::Result<Sdk> {
+pub(super) async fn sdk(endpoint: &str, credentials: Credentials, patience: Patience) -> anyhow::Result<Sdk> {
     let backoff =
         ExponentialBackoffBuilder::new().with_initial_delay(PAUSE_MIN).with_maximum_delay(PAUSE_MAX);
     let sdk = Sdk::builder().with_endpoint(endpoint).with_credentials(credentials);
-    let sdk = sdk.with_retry_policy(RetryableErrors.with_attempt_limit(ATTEMPTS));
+    let sdk = sdk.with_retry_policy(RetryableErrors.with_attempt_limit(patience.attempts));
     Ok(sdk.with_backoff_policy(backoff.build()?).build().await?)
 }
 
@@ -54,6 +42,7 @@ pub(super) struct Client {
     endpoint: Url,
     bucket: String,
     credentials: Credentials,
+    pub(super) patience: Patience,
 }
 
 /// What a request is about.
@@ -75,7 +64,12 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &str, bucket: &str, credentials: Credentials) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        endpoint: &str,
+        bucket: &str,
+        credentials: Credentials,
+        patience: Patience,
+    ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             // One connection for each upload: in one of HTTP/2, its window would bound them all.
             .http1_only()
@@ -85,7 +79,7 @@ impl Client {
             // 308 means "go on" here.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, endpoint: Url::parse(endpoint)?, bucket: bucket.to_owned(), credentials })
+        Ok(Self { http, endpoint: Url::parse(endpoint)?, bucket: bucket.to_owned(), credentials, patience })
     }
 
     /// Where it is reached.
@@ -115,24 +109,54 @@ impl Client {
     /// # Errors
     /// When it keeps failing, or nobody can tell who we are.
     pub(super) async fn call(&self, request: Request) -> Result<Answer, StorageError> {
-        patiently(|| async {
+        self.patiently(|| async {
             let mut attempt = copy(&request)?;
             attempt.headers_mut().extend(self.authorization().await?);
-            self.send(attempt).await?.unless_unavailable()
+            self.send(attempt, at_once()).await?.unless_unavailable()
         })
         .await
     }
 
     /// The same without saying who we are, for what is allowed to whoever knows its URI.
     pub(super) async fn call_anonymously(&self, request: Request) -> Result<Answer, StorageError> {
-        patiently(|| async { self.send(copy(&request)?).await?.unless_unavailable() }).await
+        self.patiently(|| async { self.send(copy(&request)?, at_once()).await?.unless_unavailable() }).await
     }
 
-    /// Sends a request once.
-    pub(super) async fn send(&self, request: Request) -> Result<Answer, StorageError> {
-        let answer = self.http.execute(request).await.map_err(of_transport)?;
+    /// Sends a request once; `moved` is told of each piece of its body.
+    pub(super) async fn send(
+        &self,
+        request: Request,
+        moved: watch::Receiver<()>,
+    ) -> Result<Answer, StorageError> {
+        let answer = tokio::select! {
+            answer = self.http.execute(request) => answer.map_err(of_transport)?,
+            () = stalled(moved, self.patience) => return Err(stands_still()),
+        };
         let (status, headers) = (answer.status(), answer.headers().clone());
-        Ok(Answer { status, headers, body: answer.bytes().await.map_err(of_transport)? })
+        let body = timeout(self.patience.answer_max, answer::whole(answer)).await;
+        match body.map_err(|_| StorageError::unavailable("the answer does not end"))? {
+            Ok(body) => Ok(Answer { status, headers, body }),
+            Err(Unread::Network(error)) => Err(of_transport(error)),
+            Err(Unread::TooLong) => Err(StorageError::unavailable("the answer is too long")),
+        }
+    }
+
+    async fn patiently<Attempt>(&self, attempt: impl Fn() -> Attempt) -> Result<Answer, StorageError>
+    where
+        Attempt: Future<Output = Result<Answer, StorageError>>,
+    {
+        let mut pauses = self.pauses();
+        loop {
+            match attempt().await {
+                Err(error) => pauses.wait(error).await?,
+                answered => return answered,
+            }
+        }
+    }
+
+    /// The pauses between attempts at one thing.
+    pub(super) fn pauses(&self) -> Pauses {
+        Pauses { taken: 0, attempts: self.patience.attempts }
     }
 
     async fn authorization(&self) -> Result<HeaderMap, StorageError> {
@@ -147,6 +171,16 @@ impl Client {
             CacheableResource::NotModified => Ok(HeaderMap::new()),
         }
     }
+}
+
+/// Of a body that goes out in one piece.
+fn at_once() -> watch::Receiver<()> {
+    watch::channel(()).1
+}
+
+/// Nothing of a request moves any more, or no answer to it comes.
+pub(super) fn stands_still() -> StorageError {
+    StorageError::unavailable("the request stands still")
 }
 
 /// A request to wherever.
@@ -189,23 +223,10 @@ impl Answer {
     }
 }
 
-async fn patiently<Attempt>(attempt: impl Fn() -> Attempt) -> Result<Answer, StorageError>
-where
-    Attempt: Future<Output = Result<Answer, StorageError>>,
-{
-    let mut pauses = Pauses::default();
-    loop {
-        match attempt().await {
-            Err(error) => pauses.wait(error).await?,
-            answered => return answered,
-        }
-    }
-}
-
 /// The pauses between attempts at one thing.
-#[derive(Default)]
 pub(super) struct Pauses {
     taken: u32,
+    attempts: u32,
 }
 
 impl Pauses {
@@ -217,7 +238,7 @@ impl Pauses {
         let StorageError::Unavailable { retry_after, .. } = &error else { return Err(error) };
         let asked = retry_after.unwrap_or_default();
         self.taken += 1;
-        if self.taken >= ATTEMPTS || asked > PAUSE_MAX {
+        if self.taken >= self.attempts || asked > PAUSE_MAX {
             return Err(error);
         }
         let pause = (PAUSE_MIN * 2_u32.pow(self.taken - 1)).min(PAUSE_MAX);

@@ -5,10 +5,12 @@ use std::ops::Range;
 
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Method, Url};
+use tokio::sync::watch;
 
-use super::client::{Answer, Client, Target, attempt_max, request_to};
+use super::client::{Answer, Client, Target, request_to};
 use super::failure::{Refusal, mismatch};
 use super::object::{NewObject, Object, crc32c_text};
+use crate::storage::patience::attempt_max;
 use crate::storage::{Attributes, StorageError};
 
 /// What the server compares a finished object with.
@@ -66,7 +68,7 @@ impl Client {
         &self,
         session: &Session,
         range: &Range<u64>,
-        body: Body,
+        (body, moved): (Body, watch::Receiver<()>),
         whole_crc: Option<u32>,
         key: &str,
     ) -> Result<Standing, StorageError> {
@@ -81,7 +83,7 @@ impl Client {
             put.headers_mut().insert(HASH, header(&format!("crc32c={}", crc32c_text(crc)))?);
         }
         *put.body_mut() = Some(body);
-        standing(self.send(put).await?, key)
+        standing(self.send(put, moved).await?, key)
     }
 
     /// How far a session has got.

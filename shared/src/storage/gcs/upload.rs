@@ -1,14 +1,15 @@
 //! A file into a bucket: in one request when it is small, else chunk by chunk, resumed where an earlier attempt stopped.
 
 use serde_json::json;
+use tracing::warn;
 
-use super::client::Pauses;
 use super::failure::mismatch;
 use super::object::Object;
 use super::session::{Session, Standing};
 use super::source::Source;
 use super::{GcsStorage, Resumption};
 use crate::storage::upload::keep;
+use crate::storage::verify::is_copy;
 use crate::storage::{Checksum, Kept, PutFile, Storage, StorageError, UploadWatch};
 
 /// What is sent in one request, and held in memory while it is.
@@ -63,7 +64,7 @@ impl GcsStorage {
         };
         let done = self.send(&mut upload, arrived, watch).await;
         match kept {
-            Kept::Yes if done.as_ref().is_err_and(may_go_on) => done,
+            Kept::Yes if done.as_ref().is_err_and(StorageError::lets_go_on) => done,
             _ => self.or_end(done, &upload.session).await,
         }
     }
@@ -84,7 +85,7 @@ impl GcsStorage {
         watch: &dyn UploadWatch,
     ) -> Result<(), StorageError> {
         let size = upload.session.size;
-        let (mut told, mut pauses) = (arrived, Pauses::default());
+        let (mut told, mut pauses) = (arrived, self.client.pauses());
         watch.sent(arrived);
         loop {
             let standing = match self.send_chunk(upload, arrived).await {
@@ -112,7 +113,7 @@ impl GcsStorage {
                 Standing::Arrived(bytes) => {
                     arrived = bytes;
                     if told < bytes {
-                        (told, pauses) = (bytes, Pauses::default());
+                        (told, pauses) = (bytes, self.client.pauses());
                         watch.sent(bytes);
                     } else {
                         pauses.wait(StorageError::unavailable("nothing of what is sent arrives")).await?;
@@ -137,20 +138,25 @@ impl GcsStorage {
             put.resume.filter(|state| state.0.get("key").and_then(|key| key.as_str()) == Some(put.key));
         let session = session.and_then(|state| self.session_of(state)).filter(|session| session.size == size);
         let Some(session) = session else { return Ok(Left::Nothing) };
-        let mut source = Source::of(put.file);
-        match self.client.ask_session(&session, put.key).await? {
-            Standing::Gone => Ok(Left::Nothing),
-            Standing::Arrived(arrived) => {
+        match self.client.ask_session(&session, put.key).await {
+            Ok(Standing::Gone) => Ok(Left::Nothing),
+            Ok(Standing::Arrived(arrived)) => {
+                let source = Source::of(put.file);
                 Ok(Left::Session(Upload { session, source, key: put.key }, arrived.min(size)))
             }
             // What it has become may have been deleted or replaced since.
-            Standing::Done(_) => {
-                let crc = source.read_until(size).await?;
-                let head = self.head(put.key).await?;
-                let same = head
-                    .is_some_and(|head| head.size == size && head.checksum == Some(Checksum::Crc32c(crc)));
-                Ok(if same { Left::Everything } else { Left::Nothing })
+            Ok(Standing::Done(_)) if is_copy(self, put.key, put.file).await? => Ok(Left::Everything),
+            Ok(Standing::Done(_)) => Ok(Left::Nothing),
+            // One that answers so once may do so for ever, and must not keep the file from being put anew.
+            Err(
+                error @ (StorageError::Credentials(_)
+                | StorageError::Refused(_)
+                | StorageError::Mismatch { .. }),
+            ) => {
+                warn!("what has arrived of {} cannot be asked about, and is sent again: {error}", put.key);
+                Ok(Left::Nothing)
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -171,11 +177,6 @@ impl GcsStorage {
             || Some(Session { uri: text("session")?.parse().ok()?, size: upload.0.get("size")?.as_u64()? });
         ours.then(session).flatten()
     }
-}
-
-/// Whether a later attempt may go on with what has arrived. After a mismatch that is what may be wrong.
-fn may_go_on(error: &StorageError) -> bool {
-    error.is_transient() && !matches!(error, StorageError::Mismatch { .. })
 }
 
 /// "OK" is no proof: what is wrong with an object that is to be of this size and checksum.

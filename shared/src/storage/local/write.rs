@@ -1,10 +1,12 @@
 //! A file appears under its name whole, and on disk, or not at all.
 
+use std::fs::TryLockError;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tracing::warn;
 use ulid::Ulid;
 
 use super::BLOCK;
@@ -45,8 +47,7 @@ async fn write<R: AsyncRead + Unpin>(
     sent: Sent<'_>,
 ) -> std::io::Result<()> {
     let out = std::fs::File::create_new(partial)?;
-    // A folder that knows no locks leaves the partial file to be taken for abandoned; then the rename fails, and the job is
-    // tried again.
+    // In a folder that knows no locks nobody can tell later whether the writer is gone; what it leaves then stays.
     let _ = out.try_lock();
     let mut out = File::from_std(out);
     copy(from, &mut out, sent).await?;
@@ -77,19 +78,46 @@ async fn sync_folders(from: &Path, root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Deletes what writers of a key have left that are gone. What cannot be deleted is in nobody's way.
+/// Deletes what writers of a key have left that are gone. What cannot be deleted takes room, and is told.
 async fn delete_abandoned(folder: PathBuf, name: String) {
     let left = move || {
         let begin = format!("{PARTIAL}{name}-");
-        for entry in std::fs::read_dir(&folder)?.flatten() {
-            let of_key = entry.file_name().to_string_lossy().starts_with(&begin);
-            if of_key && std::fs::File::open(entry.path())?.try_lock().is_ok() {
-                std::fs::remove_file(entry.path())?;
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(&begin) {
+                continue;
+            }
+            if let Err(error) = delete_if_abandoned(&entry.path()) {
+                warn!("what a writer may have left stays: {}: {error}", entry.path().display());
             }
         }
-        std::io::Result::Ok(())
     };
     let _ = tokio::task::spawn_blocking(left).await;
+}
+
+fn delete_if_abandoned(partial: &Path) -> std::io::Result<()> {
+    match writer(partial)? {
+        Writer::Gone => std::fs::remove_file(partial),
+        Writer::Lives => Ok(()),
+    }
+}
+
+/// Who writes a file that is not whole.
+#[derive(Debug, PartialEq, Eq)]
+enum Writer {
+    Lives,
+    /// Or done: then the file has its final name.
+    Gone,
+}
+
+/// Asks by the lock that a writer holds. Blocks.
+fn writer(partial: &Path) -> std::io::Result<Writer> {
+    // For writing: over NFS, none but such a handle can be locked for oneself alone (flock(2)).
+    let file = std::fs::OpenOptions::new().write(true).open(partial)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Writer::Gone),
+        Err(TryLockError::WouldBlock) => Ok(Writer::Lives),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Whether a key is the name of a file that is not whole.
@@ -108,8 +136,8 @@ pub(super) fn key_of_partial(partial: &str) -> Option<String> {
 
 /// Whether the writer of a file that is not whole is gone.
 pub(super) async fn is_abandoned(partial: PathBuf) -> std::io::Result<bool> {
-    let look = move || match std::fs::File::open(&partial) {
-        Ok(file) => Ok(file.try_lock().is_ok()),
+    let look = move || match writer(&partial) {
+        Ok(writer) => Ok(writer == Writer::Gone),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     };

@@ -2,7 +2,7 @@
 //!
 //! A part of 16 MiB takes hours over an uplink that gives each of four parts a kilobyte per second, and the kernel's buffers let it
 //! look as if nothing moved for minutes. So no throughput is asked for; instead each attempt at a part has a time that
-//! fits its size ([`attempt_max`]), and every other call [`CALL_MAX`].
+//! fits its size ([`attempt_max`]), and every other call [`CALL_MAX`]. One that stands still ends long before ([`watched`]).
 
 use std::time::Duration;
 
@@ -15,27 +15,10 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 
+use super::watched;
 use crate::env::EnvError;
+use crate::storage::patience::{CALL_MAX, CONNECT_MAX, DOWNLOAD_STALL_MAX, PAUSE_MAX, Patience, attempt_max};
 use crate::storage::{S3Keys, S3Settings};
-
-/// Attempts at one call. With pauses that double from a second to [`BACKOFF_MAX`], they outlast an outage of a minute; the
-/// job outlasts more.
-const ATTEMPTS: u32 = 8;
-/// The longest pause between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(20);
-/// For a connection to be made, across the world and over a bad line.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// For one attempt at a call that sends and gets a few kilobytes. Completing an upload of 10,000 parts takes S3 minutes.
-const CALL_MAX: Duration = Duration::from_secs(10 * 60);
-/// The slowest that a part may go, in bytes per second: a tenth of a telephone modem.
-const RATE_MIN: u64 = 512;
-/// A download of which no byte comes for so long is broken.
-const DOWNLOAD_STALL_MAX: Duration = Duration::from_secs(60);
-
-/// The time that an attempt at sending `bytes` may take.
-pub(super) fn attempt_max(bytes: u64) -> Duration {
-    CALL_MAX + Duration::from_secs(bytes / RATE_MIN)
-}
 
 /// The settings of a call that sends `bytes`.
 pub(super) fn patient(bytes: u64) -> Builder {
@@ -46,7 +29,7 @@ fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(attempt).build()
 }
 
-pub(super) async fn open(settings: &S3Settings) -> Result<Client, EnvError> {
+pub(super) async fn open(settings: &S3Settings, patience: Patience) -> Result<Client, EnvError> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
@@ -78,7 +61,10 @@ pub(super) async fn open(settings: &S3Settings) -> Result<Client, EnvError> {
         .force_path_style(settings.path_style)
         .request_checksum_calculation(request)
         .response_checksum_validation(response)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(BACKOFF_MAX))
+        .retry_config(
+            RetryConfig::standard().with_max_attempts(patience.attempts).with_max_backoff(PAUSE_MAX),
+        )
+        .http_client(watched::client(patience))
         .timeout_config(timeouts(CALL_MAX))
         .stalled_stream_protection(stalls.build());
     if let Some(endpoint) = &settings.endpoint {

@@ -17,6 +17,11 @@ pub(super) fn is_absent<E: ProvideErrorMetadata>(error: &SdkError<E, HttpRespons
     status(error) == Some(404) && error.code() != Some("NoSuchBucket")
 }
 
+/// An upload that the server no longer knows. Whoever goes on with it begins anew.
+pub(super) fn gone(key: &str) -> StorageError {
+    StorageError::unavailable(format!("the upload of {key} is gone; it has to begin anew"))
+}
+
 /// What an error means for whoever asked.
 pub(super) fn failure<E>(error: &SdkError<E, HttpResponse>, bucket: &str, key: &str) -> StorageError
 where
@@ -44,7 +49,18 @@ where
         }
         ("QuotaExceeded" | "ServiceQuotaExceeded" | "XMinioStorageFull" | "TooManyBuckets", _)
         | (_, Some(507)) => StorageError::Full(reason),
-        ("SlowDown" | "RequestTimeout" | "Throttling" | "ThrottlingException" | "OperationAborted", _)
+        (
+            // Named and not by their status alone: completing an upload may fail with 200 at the head of the answer.
+            "InternalError"
+            | "InternalFailure"
+            | "ServiceUnavailable"
+            | "SlowDown"
+            | "RequestTimeout"
+            | "Throttling"
+            | "ThrottlingException"
+            | "OperationAborted",
+            _,
+        )
         | (_, Some(408 | 409 | 425 | 429 | 500..)) => StorageError::Unavailable { reason, retry_after },
         ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "AuthorizationHeaderMalformed", _)
         | (_, Some(401 | 403)) => StorageError::Credentials(reason),

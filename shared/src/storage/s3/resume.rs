@@ -7,28 +7,50 @@ use std::path::Path;
 
 use aws_sdk_s3::types::{CompletedPart, Part};
 use crc_fast::{CrcAlgorithm, Digest};
+use tracing::warn;
 
 use super::failure::{failure, is_absent};
 use super::upload::{BLOCK, Upload, completed};
 use super::{S3Storage, crc64_text, size as size_of};
-use crate::storage::{PutFile, StorageError};
+use crate::storage::verify::is_copy;
+use crate::storage::{PutFile, Resumption, Storage, StorageError};
 
 /// Parts by their number.
 pub(super) type Arrived = BTreeMap<i32, CompletedPart>;
 
+/// What an earlier attempt has left.
+pub(super) enum Left<'a> {
+    /// Nothing that is of use.
+    Nothing,
+    /// An upload with the parts of it that have arrived whole.
+    Parts(Upload<'a>, Arrived),
+    /// All of it: only the answer was lost, or the note of it.
+    Everything,
+}
+
 impl S3Storage {
-    /// The upload that an earlier attempt has kept, with the parts of it that have arrived whole; `None` when there is none.
-    pub(super) async fn resume<'a>(
+    /// What an earlier attempt has left of this file.
+    pub(super) async fn left_of<'a>(
         &self,
         put: &'a PutFile<'a>,
         size: u64,
-    ) -> Result<Option<(Upload<'a>, Arrived)>, StorageError> {
-        let Some((key, id)) = put.resume.and_then(|state| self.upload_of(state)) else { return Ok(None) };
-        if key != put.key {
-            return Ok(None);
-        }
+    ) -> Result<Left<'a>, StorageError> {
+        let Some(state) = put.resume else { return Ok(Left::Nothing) };
+        let Some((_, id)) = self.upload_of(state).filter(|(key, _)| *key == put.key) else {
+            return Ok(Left::Nothing);
+        };
         let upload = Upload { id: id.to_owned(), put, size };
-        let Some(found) = self.listed_parts(&upload).await? else { return Ok(None) };
+        let found = match self.listed_parts(&upload).await {
+            Ok(Some(found)) => found,
+            // It was completed, unless it was aborted.
+            Ok(None) if is_copy(self, put.key, put.file).await? => return Ok(Left::Everything),
+            Ok(None) => return Ok(Left::Nothing),
+            Err(error @ (StorageError::Credentials(_) | StorageError::Refused(_))) => {
+                self.pass_over(state, put.key, &error).await;
+                return Ok(Left::Nothing);
+            }
+            Err(error) => return Err(error),
+        };
         let mut arrived = Arrived::new();
         for (number, begin, length) in upload.parts() {
             if let Some(part) = found.get(&number).filter(|part| size_of(part.size()) == length) {
@@ -36,11 +58,21 @@ impl S3Storage {
                 arrived.insert(number, completed(number, part.e_tag.clone(), crc64));
             }
         }
-        Ok(Some((upload, arrived)))
+        Ok(Left::Parts(upload, arrived))
+    }
+
+    /// One that we may not ask about, as after a change of keys, must not keep the file for ever from being put anew.
+    async fn pass_over(&self, upload: &Resumption, key: &str, error: &StorageError) {
+        warn!("what has arrived of {key} cannot be asked about, and is sent again: {error}");
+        // What cannot be aborted now is found by the cleanup.
+        let _ = self.abort(upload).await;
     }
 
     /// The parts that the server has, whole or not; `None` when it does not know the upload.
-    async fn listed_parts(&self, upload: &Upload<'_>) -> Result<Option<BTreeMap<i32, Part>>, StorageError> {
+    pub(super) async fn listed_parts(
+        &self,
+        upload: &Upload<'_>,
+    ) -> Result<Option<BTreeMap<i32, Part>>, StorageError> {
         let list = self.client.list_parts().bucket(self.bucket()).key(upload.put.key).upload_id(&upload.id);
         let mut found = BTreeMap::new();
         let mut pages = list.into_paginator().send();

@@ -1,14 +1,14 @@
 //! A file into S3: in one request when it is small, else in parts, several at a time, resumed at the part where an earlier
 //! attempt stopped.
 
-use std::collections::BTreeMap;
-
 use aws_sdk_s3::primitives::{ByteStream as Body, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use crc_fast::CrcAlgorithm;
 use futures::{StreamExt, TryStreamExt, stream};
+use tracing::warn;
 
-use super::failure::{failure, is_absent};
+use super::failure::{failure, gone, is_absent};
+use super::resume::{Arrived, Left};
 use super::{S3Storage, client, crc64, crc64_text, options};
 use crate::storage::upload::keep;
 use crate::storage::{Attributes, Kept, PutFile, Resumption, Storage, StorageError, UploadWatch};
@@ -19,6 +19,8 @@ const PART: u64 = 16 << 20;
 const PARTS_MAX: u64 = 10_000;
 /// Enough to fill a gigabit line over a continent; more take memory and gain nothing.
 pub(super) const PARTS_IN_FLIGHT: usize = 4;
+/// How often a part is sent again that was damaged on its way: a line that damages more is none to send a recording over.
+const DAMAGED_MAX: u32 = 3;
 /// Read from the file at once: with 4 KiB, the SDK's own, half of the time goes into reading.
 pub(super) const BLOCK: usize = 128 * 1024;
 
@@ -56,19 +58,28 @@ impl S3Storage {
             watch.sent(size);
             return Ok(());
         }
-        let (upload, arrived, kept) = match self.resume(put, size).await? {
-            Some((upload, arrived)) => (upload, arrived, Kept::Yes),
-            None => {
+        let (upload, arrived, kept) = match self.left_of(put, size).await? {
+            Left::Everything => {
+                watch.sent(size);
+                return Ok(());
+            }
+            Left::Parts(upload, arrived) => (upload, arrived, Kept::Yes),
+            Left::Nothing => {
                 let upload = self.begin(put, size).await?;
                 let state = self.resumption(put.key, &upload.id);
                 let kept = keep(watch, &state).await;
-                (upload, BTreeMap::new(), self.or_abort(kept, &state).await?)
+                (upload, Arrived::new(), self.or_abort(kept, &state).await?)
             }
         };
-        let done = self.send_parts(&upload, arrived, watch).await;
-        match kept {
-            Kept::Yes if done.as_ref().is_err_and(may_go_on) => done,
-            _ => self.or_abort(done, &self.resumption(put.key, &upload.id)).await,
+        let state = self.resumption(put.key, &upload.id);
+        let parts = match self.send_parts(&upload, arrived, watch).await {
+            // A part that was damaged on its way was not taken; those that were are as good as before.
+            Err(error) if kept == Kept::Yes && error.is_transient() => return Err(error),
+            parts => self.or_abort(parts, &state).await?,
+        };
+        match self.complete(&upload, parts).await {
+            Err(error) if kept == Kept::Yes && error.lets_go_on() => Err(error),
+            done => self.or_abort(done, &state).await,
         }
     }
 
@@ -97,7 +108,11 @@ impl S3Storage {
         put.map(drop).map_err(|error| failure(&error, self.bucket(), key))
     }
 
-    async fn begin<'a>(&self, put: &'a PutFile<'a>, size: u64) -> Result<Upload<'a>, StorageError> {
+    pub(super) async fn begin<'a>(
+        &self,
+        put: &'a PutFile<'a>,
+        size: u64,
+    ) -> Result<Upload<'a>, StorageError> {
         let create = self.client.create_multipart_upload().bucket(self.bucket()).key(put.key);
         let create = options::for_upload(create, put.attributes, &self.settings);
         let whole = self.settings.checksums.then_some(ChecksumType::FullObject);
@@ -112,9 +127,9 @@ impl S3Storage {
     async fn send_parts(
         &self,
         upload: &Upload<'_>,
-        mut arrived: BTreeMap<i32, CompletedPart>,
+        mut arrived: Arrived,
         watch: &dyn UploadWatch,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Arrived, StorageError> {
         let here = |number: &i32| arrived.contains_key(number);
         let mut sent: u64 =
             upload.parts().filter(|(number, ..)| here(number)).map(|(_, _, length)| length).sum();
@@ -128,10 +143,32 @@ impl S3Storage {
             sent += length;
             watch.sent(sent);
         }
-        self.complete(upload, arrived).await
+        Ok(arrived)
     }
 
+    /// Sends a part, again when it was damaged on its way.
     async fn send_part(
+        &self,
+        upload: &Upload<'_>,
+        number: i32,
+        begin: u64,
+        length: u64,
+    ) -> Result<(i32, u64, CompletedPart), StorageError> {
+        for _ in 0..DAMAGED_MAX {
+            match self.send_part_once(upload, number, begin, length).await {
+                Err(StorageError::Mismatch { found, .. }) => {
+                    warn!(
+                        "part {number} of {} was damaged on its way, and is sent again: {found}",
+                        upload.put.key
+                    );
+                }
+                sent => return sent,
+            }
+        }
+        self.send_part_once(upload, number, begin, length).await
+    }
+
+    async fn send_part_once(
         &self,
         upload: &Upload<'_>,
         number: i32,
@@ -144,15 +181,14 @@ impl S3Storage {
         let part =
             part.set_checksum_algorithm(self.settings.checksums.then_some(ChecksumAlgorithm::Crc64Nvme));
         let sent = part.customize().config_override(client::patient(length)).send().await;
-        let sent = sent.map_err(|error| failure(&error, self.bucket(), upload.put.key))?;
+        let sent = sent.map_err(|error| match is_absent(&error) {
+            true => gone(upload.put.key),
+            false => failure(&error, self.bucket(), upload.put.key),
+        })?;
         Ok((number, length, completed(number, sent.e_tag, sent.checksum_crc64_nvme)))
     }
 
-    async fn complete(
-        &self,
-        upload: &Upload<'_>,
-        parts: BTreeMap<i32, CompletedPart>,
-    ) -> Result<(), StorageError> {
+    async fn complete(&self, upload: &Upload<'_>, parts: Arrived) -> Result<(), StorageError> {
         let key = upload.put.key;
         let whole = whole_crc64(upload, &parts);
         let kind = whole.is_some().then_some(ChecksumType::FullObject);
@@ -168,18 +204,11 @@ impl S3Storage {
             // compared with the file afterwards, by `verify`.
             Err(error) if is_absent(&error) => match self.head(key).await? {
                 Some(head) if head.size == upload.size => Ok(()),
-                _ => Err(StorageError::unavailable(format!(
-                    "the upload of {key} is gone; it has to begin anew"
-                ))),
+                _ => Err(gone(key)),
             },
             Err(error) => Err(failure(&error, self.bucket(), key)),
         }
     }
-}
-
-/// Whether a later attempt may go on with the parts that have arrived. After a mismatch they are what may be wrong.
-fn may_go_on(error: &StorageError) -> bool {
-    error.is_transient() && !matches!(error, StorageError::Mismatch { .. })
 }
 
 /// Read from the file as it goes out, and again for each attempt.
@@ -194,7 +223,7 @@ pub(super) fn completed(number: i32, etag: Option<String>, crc64: Option<String>
 }
 
 /// The CRC of the whole object from those of its parts, which the server then compares with what it has put together.
-fn whole_crc64(upload: &Upload<'_>, parts: &BTreeMap<i32, CompletedPart>) -> Option<String> {
+fn whole_crc64(upload: &Upload<'_>, parts: &Arrived) -> Option<String> {
     let mut whole = None;
     for (number, _, length) in upload.parts() {
         let crc = crc64(parts.get(&number)?.checksum_crc64_nvme()?)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::names::Names;
-use super::one_of;
+use super::{one_of, server};
 use crate::env::{Env, EnvError, Secret};
 
 /// What a credentials variable wants for Google Cloud Storage.
@@ -99,11 +99,7 @@ fn endpoint(env: &Env, names: &Names) -> Result<Option<String>, EnvError> {
     for name in [names.gcs.endpoint, "STORAGE_EMULATOR_HOST"] {
         let Some(url) = env.optional(name)? else { continue };
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let web = url.starts_with("http://") || url.starts_with("https://");
-        return match web && !url.contains(['@', ' ']) {
-            true => Ok(Some(url.trim_end_matches('/').to_owned())),
-            false => Err(EnvError::wants(name, "an http:// or https:// URL")),
-        };
+        return server(name, &url).map(Some);
     }
     Ok(None)
 }

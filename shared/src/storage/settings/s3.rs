@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::names::Names;
-use super::one_of;
+use super::{one_of, server};
 use crate::env::{Env, EnvError, Secret};
 
 /// What a credentials variable wants for S3.
@@ -89,11 +89,7 @@ fn endpoint(env: &Env, names: &Names) -> Result<Option<String>, EnvError> {
     // The SDK knows the last two too; they are read here as they decide about the path's style.
     for name in [names.s3.endpoint, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
         let Some(url) = env.optional(name)? else { continue };
-        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        if host.is_none_or(|host| host.is_empty() || host.contains(['@', ' '])) {
-            return Err(EnvError::wants(name, "an http:// or https:// URL"));
-        }
-        return Ok(Some(url.trim_end_matches('/').to_owned()));
+        return server(name, url).map(Some);
     }
     Ok(None)
 }

@@ -82,6 +82,19 @@ fn settings_that_do_not_fit_together_are_refused_by_name() {
             "RECORDING_GCS_KEY_FILENAME wants to be unset",
         ),
         (vec![("BLOB_READ_WRITE_TOKEN", "hunter2")], "BLOB_READ_WRITE_TOKEN wants a token"),
+        (vec![s3, ("RECORDING_S3_ENDPOINT", "https://u:hunter2@x")], "RECORDING_S3_ENDPOINT wants an http"),
+        (
+            vec![gcs, ("RECORDING_GCS_ENDPOINT", "https://u:hunter2@x")],
+            "RECORDING_GCS_ENDPOINT wants an http",
+        ),
+        (
+            vec![("BLOB_READ_WRITE_TOKEN", TOKEN), ("VERCEL_BLOB_API_URL", "https://u:hunter2@x")],
+            "VERCEL_BLOB_API_URL wants an http",
+        ),
+        (
+            vec![("BLOB_READ_WRITE_TOKEN", TOKEN), ("VERCEL_BLOB_DOWNLOAD_URL", "https://u:hunter2@x")],
+            "VERCEL_BLOB_DOWNLOAD_URL wants an http",
+        ),
         (
             vec![("BLOB_READ_WRITE_TOKEN", TOKEN), ("VERCEL_BLOB_API_URL", "hunter2")],
             "VERCEL_BLOB_API_URL wants an http",
@@ -176,5 +189,17 @@ fn a_store_is_named_in_its_token() {
         assert_eq!((settings.store_id.as_str(), settings.token.expose()), ("store1", TOKEN));
         assert_eq!(settings.api_url, "https://vercel.com/api/blob");
         assert_eq!(settings.download_url, "https://store1.private.blob.vercel-storage.com");
+    }
+}
+
+#[test]
+fn no_host_of_aws_is_guessed() {
+    for (other, wanted) in [
+        (vec![], None),
+        (vec![("RECORDING_S3_REGION", "cn-north-1")], None),
+        (vec![("RECORDING_S3_ENDPOINT", "https://s3.example.org/")], Some("https://s3.example.org")),
+    ] {
+        let all = [&[("RECORDING_S3_BUCKET", "b")], &other[..]].concat();
+        assert_eq!(read(&all).unwrap().server_url().as_deref(), wanted, "{all:?}");
     }
 }

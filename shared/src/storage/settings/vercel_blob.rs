@@ -1,6 +1,7 @@
 //! How Vercel Blob is reached.
 
 use super::names::Names;
+use super::server;
 use crate::env::{Env, EnvError, Secret};
 
 /// Where its API is unless `VERCEL_BLOB_API_URL` says otherwise.
@@ -52,11 +53,7 @@ impl VercelBlobSettings {
 }
 
 fn url(env: &Env, name: &'static str, default: &str) -> Result<String, EnvError> {
-    let url = env.optional(name)?.unwrap_or(default).trim_end_matches('/');
-    if !(url.starts_with("http://") || url.starts_with("https://")) {
-        return Err(EnvError::wants(name, "an http:// or https:// URL"));
-    }
-    Ok(url.to_owned())
+    server(name, env.optional(name)?.unwrap_or(default))
 }
 
 fn of_json(json: &str) -> Option<String> {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, Url, redirect};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use ulid::Ulid;
 
+use super::super::answer::{self, Unread};
+use super::super::patience::{Patience, stalled};
 use super::super::{StorageError, VercelBlobSettings};
-use super::body::Payload;
-use super::retry::retried;
+use super::body::{Opened, Payload};
+use super::retry::{Endurance, MOMENT, retried};
 use super::{base, error};
 use crate::env::Secret;
 
@@ -20,13 +21,6 @@ use crate::env::Secret;
 const API_VERSION: &str = "12";
 /// The longest that a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(15);
-/// The longest between two pieces of a body that the network takes. A slow uplink moves; only one that stands is given up.
-const STALL_MAX: Duration = Duration::from_secs(60);
-/// The longest from the end of a request's body to the answer: of a `complete`, the service joins 10,000 parts.
-const ANSWER_MAX: Duration = Duration::from_secs(300);
-
-/// The longest answer: a page of 1,000 blobs, whose names in three URLs take 10 KiB each at most.
-const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The API of one store.
 #[derive(Debug, Clone)]
@@ -35,6 +29,7 @@ pub(super) struct Api {
     base: Url,
     token: Secret,
     store_id: String,
+    patience: Patience,
 }
 
 /// A call, sent as often as it takes.
@@ -76,7 +71,7 @@ impl Call {
 }
 
 impl Api {
-    pub(super) fn new(settings: &VercelBlobSettings) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: &VercelBlobSettings, patience: Patience) -> anyhow::Result<Self> {
         // HTTP/1: a connection for each part in flight, none of which waits for what another has lost.
         let http = Client::builder()
             .http1_only()
@@ -88,14 +83,24 @@ impl Api {
             base: base("VERCEL_BLOB_API_URL", &settings.api_url)?,
             token: settings.token.clone(),
             store_id: settings.store_id.clone(),
+            patience,
         })
     }
 
     /// Sends a call until it succeeds, fails for good, or has failed too often.
     pub(super) async fn send<T: DeserializeOwned>(&self, call: &Call) -> Result<T, StorageError> {
+        self.send_through(MOMENT, call).await
+    }
+
+    /// The same through as much trouble as is said.
+    pub(super) async fn send_through<T: DeserializeOwned>(
+        &self,
+        trouble: Endurance,
+        call: &Call,
+    ) -> Result<T, StorageError> {
         let id = format!("{}:{}", self.store_id, Ulid::generate());
         let attempts = AtomicU32::new(0);
-        retried(|| self.attempt(call, &id, attempts.fetch_add(1, Ordering::Relaxed))).await
+        retried(trouble, || self.attempt(call, &id, attempts.fetch_add(1, Ordering::Relaxed))).await
     }
 
     async fn attempt<T: DeserializeOwned>(
@@ -105,18 +110,19 @@ impl Api {
         attempt: u32,
     ) -> Result<T, StorageError> {
         let headers = self.headers(call, id, attempt)?;
-        let (body, moved) = call.body.open().await?;
+        let (Opened { stream, failure }, moved) = call.body.open().await?;
         let mut request = self.http.request(call.method.clone(), self.url(call)).headers(headers);
-        if call.body.size() > 0 {
-            request = request.header(CONTENT_LENGTH, call.body.size()).body(body.stream);
+        match call.body.size() {
+            // Its end is what the answer is waited for from.
+            0 => drop(stream),
+            size => request = request.header(CONTENT_LENGTH, size).body(stream),
         }
         let answer = tokio::select! {
             answer = request.send() => answer,
-            () = stalled(moved) => return Err(StorageError::unavailable("the network stands still")),
+            () = stalled(moved, self.patience) => return Err(StorageError::unavailable("the network stands still")),
         };
-        let answer =
-            answer.map_err(|error| body.failure.take().unwrap_or_else(|| error::of_network(&error)))?;
-        let read = timeout(ANSWER_MAX, read(answer, &self.store_id, &call.key)).await;
+        let answer = answer.map_err(|error| failure.take().unwrap_or_else(|| error::of_network(&error)))?;
+        let read = timeout(self.patience.answer_max, read(answer, &self.store_id, &call.key)).await;
         read.unwrap_or_else(|_| Err(StorageError::unavailable("the answer does not end")))
     }
 
@@ -149,34 +155,53 @@ impl Api {
     }
 }
 
-async fn read<T: DeserializeOwned>(
-    mut answer: Response,
-    store_id: &str,
-    key: &str,
-) -> Result<T, StorageError> {
+async fn read<T: DeserializeOwned>(answer: Response, store_id: &str, key: &str) -> Result<T, StorageError> {
     if !answer.status().is_success() {
         return Err(error::of_answer(answer, store_id, key).await);
     }
-    let mut body = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(|error| error::of_network(&error))? {
-        body.extend_from_slice(&piece);
-        if body.len() > ANSWER_BYTES_MAX {
-            return Err(StorageError::unavailable("the answer is too long"));
-        }
-    }
+    let body = answer::whole(answer).await.map_err(|error| match error {
+        Unread::Network(error) => error::of_network(&error),
+        Unread::TooLong => StorageError::unavailable("the answer is too long"),
+    })?;
     // Whatever is no whole answer may be one next time.
     serde_json::from_slice(&body)
         .map_err(|error| StorageError::unavailable(format!("no answer of Vercel Blob: {error}")))
 }
 
-/// Ends when nothing has moved for too long.
-async fn stalled(mut moved: watch::Receiver<()>) {
-    loop {
-        match timeout(STALL_MAX, moved.changed()).await {
-            Ok(Ok(())) => {}
-            // The body is through; what is waited for is the answer.
-            Ok(Err(_)) => return sleep(ANSWER_MAX).await,
-            Err(_) => return,
-        }
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Of one request, the answer to which is an empty object.
+    async fn server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_body_waits_for_its_answer_and_for_nothing_else() {
+        let settings = VercelBlobSettings {
+            token: Secret::new("t".to_owned()),
+            store_id: "s".to_owned(),
+            api_url: server().await,
+            download_url: String::new(),
+        };
+        // A body that stands for no time at all is given up.
+        let patience = Patience { standing_max: Duration::ZERO, ..Patience::default() };
+        let api = Api::new(&settings, patience).unwrap();
+        let call = Call::new(Method::GET, "", "k");
+        api.attempt::<serde_json::Value>(&call, "id", 0).await.unwrap();
     }
 }

@@ -9,8 +9,9 @@ use futures::{StreamExt, stream};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, RANGE};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
+use super::super::ranges::content_range;
 use super::super::{ByteStream, StorageError, VercelBlobSettings};
-use super::retry::retried;
+use super::retry::{MOMENT, retried};
 use super::{base, error};
 use crate::env::Secret;
 
@@ -55,7 +56,7 @@ impl Downloads {
     pub(super) async fn range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StorageError> {
         // Of no bytes there is no range; the first one tells whether the blob is there.
         let asked = range.start..range.end.max(range.start + 1);
-        let Some(part) = retried(|| self.part(key, &asked)).await? else {
+        let Some(part) = retried(MOMENT, || self.part(key, &asked)).await? else {
             return Ok(stream::empty().boxed());
         };
         if range.is_empty() {
@@ -110,14 +111,6 @@ impl Part {
     }
 }
 
-/// `bytes 0-99/1000` (RFC 9110, 14.4). Of nothing some servers answer `bytes 0-0/0`.
-fn content_range(value: &str) -> Option<Range<u64>> {
-    let (range, whole) = value.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let end = last.parse::<u64>().ok()?.checked_add(1)?;
-    Some(first.parse().ok()?..whole.parse().map_or(end, |whole| end.min(whole)))
-}
-
 struct Reading {
     downloads: Downloads,
     key: String,
@@ -152,28 +145,14 @@ impl Reading {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
         }
         let rest = self.at..self.part.end;
-        let part = retried(|| self.downloads.part(&self.key, &rest)).await.map_err(io::Error::other)?;
+        let part =
+            retried(MOMENT, || self.downloads.part(&self.key, &rest)).await.map_err(io::Error::other)?;
         match part {
             Some(part) if part.end == rest.end && part.etag == self.part.etag => {
                 self.part = part;
                 Ok(())
             }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the object was replaced while it was read")),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_range_is_read() {
-        assert_eq!(content_range("bytes 0-99/1000"), Some(0..100));
-        assert_eq!(content_range("bytes 5-5/*"), Some(5..6));
-        assert_eq!(content_range("bytes 0-0/0"), Some(0..0));
-        for wrong in ["bytes */1000", "items 0-9/10", "bytes 0-18446744073709551615/1", "bytes a-b/c", ""] {
-            assert_eq!(content_range(wrong), None, "{wrong}");
         }
     }
 }

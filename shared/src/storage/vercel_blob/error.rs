@@ -7,7 +7,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use super::super::StorageError;
+use super::super::{StorageError, answer};
 
 /// So much of a message goes into an error of ours: one that is longer is a page of HTML.
 const MESSAGE_MAX: usize = 300;
@@ -41,7 +41,8 @@ pub(super) async fn of_answer(answer: Response, store_id: &str, key: &str) -> St
     let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
     // A proxy in front of the service answers with no JSON; then the status is all there is.
-    let said = answer.json::<Told>().await.map(|told| told.error).unwrap_or_default();
+    let body = answer::whole(answer).await.unwrap_or_default();
+    let said = serde_json::from_slice::<Told>(&body).map(|told| told.error).unwrap_or_default();
     let text = text(status, &said);
     match kind(status, &said) {
         Kind::NotFound => StorageError::NotFound(key.to_owned()),

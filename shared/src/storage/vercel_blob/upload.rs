@@ -1,6 +1,6 @@
 //! Objects on their way into the store: in one request, or in parts.
 //!
-//! There is no abort and no list of parts, so an upload that has failed begins anew. Parts are read from the file for each
+//! There is no abort and no list of parts, so an upload that has failed begins anew; its parts outlast an outage. Parts are read from the file for each
 //! attempt; memory is a piece for each part in flight.
 
 use std::ops::Range;
@@ -17,6 +17,7 @@ use super::super::{Attributes, PutFile, StorageError, UploadWatch};
 use super::VercelBlobStorage;
 use super::api::{Api, Call};
 use super::body::Payload;
+use super::retry::OUTAGE;
 
 /// A part's size unless the file is so large that there would be too many: the service wants 5 MiB at least, and an attempt
 /// that fails repeats so much.
@@ -105,13 +106,13 @@ impl Upload<'_> {
         let size = range.end - range.start;
         let call = self.call("upload").header("x-mpu-part-number", number.to_string());
         let call = call.body(part_of(self.put.file, range));
-        let uploaded = self.api.send::<Uploaded>(&call).await.map_err(lost)?;
+        let uploaded: Uploaded = self.api.send_through(OUTAGE, &call).await.map_err(lost)?;
         Ok((number, size, uploaded.etag))
     }
 
     async fn complete(&self, parts: &[Value]) -> Result<(), StorageError> {
         let call = self.call("complete").json(&json!(parts));
-        self.api.send::<Value>(&call).await.map(|_| ()).map_err(lost)
+        self.api.send_through::<Value>(OUTAGE, &call).await.map(|_| ()).map_err(lost)
     }
 
     fn call(&self, action: &'static str) -> Call {
