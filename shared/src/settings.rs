@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::env::{Env, EnvError, Secret};
 use crate::recording::{AUDIO_BITRATE, AudioCodec, Format, VIDEO_BITRATE, VideoCodec};
-use crate::storage::{KeyTemplate, StorageSettings};
+use crate::storage::{BackupSettings, KeyTemplate, StorageSettings};
 use crate::telemetry::LogSettings;
 
 /// A recording's age in days after which it is deleted, unless `RECORDING_RETENTION_DAYS` says otherwise.
@@ -28,6 +28,8 @@ pub struct Settings {
     pub spool_dir: PathBuf,
     /// Where finished files go.
     pub storage: StorageSettings,
+    /// Where they go while that is away, when there is such a place.
+    pub backup: Option<BackupSettings>,
     /// `RECORDING_KEY_TEMPLATE`: how finished files are named there.
     pub keys: KeyTemplate,
     /// What outputs are when their owner did not say.
@@ -65,16 +67,27 @@ impl Settings {
     /// # Errors
     /// The first variable that is missing or wrong.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let storage = StorageSettings::from_env(env)?;
         Ok(Self {
             database_url: database_url(env)?,
             spool_dir: spool_dir(env)?,
-            storage: StorageSettings::from_env(env)?,
+            backup: BackupSettings::from_env(env, &storage)?,
+            storage,
             keys: KeyTemplate::from_env(env)?,
             media: MediaDefaults::from_env(env)?,
             retention: Retention::from_env(env)?,
             capture_keep: env.duration("CAPTURE_KEEP", CAPTURE_KEEP)?,
             log: LogSettings::from_env(env)?,
         })
+    }
+}
+
+impl Settings {
+    /// The password-like values of storage, for a test that none of them is ever printed.
+    #[must_use]
+    pub fn storage_secrets(&self) -> Vec<&Secret> {
+        let backup = self.backup.iter().flat_map(|backup| backup.storage.secrets());
+        self.storage.secrets().into_iter().chain(backup).collect()
     }
 }
 

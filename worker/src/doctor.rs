@@ -9,6 +9,7 @@ use shared::env::Env;
 
 use crate::settings::Settings;
 
+mod backup;
 mod clock;
 mod database;
 mod disk;
@@ -60,18 +61,29 @@ pub async fn examine(env: &Env, out: &mut impl Write) -> std::io::Result<Health>
         tell(out, "database", &within(database::answers(&settings)).await)?,
         tell(out, "migrations", &within(database::is_migrated(&settings)).await)?,
         tell(out, "ffmpeg", &within(ffmpeg::is_complete()).await)?,
-        tell(out, "storage", &within(storage::works(&settings)).await)?,
+        tell(out, "storage", &within(storage::works(&settings.shared.storage, &settings)).await)?,
+        backup(out, &settings).await?,
         tell(out, "disk", &disk::has_room(&settings))?,
         tell(out, "clock", &within(clock::is_right(&settings)).await)?,
     ];
     Ok(if findings.contains(&Health::Ill) { Health::Ill } else { Health::Well })
 }
 
+async fn backup(out: &mut impl Write, settings: &Settings) -> std::io::Result<Health> {
+    let found = tokio::time::timeout(CHECK_MAX, backup::works(settings)).await;
+    match found.unwrap_or_else(|_| Some(no_answer())) {
+        Some(finding) => tell(out, "backup", &finding),
+        None => Ok(Health::Well),
+    }
+}
+
 async fn within(check: impl Future<Output = Finding>) -> Finding {
-    tokio::time::timeout(CHECK_MAX, check).await.unwrap_or_else(|_| {
-        let what = format!("no answer within {} s", CHECK_MAX.as_secs());
-        Err(Trouble::new(what, "check the network and the firewall between here and there"))
-    })
+    tokio::time::timeout(CHECK_MAX, check).await.unwrap_or_else(|_| no_answer())
+}
+
+fn no_answer() -> Finding {
+    let what = format!("no answer within {} s", CHECK_MAX.as_secs());
+    Err(Trouble::new(what, "check the network and the firewall between here and there"))
 }
 
 fn tell(out: &mut impl Write, check: &str, finding: &Finding) -> std::io::Result<Health> {

@@ -2,6 +2,8 @@
 //! [`providers`] is the table of who is tried. `worker doctor` is tried on the same servers.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod deleted;

@@ -12,8 +12,11 @@ use crate::settings::Settings;
 pub(super) fn has_room(settings: &Settings) -> Finding {
     let mut folders =
         vec![("SPOOL_URL", settings.shared.spool_dir.clone()), ("SCRATCH_DIR", settings.scratch_dir.clone())];
-    if let StorageSettings::Local(local) = &settings.shared.storage {
-        folders.push(("RECORDING_OUTPUT_DIR", local.dir.clone()));
+    let backup = settings.shared.backup.iter().map(|backup| &backup.storage);
+    for storage in std::iter::once(&settings.shared.storage).chain(backup) {
+        if let StorageSettings::Local(local) = storage {
+            folders.push((local.variable, local.dir.clone()));
+        }
     }
     let free: Result<Vec<String>, Trouble> =
         folders.iter().map(|(name, folder)| room(name, folder)).collect();

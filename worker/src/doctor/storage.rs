@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use shared::env::EnvError;
 use shared::id::RecordingId;
-use shared::storage::{Attributes, Link, Storage, StorageError};
+use shared::storage::{Attributes, Link, SharedStorage, Storage, StorageError, StorageSettings};
 
 use super::{Finding, Trouble};
 use crate::settings::Settings;
@@ -19,17 +19,11 @@ const PART: Range<u64> = 10..16;
 /// To open the link once.
 const LINK_VALID: Duration = Duration::from_secs(60);
 
-pub(super) async fn works(settings: &Settings) -> Finding {
-    if let Some(server) = settings.shared.storage.server_url() {
+pub(super) async fn works(one: &StorageSettings, settings: &Settings) -> Finding {
+    if let Some(server) = one.server_url() {
         super::clock::ask(&server).await?;
     }
-    let storage = settings.shared.storage.open().await.map_err(|error| {
-        let cure = match error.is::<EnvError>() {
-            true => "correct the variable; deploy/env.example explains every setting",
-            false => "see that the place can be reached, and has room",
-        };
-        Trouble::new(format!("{error:#}"), cure)
-    })?;
+    let storage = open(one).await?;
     let place = storage.place();
     // A name of its own, where recordings are: credentials may be good for nothing else.
     let key = settings.shared.keys.probe(&RecordingId::generate());
@@ -40,7 +34,17 @@ pub(super) async fn works(settings: &Settings) -> Finding {
     Ok(format!("{} {} takes, tells, gives{link} and deletes objects", place.provider, place.bucket))
 }
 
-fn failed(step: &str) -> impl Fn(StorageError) -> Trouble + '_ {
+pub(super) async fn open(settings: &StorageSettings) -> Result<SharedStorage, Trouble> {
+    settings.open().await.map_err(|error| {
+        let cure = match error.is::<EnvError>() {
+            true => "correct the variable; deploy/env.example explains every setting",
+            false => "see that the place can be reached, and has room",
+        };
+        Trouble::new(format!("{error:#}"), cure)
+    })
+}
+
+pub(super) fn failed(step: &str) -> impl Fn(StorageError) -> Trouble + '_ {
     move |error| Trouble::new(format!("{step}: {error}"), error.advice())
 }
 

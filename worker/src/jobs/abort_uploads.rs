@@ -7,7 +7,7 @@ use anyhow::Context;
 use futures::TryStreamExt;
 use shared::db::artifacts::uploads;
 use shared::jobs::AbortUploads;
-use shared::storage::{Unfinished, recordings_in};
+use shared::storage::{SharedStorage, Unfinished, recordings_in};
 use tracing::{info, warn};
 
 use crate::ctx::Ctx;
@@ -22,15 +22,23 @@ pub async fn run(ctx: Ctx, _job: AbortUploads, _attempt: Attempt) -> Result<(), 
     Ok(abort_all(&ctx).await?)
 }
 
-/// One that cannot be aborted must not keep the others; its error is told when all have had their turn.
+/// One that cannot be aborted must not keep the others, nor one storage the other; its error is told when all have had their turn.
 async fn abort_all(ctx: &Ctx) -> anyhow::Result<()> {
-    let mut unfinished = ctx.storage.unfinished(ctx.keys.root());
+    let mut failed = Ok(());
+    for storage in ctx.storage.all() {
+        failed = abort_at(ctx, storage).await.and(failed);
+    }
+    failed
+}
+
+async fn abort_at(ctx: &Ctx, storage: &SharedStorage) -> anyhow::Result<()> {
+    let mut unfinished = storage.unfinished(ctx.keys.root());
     let mut failed = None;
     while let Some(upload) = unfinished.try_next().await.context("list unfinished uploads")? {
         if !is_left(ctx, &upload).await? {
             continue;
         }
-        match ctx.storage.abort(&upload.upload).await {
+        match storage.abort(&upload.upload).await {
             Ok(()) => info!("gave up an upload of {} that nobody goes on with", upload.key),
             Err(error) => {
                 warn!("an upload of {} that nobody goes on with stays: {error}", upload.key);

@@ -96,7 +96,7 @@ async fn make_room(ctx: &Ctx, now: Timestamp) -> anyhow::Result<()> {
 fn free(ctx: &Ctx) -> anyhow::Result<Option<u64>> {
     let keep = DiskReserve { percent: 0, min_bytes: 0 };
     let disk = |folder: &Path| Reserve::new(folder.to_owned(), keep).disk();
-    Ok(ctx.storage.folder().map(disk).transpose()?.map(|disk| disk.free))
+    Ok(ctx.storage.main.folder().map(disk).transpose()?.map(|disk| disk.free))
 }
 
 /// Deletes what the spool holds of recordings that have no more use for it: noted just now, by a run that was killed, or

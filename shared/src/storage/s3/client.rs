@@ -61,7 +61,7 @@ pub(super) async fn open(settings: &S3Settings) -> Result<Client, EnvError> {
         (None, Some(_)) => Region::new("us-east-1"),
         (None, None) => {
             return Err(EnvError::missing(
-                "RECORDING_S3_REGION",
+                settings.region_variable,
                 "the bucket's region, such as eu-central-1",
             ));
         }
