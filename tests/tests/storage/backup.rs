@@ -140,6 +140,22 @@ async fn a_short_outage_is_waited_out() {
     assert_eq!(said(&system).await, [None]);
 }
 
+/// Takes the minute after which an upload of which nothing arrives counts as stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_takes_a_part_and_then_nothing_is_away() {
+    let (server, folder) = (Seaweed::start().await, folder());
+    let proxy = Proxy::before(server.address()).await;
+    let mut system = with_folder(&proxy, &server, &folder, "1s").await;
+    proxy.set(Weather::StopsAfter(6 * PART));
+    let staged = stage(&system, &[SIZE, 5_000]).await;
+    system.spawn_worker().await;
+    let recording = completed(&system, &staged.id).await;
+    assert_eq!(place(&recording), "local");
+    let failed = told(&system, &staged, "recording.upload-failed").await;
+    assert_eq!(failed.len(), 1, "the second file is not tried there: {failed:?}");
+    is_downloaded(&system, &recording, &staged).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_while_it_moves_files_loses_none_and_moves_each_once() {
     let (server, other) = (Seaweed::start().await, Seaweed::start().await);

@@ -54,15 +54,9 @@ pub async fn run(ctx: Ctx, _job: EmptyBackup, attempt: Attempt) -> Result<(), Fa
 
 /// Each step has its turn, whatever became of the one before. An outage is waited out, and is no failure of the job.
 async fn empty(ctx: &Ctx, backup: &SharedStorage) -> anyhow::Result<()> {
-    // Looked up before anything is moved: what this run moves is deleted by the next.
-    let spare = backup::spare(&ctx.db, BATCH).await?;
-    let done = [
-        delete_unwanted(ctx, backup).await,
-        delete_spare(ctx, backup, &spare).await,
-        move_held(ctx, backup).await,
-    ];
     let mut failed = Ok(());
-    for error in done.into_iter().filter_map(Result::err) {
+    for done in [delete_unwanted(ctx, backup).await, move_over(ctx, backup).await] {
+        let Err(error) = done else { continue };
         match error.downcast_ref::<StorageError>() {
             Some(storage) if storage.is_outage() => {
                 warn!(error.code = storage.code(), "the backup is emptied later: {error:#}");
@@ -71,6 +65,17 @@ async fn empty(ctx: &Ctx, backup: &SharedStorage) -> anyhow::Result<()> {
         }
     }
     failed
+}
+
+async fn move_over(ctx: &Ctx, backup: &SharedStorage) -> anyhow::Result<()> {
+    // Both are looked up before anything is moved: what this run moves is deleted by the next.
+    let (spare, held) = (backup::spare(&ctx.db, BATCH).await?, backup::held(&ctx.db, BATCH).await?);
+    if spare.is_empty() && held.is_empty() {
+        return Ok(());
+    }
+    probe(ctx, backup).await.context("ask the first storage")?;
+    let deleted = delete_spare(ctx, backup, &spare).await;
+    move_held(ctx, backup, &held).await.and(deleted)
 }
 
 async fn delete_unwanted(ctx: &Ctx, backup: &SharedStorage) -> anyhow::Result<()> {
@@ -82,23 +87,25 @@ async fn delete_unwanted(ctx: &Ctx, backup: &SharedStorage) -> anyhow::Result<()
     Ok(())
 }
 
+/// It was proven there; that it still is costs one question more.
 async fn delete_spare(ctx: &Ctx, backup: &SharedStorage, spare: &[Artifact]) -> anyhow::Result<()> {
+    let mut failed = Ok(());
     for file in spare {
+        let head = ctx.storage.main.head(&file.storage_key).await?;
+        if head.is_none_or(|head| head.size != file.size) {
+            failed = Err(StorageError::NotFound(file.storage_key.clone()).into());
+            continue;
+        }
         backup.delete(&file.storage_key).await?;
         backup::emptied(&ctx.db, &file.id).await?;
     }
-    Ok(())
+    failed
 }
 
 /// One file that cannot be moved must not keep the others, unless storage takes none at all.
-async fn move_held(ctx: &Ctx, backup: &SharedStorage) -> anyhow::Result<()> {
-    let held = backup::held(&ctx.db, BATCH).await?;
-    if held.is_empty() {
-        return Ok(());
-    }
-    probe(ctx, backup).await.context("ask the first storage")?;
+async fn move_held(ctx: &Ctx, backup: &SharedStorage, held: &[Artifact]) -> anyhow::Result<()> {
     let mut failed = Ok(());
-    for file in &held {
+    for file in held {
         let moved = move_file(ctx, backup, file).await;
         match moved.with_context(|| format!("move {}", file.storage_key)) {
             Ok(()) => {}

@@ -124,14 +124,13 @@ async fn unless_stalled(
 ) -> anyhow::Result<()> {
     tokio::pin!(put);
     loop {
-        let before = watch.moved_at();
-        match tokio::time::timeout(limit, &mut put).await {
-            Ok(done) => return done,
-            Err(_) if watch.moved_at() > before => {}
-            Err(_) => {
-                let reason = format!("nothing has arrived for {} s", limit.as_secs());
-                return Err(StorageError::unavailable(reason).into());
-            }
+        let rested = (watch.ctx.now() - watch.moved_at()).to_std().unwrap_or_default();
+        let Some(rest) = limit.checked_sub(rested).filter(|rest| !rest.is_zero()) else {
+            let reason = format!("nothing has arrived for {} s", limit.as_secs());
+            return Err(StorageError::unavailable(reason).into());
+        };
+        if let Ok(done) = tokio::time::timeout(rest, &mut put).await {
+            return done;
         }
     }
 }
