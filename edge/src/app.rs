@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use shared::clock::SharedClock;
 use shared::lifecycle::Tasks;
-use shared::storage::SharedStorage;
+use shared::storage::Storages;
 use sqlx::PgPool;
 
 use crate::auth::Auth;
@@ -34,7 +34,7 @@ pub struct App {
     /// Who is in which call.
     pub(crate) rooms: Rooms,
     /// Finished files.
-    pub storage: SharedStorage,
+    pub storage: Storages,
     /// What is counted of requests, and everything that `/metrics` shows.
     pub metrics: Metrics,
     /// How often somebody may ask.

@@ -11,7 +11,7 @@ use axum::Router;
 use prometheus::Registry;
 use shared::clock::SharedClock;
 use shared::lifecycle::Tasks;
-use shared::storage::StorageMetrics;
+use shared::storage::{StorageMetrics, Storages};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -90,7 +90,12 @@ async fn open(
     let registry = Registry::new();
     let metrics = Metrics::register(registry.clone())?;
     let db = shared::db::pool(&settings.shared.database_url, settings.database_max_connections)?;
-    let storage = StorageMetrics::register(&registry)?.measure(settings.shared.storage.open().await?);
+    let storage = Storages::open(
+        &settings.shared.storage,
+        settings.shared.backup.as_ref(),
+        &StorageMetrics::register(&registry)?,
+    )
+    .await?;
     let auth = Auth::start(&settings.auth, &tasks).await?;
     let limits = Limits::start(settings.rates, settings.client_address, &tasks);
     let ingest =

@@ -149,7 +149,7 @@ impl Settings {
     /// The password-like values, for a test that none of them is ever printed.
     #[must_use]
     pub fn secrets(&self) -> Vec<&Secret> {
-        let shared = [&self.shared.database_url].into_iter().chain(self.shared.storage.secrets());
+        let shared = [&self.shared.database_url].into_iter().chain(self.shared.storage_secrets());
         let own = self.auth.secret.iter().chain(shared);
         own.chain(self.rooms.ice.secrets()).collect()
     }

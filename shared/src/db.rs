@@ -13,6 +13,7 @@ pub mod calls;
 pub mod edges;
 pub mod events;
 pub mod jobs;
+pub mod outages;
 pub mod recordings;
 pub mod tracks;
 

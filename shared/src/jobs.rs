@@ -16,7 +16,8 @@ use sqlx::PgConnection;
 mod payloads;
 
 pub use payloads::{
-    AbortUploads, DeleteRecording, ExpireRecordings, MakeThumbnails, MuxRecording, Sweep, UploadRecording,
+    AbortUploads, DeleteRecording, EmptyBackup, ExpireRecordings, MakeThumbnails, MuxRecording, Sweep,
+    UploadRecording,
 };
 
 /// The payload of one kind of job.

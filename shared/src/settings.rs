@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::env::{Env, EnvError, Secret};
 use crate::recording::{AUDIO_BITRATE, AudioCodec, Format, VIDEO_BITRATE, VideoCodec};
 use crate::spool::SpoolSettings;
-use crate::storage::{KeyTemplate, StorageSettings};
+use crate::storage::{BackupSettings, KeyTemplate, StorageSettings};
 use crate::telemetry::LogSettings;
 
 /// A recording's age in days after which it is deleted, unless `RECORDING_RETENTION_DAYS` says otherwise.
@@ -28,6 +28,8 @@ pub struct Settings {
     pub spool: SpoolSettings,
     /// Where finished files go.
     pub storage: StorageSettings,
+    /// Where they go while that is away, when there is such a place.
+    pub backup: Option<BackupSettings>,
     /// `RECORDING_KEY_TEMPLATE`: how finished files are named there.
     pub keys: KeyTemplate,
     /// What outputs are when their owner did not say.
@@ -68,16 +70,30 @@ impl Settings {
         let (storage, keys) = (StorageSettings::from_env(env)?, KeyTemplate::from_env(env)?);
         let spool = SpoolSettings::from_env(env)?;
         spool.must_be_apart_from(&storage, &keys)?;
+        let backup = BackupSettings::from_env(env, &storage)?;
+        if let Some(backup) = &backup {
+            spool.must_be_apart_from(&backup.storage, &keys)?;
+        }
         Ok(Self {
             database_url: database_url(env)?,
             spool,
             storage,
+            backup,
             keys,
             media: MediaDefaults::from_env(env)?,
             retention: Retention::from_env(env)?,
             capture_keep: env.duration("CAPTURE_KEEP", CAPTURE_KEEP)?,
             log: LogSettings::from_env(env)?,
         })
+    }
+}
+
+impl Settings {
+    /// The password-like values of storage, for a test that none of them is ever printed.
+    #[must_use]
+    pub fn storage_secrets(&self) -> Vec<&Secret> {
+        let backup = self.backup.iter().flat_map(|backup| backup.storage.secrets());
+        self.storage.secrets().into_iter().chain(backup).collect()
     }
 }
 

@@ -67,6 +67,9 @@ trait Backend: Debug + Send + Sync {
     /// Gives up what was begun to be put here before a time, and never finished.
     fn abort_unfinished(&self, before: Timestamp) -> io::Result<()>;
 
+    /// See [`Spool::prefix`].
+    fn prefix(&self) -> Option<&str>;
+
     /// See [`Spool::may_be_away`].
     fn may_be_away(&self) -> bool;
 }
@@ -84,6 +87,12 @@ impl Spool {
     #[cfg(test)]
     pub(crate) fn in_bucket(storage: crate::storage::SharedStorage, scratch: &Path) -> Self {
         Self(Arc::new(bucket::Bucket::new(storage, "spool/".to_owned(), scratch.to_owned())))
+    }
+
+    /// What the keys of its objects begin with, when it is in a bucket.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.prefix()
     }
 
     /// The recordings that have anything here, in the order of their ids.

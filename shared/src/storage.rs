@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`KeyTemplate`] | the names of objects, which an operator may lay out |
 //! | [`StorageSettings`] | which provider, found in the environment, and how to reach it |
+//! | [`Storages`], [`Destination`] | the first storage, and the backup that takes files while the first cannot |
 //! | [`StorageError`] | what went wrong, whether to try again, and what an operator can do |
 //! | [`PutFile`], [`UploadWatch`], [`Resumption`] | a file on its way: progress, and going on where a crash stopped it |
 //! | [`Attributes`], [`ObjectHead`], [`Checksum`] | what an object is |
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 mod answer;
+mod destination;
 mod error;
 mod gcs;
 mod key;
@@ -38,6 +40,7 @@ mod upload;
 mod vercel_blob;
 mod verify;
 
+pub use destination::{Backup, Destination, Storages};
 pub use error::StorageError;
 pub use gcs::GcsStorage;
 pub use key::{KeyTemplate, StoredFile, recordings_in};
@@ -45,7 +48,7 @@ pub use local::LocalStorage;
 pub use measured::StorageMetrics;
 pub use object::{Attributes, Checksum, ChecksumKind, Fingerprint, Listed, Metadata, ObjectHead};
 pub use s3::S3Storage;
-pub use settings::{GcsCredentials, GcsSettings, LocalSettings, StorageSettings};
+pub use settings::{BackupSettings, GcsCredentials, GcsSettings, LocalSettings, StorageSettings};
 pub use settings::{S3Encryption, S3Keys, S3Settings, VercelBlobSettings};
 pub use upload::{Kept, PutFile, Resumption, Unfinished, UploadWatch};
 pub use vercel_blob::VercelBlobStorage;

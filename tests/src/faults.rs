@@ -18,7 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two blocks of a connection that is slow.
 const SLOW_PAUSE: Duration = Duration::from_millis(100);
 /// What a provider answers that has too much to do.
-const BUSY: &str = "<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>";
+const BUSY: (&str, &str) =
+    ("503 Slow Down", "<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>");
+/// What a server answers whose disks or quota are full, as MinIO does.
+const FULL: (&str, &str) = (
+    "507 Insufficient Storage",
+    "<Error><Code>XMinioStorageFull</Code><Message>Storage backend has reached its minimum free drive threshold</Message></Error>",
+);
+/// What S3 answers to credentials that have ended.
+const EXPIRED: (&str, &str) = (
+    "403 Forbidden",
+    "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>",
+);
 /// How long the rest of a refused request is taken.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 
@@ -33,6 +44,10 @@ pub enum Weather {
     Resets(u64),
     /// Every request is answered with 503. Counts them.
     Busy,
+    /// Every request is answered with 507. Counts them.
+    Full,
+    /// Every request is answered with 403, as its credentials have ended. Counts them.
+    Expired,
     /// Every connection is closed at once. Counts them.
     Away,
     /// So many bytes per second go through, for each connection. Counts tenths of seconds.
@@ -136,7 +151,7 @@ async fn carry(mut client: TcpStream, server: SocketAddr, shared: Arc<Shared>) -
                         }
                         // What is not read makes the kernel reset the connection.
                         Verdict::Close => return Ok(()),
-                        Verdict::Busy => return refuse(client).await,
+                        Verdict::Refuse(answer) => return refuse(client, answer).await,
                     }
                 }
             }
@@ -152,9 +167,9 @@ async fn carry(mut client: TcpStream, server: SocketAddr, shared: Arc<Shared>) -
 }
 
 /// Answers, and takes the rest of the request so that the answer is read.
-async fn refuse(mut client: TcpStream) -> std::io::Result<()> {
-    let head = "HTTP/1.1 503 Slow Down\r\ncontent-type: application/xml\r\nconnection: close\r\n";
-    client.write_all(format!("{head}content-length: {}\r\n\r\n{BUSY}", BUSY.len()).as_bytes()).await?;
+async fn refuse(mut client: TcpStream, (status, body): (&str, &str)) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/xml\r\nconnection: close\r\n");
+    client.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
     let mut nowhere = tokio::io::sink();
     let _ = timeout(DRAIN_MAX, tokio::io::copy(&mut client, &mut nowhere)).await;
     Ok(())
@@ -166,8 +181,8 @@ enum Verdict {
     Pass(usize),
     /// The connection ends.
     Close,
-    /// The request is refused.
-    Busy,
+    /// The request is refused with this status and body.
+    Refuse((&'static str, &'static str)),
 }
 
 impl Shared {
@@ -196,9 +211,13 @@ impl Shared {
                     self.fault();
                     return Verdict::Close;
                 }
-                Weather::Busy => {
+                Weather::Busy | Weather::Full | Weather::Expired => {
                     self.fault();
-                    return Verdict::Busy;
+                    return Verdict::Refuse(match weather {
+                        Weather::Full => FULL,
+                        Weather::Expired => EXPIRED,
+                        _ => BUSY,
+                    });
                 }
                 Weather::Slow(rate) => {
                     sleep(SLOW_PAUSE).await;

@@ -111,6 +111,18 @@ impl Seaweed {
         ]
     }
 
+    /// The variables by which edge and worker use it as their backup.
+    #[must_use]
+    pub fn backup_variables(&self) -> [(&'static str, String); 5] {
+        [
+            ("RECORDING_STORAGE_BACKUP_PROVIDER", "s3".to_owned()),
+            ("RECORDING_STORAGE_BACKUP_S3_ENDPOINT", self.endpoint()),
+            ("RECORDING_STORAGE_BACKUP_S3_BUCKET", BUCKET.to_owned()),
+            ("RECORDING_STORAGE_BACKUP_S3_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
+            ("RECORDING_STORAGE_BACKUP_S3_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
+        ]
+    }
+
     /// Its settings, with some variables set otherwise.
     ///
     /// # Panics

@@ -12,7 +12,7 @@ use prometheus::Registry;
 use shared::clock::{Clock, SystemClock};
 use shared::env::{EnvError, unusable_folder};
 use shared::lifecycle::Signals;
-use shared::storage::StorageMetrics;
+use shared::storage::{StorageMetrics, Storages};
 use shared::telemetry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -45,11 +45,17 @@ impl Worker {
         [FFMPEG, FFPROBE].into_iter().try_for_each(must_be_installed)?;
         let registry = Registry::new();
         let db = shared::db::pool(&settings.shared.database_url, settings.max_connections)?;
+        let storage = Storages::open(
+            &settings.shared.storage,
+            settings.shared.backup.as_ref(),
+            &StorageMetrics::register(&registry)?,
+        )
+        .await?;
         let ctx = Ctx {
             db: db.clone(),
             clock: Arc::new(SystemClock),
             spool: settings.shared.spool.open(&settings.scratch_dir).await?,
-            storage: StorageMetrics::register(&registry)?.measure(settings.shared.storage.open().await?),
+            storage: storage.clone(),
             keys: settings.shared.keys,
             scratch: Arc::new(
                 Scratch::open(&settings.scratch_dir)
@@ -67,7 +73,7 @@ impl Worker {
         crate::queue::register_metrics(&registry)?;
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.metrics_port));
         let listener = TcpListener::bind(address).await.context("METRICS_PORT cannot be used")?;
-        let runner = jobs::register(Runner::new(db, settings.queue, ctx), settings.concurrency);
+        let runner = jobs::register(Runner::new(db, settings.queue, ctx), settings.concurrency, &storage);
         Ok(Self { runner, registry, listener })
     }
 

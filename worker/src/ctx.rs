@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::clock::{SharedClock, Timestamp};
 use shared::settings::{MediaDefaults, Retention};
 use shared::spool::Spool;
-use shared::storage::{KeyTemplate, SharedStorage};
+use shared::storage::{KeyTemplate, Storages};
 use sqlx::PgPool;
 
 use crate::metrics::Metrics;
@@ -22,7 +22,7 @@ pub struct Ctx {
     /// Where captures and staged outputs wait.
     pub spool: Spool,
     /// Where finished files go.
-    pub storage: SharedStorage,
+    pub storage: Storages,
     /// How they are named there.
     pub keys: KeyTemplate,
     /// Where this process works.

@@ -10,6 +10,7 @@ use shared::env::Env;
 
 use crate::settings::Settings;
 
+mod backup;
 mod clock;
 mod database;
 mod disk;
@@ -61,12 +62,21 @@ pub async fn examine(env: &Env, out: &mut impl Write) -> std::io::Result<Health>
         tell(out, "database", &within(CHECK_MAX, database::answers(&settings)).await)?,
         tell(out, "migrations", &within(CHECK_MAX, database::is_migrated(&settings)).await)?,
         tell(out, "ffmpeg", &within(CHECK_MAX, ffmpeg::is_complete()).await)?,
-        tell(out, "storage", &storage::works(&settings).await)?,
+        tell(out, "storage", &storage::works(&settings.shared.storage, &settings).await)?,
         tell(out, "spool", &storage::spool_works(&settings).await)?,
+        backup(out, &settings).await?,
         tell(out, "disk", &disk::has_room(&settings))?,
         tell(out, "clock", &within(CHECK_MAX, clock::is_right(&settings)).await)?,
     ];
     Ok(if findings.contains(&Health::Ill) { Health::Ill } else { Health::Well })
+}
+
+/// Its parts have their own limits of time.
+async fn backup(out: &mut impl Write, settings: &Settings) -> std::io::Result<Health> {
+    match backup::works(settings).await {
+        Some(finding) => tell(out, "backup", &finding),
+        None => Ok(Health::Well),
+    }
 }
 
 async fn within<T>(limit: Duration, check: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {

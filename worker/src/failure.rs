@@ -32,6 +32,19 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// The same, but tried again within `limit` where the usual backoff of this attempt may be longer.
+    #[must_use]
+    pub fn within(self, limit: Duration, attempt: u32) -> Self {
+        let usual = Duration::from_secs(1 << attempt.min(10)).min(RETRY_AFTER_MAX);
+        match self {
+            Self::Retry(error) if usual > limit => Self::RetryIn(limit, error),
+            Self::RetryIn(wait, error) => Self::RetryIn(wait.min(limit), error),
+            other => other,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +65,15 @@ mod tests {
             assert_eq!(wait, Duration::from_secs(wait_s));
             assert!(told.to_string().starts_with("storage-unavailable: "), "{told}");
         }
+        let soon = Duration::from_secs(3);
+        assert!(
+            matches!(Failure::Retry(anyhow!("x")).within(soon, 1), Failure::Retry(_)),
+            "it is within anyway"
+        );
+        let Failure::RetryIn(wait, _) = Failure::Retry(anyhow!("x")).within(soon, 2) else {
+            panic!("a wait")
+        };
+        assert_eq!(wait, soon);
         let other = Failure::from(anyhow!("no such table").context("look it up"));
         assert!(
             matches!(other, Failure::Retry(error) if format!("{error:#}") == "look it up: no such table")

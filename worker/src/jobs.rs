@@ -6,15 +6,17 @@
 use std::time::Duration;
 
 use shared::jobs::{
-    AbortUploads, DeleteRecording, ExpireRecordings, Job, MakeThumbnails, MuxRecording, Sweep,
+    AbortUploads, DeleteRecording, EmptyBackup, ExpireRecordings, Job, MakeThumbnails, MuxRecording, Sweep,
     UploadRecording,
 };
+use shared::storage::Storages;
 
 use crate::ctx::Ctx;
 use crate::queue::{PURGE_QUEUE, Runner};
 
 pub mod abort_uploads;
 pub mod delete_recording;
+pub mod empty_backup;
 pub mod expire_recordings;
 pub mod make_thumbnails;
 pub mod mux_recording;
@@ -37,22 +39,27 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// How often uploads are looked for that nobody goes on with; what they hold costs money by the month.
 const ABORT_UPLOADS_EVERY: Duration = Duration::from_secs(3600);
 
+/// How often files are moved from the backup to where they belong. A copy that was moved is deleted by the next run: a link to
+/// it is good for that long, as `PRESIGN_TTL` is by default.
+const EMPTY_BACKUP_EVERY: Duration = Duration::from_secs(300);
+
 /// Every queue that a worker can serve.
-pub const QUEUES: [&str; 8] = [
+pub const QUEUES: [&str; 9] = [
     MuxRecording::QUEUE,
     MakeThumbnails::QUEUE,
     UploadRecording::QUEUE,
     DeleteRecording::QUEUE,
     ExpireRecordings::QUEUE,
     AbortUploads::QUEUE,
+    EmptyBackup::QUEUE,
     Sweep::QUEUE,
     PURGE_QUEUE,
 ];
 
 /// Registers every job. `concurrency` is how many FFmpeg processes may run at once.
 #[must_use]
-pub fn register(runner: Runner<Ctx>, concurrency: usize) -> Runner<Ctx> {
-    runner
+pub fn register(runner: Runner<Ctx>, concurrency: usize, storage: &Storages) -> Runner<Ctx> {
+    let runner = runner
         .register(concurrency, MUX_TIMEOUT, mux_recording::run)
         .register(concurrency, THUMBNAILS_TIMEOUT, make_thumbnails::run)
         .register(concurrency, UPLOAD_TIMEOUT, upload_recording::run)
@@ -60,7 +67,12 @@ pub fn register(runner: Runner<Ctx>, concurrency: usize) -> Runner<Ctx> {
         .register(1, HOUSEKEEPING_TIMEOUT, expire_recordings::run)
         .register(1, HOUSEKEEPING_TIMEOUT, abort_uploads::run)
         .register(1, HOUSEKEEPING_TIMEOUT, sweep::run)
+        .register(1, UPLOAD_TIMEOUT, empty_backup::run)
         .cron("sweep", SWEEP_EVERY, || Sweep {})
         .cron("expire-recordings", EXPIRE_EVERY, || ExpireRecordings {})
-        .cron("abort-uploads", ABORT_UPLOADS_EVERY, || AbortUploads {})
+        .cron("abort-uploads", ABORT_UPLOADS_EVERY, || AbortUploads {});
+    match storage.backup {
+        Some(_) => runner.cron("empty-backup", EMPTY_BACKUP_EVERY, || EmptyBackup {}),
+        None => runner,
+    }
 }

@@ -6,8 +6,8 @@ use sqlx::{PgConnection, PgExecutor};
 use super::{signed, unsigned};
 use crate::clock::Timestamp;
 use crate::id::{ArtifactId, RecordingId, UserId};
-
-pub mod uploads;
+use crate::storage::Destination;
+use backup::InBackup;
 
 /// What a file made from a recording is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
@@ -67,6 +67,8 @@ pub struct Artifact {
     pub storage_key: String,
     /// When it was put there and read back.
     pub stored_at: Option<Timestamp>,
+    /// What the backup has of it; `None`: nothing.
+    pub backup: Option<InBackup>,
 }
 
 struct ArtifactRow {
@@ -85,6 +87,7 @@ struct ArtifactRow {
     staged_path: Option<String>,
     storage_key: String,
     stored_at: Option<Timestamp>,
+    backup: Option<InBackup>,
 }
 
 impl From<ArtifactRow> for Artifact {
@@ -106,6 +109,7 @@ impl From<ArtifactRow> for Artifact {
             staged_path: row.staged_path,
             storage_key: row.storage_key,
             stored_at: row.stored_at,
+            backup: row.backup,
         }
     }
 }
@@ -141,18 +145,35 @@ pub async fn stage(tx: &mut PgConnection, artifact: &Artifact, at: Timestamp) ->
     Ok(())
 }
 
-/// Notes that an artifact is in storage and was read back. Running twice changes nothing.
+/// Notes that an artifact is in storage and was read back there. Running twice changes nothing; of two copies the one in the
+/// first storage counts.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn stored(db: impl PgExecutor<'_>, id: &ArtifactId, at: Timestamp) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update artifact set state = 'stored', stored_at = $2, upload = null where id = $1 and state = 'staged'",
-        id.as_str(),
-        at,
-    )
-    .execute(db)
-    .await?;
+pub async fn stored(
+    db: impl PgExecutor<'_>,
+    id: &ArtifactId,
+    destination: Destination,
+    at: Timestamp,
+) -> sqlx::Result<()> {
+    let id = id.as_str();
+    let noted = match destination {
+        Destination::Main => sqlx::query!(
+            "update artifact set state = 'stored', stored_at = coalesce(stored_at, $2), upload = null,
+                 backup = case when backup = 'holds' then 'spare' else backup end
+             where id = $1",
+            id,
+            at,
+        ),
+        Destination::Backup => sqlx::query!(
+            "update artifact set state = 'stored', stored_at = coalesce(stored_at, $2), backup_upload = null,
+                 backup = case when state = 'staged' then 'holds' else coalesce(backup, 'spare') end
+             where id = $1",
+            id,
+            at,
+        ),
+    };
+    noted.execute(db).await?;
     Ok(())
 }
 
@@ -162,12 +183,17 @@ macro_rules! select_artifact {
             ArtifactRow,
             r#"select a.id as "id: ArtifactId", a.recording_id as "recording_id: RecordingId", a.revision,
                 a.kind as "kind: ArtifactKind", a.participant_id as "participant_id: UserId", a.ordinal, a.content_type, a.size,
-                a.sha256, a.duration_ms, a.width, a.height, a.staged_path, a.storage_key, a.stored_at
+                a.sha256, a.duration_ms, a.width, a.height, a.staged_path, a.storage_key, a.stored_at,
+                a.backup as "backup: InBackup"
              from artifact a "# + $tail,
             $($arg),*
         )
     };
 }
+
+// After the macro, which they use.
+pub mod backup;
+pub mod uploads;
 
 /// The artifacts that a recording has to show: those of its last completed revision, or of the first while that is being made.
 /// The recording first, then participants' files, then thumbnails in order.
@@ -214,51 +240,34 @@ pub async fn of_revision(
     Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
 }
 
-/// Where the artifacts of a recording are in storage, of all revisions.
+/// The artifacts of a recording, of all revisions.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn keys(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!("select storage_key from artifact where recording_id = $1", recording.as_str())
-        .fetch_all(db)
-        .await
+pub async fn all(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<Vec<Artifact>> {
+    let rows = select_artifact!("where a.recording_id = $1", recording.as_str());
+    Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
 }
 
-/// Where those artifacts are whose place a completed revision has taken.
+/// Those artifacts whose place a completed revision has taken.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn replaced_keys(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!(
-        "select a.storage_key from artifact a join recording r on r.id = a.recording_id
-         where r.id = $1 and a.revision < r.output_revision",
+pub async fn replaced(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<Vec<Artifact>> {
+    let rows = select_artifact!(
+        "join recording r on r.id = a.recording_id where r.id = $1 and a.revision < r.output_revision",
         recording.as_str(),
-    )
-    .fetch_all(db)
-    .await
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
 }
 
-/// Forgets an artifact whose object is gone.
+/// Forgets an artifact whose object is gone, unless the backup may still have something of it: then whoever empties the backup
+/// looks once more, as it may be on its way from there.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn forget_key(db: impl PgExecutor<'_>, recording: &RecordingId, key: &str) -> sqlx::Result<()> {
-    sqlx::query!(
-        "delete from artifact where recording_id = $1 and storage_key = $2",
-        recording.as_str(),
-        key
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Forgets the artifacts of a recording whose objects are gone.
-///
-/// # Errors
-/// Those of the database.
-pub async fn forget(db: impl PgExecutor<'_>, recording: &RecordingId) -> sqlx::Result<()> {
-    sqlx::query!("delete from artifact where recording_id = $1", recording.as_str()).execute(db).await?;
+pub async fn forget(db: impl PgExecutor<'_>, id: &ArtifactId) -> sqlx::Result<()> {
+    sqlx::query!("delete from artifact where id = $1 and backup is null", id.as_str()).execute(db).await?;
     Ok(())
 }
 

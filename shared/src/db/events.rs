@@ -19,10 +19,18 @@ pub enum EventType {
     RecordingStopping,
     /// A recording's capture is sealed; jobs make its outputs.
     RecordingProcessing,
+    /// The processing has come further by a twentieth of the whole.
+    RecordingProgress,
     /// The thumbnails are there.
     ThumbnailsGenerated,
     /// Every artifact is in storage and was read back.
     RecordingUploaded,
+    /// Storage did not take a file this time.
+    RecordingUploadFailed,
+    /// A file was moved from the backup to where it belongs.
+    RecordingMoved,
+    /// Storage did not delete a file this time.
+    RecordingDeleteFailed,
     /// A recording is finished.
     RecordingCompleted,
     /// A recording was given up.
@@ -51,8 +59,12 @@ impl EventType {
             Self::RecordingResumed => "recording.resumed",
             Self::RecordingStopping => "recording.stopping",
             Self::RecordingProcessing => "recording.processing",
+            Self::RecordingProgress => "recording.progress",
             Self::ThumbnailsGenerated => "thumbnails.generated",
             Self::RecordingUploaded => "recording.uploaded",
+            Self::RecordingUploadFailed => "recording.upload-failed",
+            Self::RecordingMoved => "recording.moved",
+            Self::RecordingDeleteFailed => "recording.delete-failed",
             Self::RecordingCompleted => "recording.completed",
             Self::RecordingFailed => "recording.failed",
             Self::RecordingDeleted => "recording.deleted",
@@ -100,6 +112,30 @@ pub async fn about_recording(
         at,
     )
     .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Appends an event about a recording whose call is not at hand; also about one that was deleted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn about(
+    db: impl PgExecutor<'_>,
+    event: EventType,
+    recording: &RecordingId,
+    data: Value,
+    at: Timestamp,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into event (type, call_id, recording_id, data, at)
+         select $1, call_id, id, $3, $4 from recording where id = $2",
+        event.as_str(),
+        recording.as_str(),
+        data,
+        at,
+    )
+    .execute(db)
     .await?;
     Ok(())
 }

@@ -160,6 +160,21 @@ pub struct QueueStats {
     pub oldest_wait_s: f64,
 }
 
+/// Whether another job of a queue that was enqueued before this one is running: of two that must not run at once, the later one
+/// has nothing to do.
+///
+/// # Errors
+/// Those of the database.
+pub async fn earlier_runs(db: impl PgExecutor<'_>, queue: &str, job: &JobId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from apalis.jobs where job_type = $1 and status = 'Running' and id < $2) as "runs!""#,
+        queue,
+        job.as_str(),
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Why a job was not requeued.
 #[derive(Debug, thiserror::Error)]
 pub enum RequeueError {

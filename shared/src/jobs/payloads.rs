@@ -95,3 +95,12 @@ impl Job for AbortUploads {
     const QUEUE: &'static str = "abort-uploads";
     const MAX_ATTEMPTS: u32 = CRON_ATTEMPTS;
 }
+
+/// Moves files from the backup storage to the first one, and deletes what nobody needs there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EmptyBackup {}
+
+impl Job for EmptyBackup {
+    const QUEUE: &'static str = "empty-backup";
+    const MAX_ATTEMPTS: u32 = CRON_ATTEMPTS;
+}

@@ -228,6 +228,10 @@ impl Backend for Bucket {
         self.wait(SWEEP_MAX, self.abort_before(before)).map_err(failed)
     }
 
+    fn prefix(&self) -> Option<&str> {
+        Some(&self.prefix)
+    }
+
     fn may_be_away(&self) -> bool {
         true
     }

@@ -52,6 +52,10 @@ impl Backend for Folder {
         Ok(())
     }
 
+    fn prefix(&self) -> Option<&str> {
+        None
+    }
+
     fn may_be_away(&self) -> bool {
         false
     }

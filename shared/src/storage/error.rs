@@ -29,6 +29,9 @@ pub enum StorageError {
     /// The disk, bucket or account is full.
     #[error("storage is full: {0}")]
     Full(String),
+    /// The file is in the backup, and no backup is set.
+    #[error("the file lies in the backup storage, and none is set")]
+    NoBackup,
     /// The request can never succeed as it is.
     #[error("storage refuses the request: {0}")]
     Refused(String),
@@ -73,6 +76,22 @@ impl StorageError {
         self.is_transient() && !matches!(self, Self::Mismatch { .. })
     }
 
+    /// Whether it is the place that takes no files, and not the file that does not get there: then the backup takes them once it
+    /// has lasted. Refusals count, as what a provider refuses of one file it refuses of all (a key of KMS that was disabled, a
+    /// suspended account); what is not what was put does not, as the fault may be on this side.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unavailable { .. }
+            | Self::Credentials(_)
+            | Self::NoBucket(_)
+            | Self::Full(_)
+            | Self::Refused(_)
+            | Self::Io(_) => true,
+            Self::NotFound(_) | Self::Mismatch { .. } | Self::NoBackup => false,
+        }
+    }
+
     /// How long the provider asks to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -91,6 +110,7 @@ impl StorageError {
             Self::Credentials(_) => "storage-credentials",
             Self::NoBucket(_) => "storage-no-bucket",
             Self::Full(_) => "storage-full",
+            Self::NoBackup => "storage-no-backup",
             Self::Refused(_) => "storage-refused",
             Self::Unavailable { .. } => "storage-unavailable",
             Self::Io(_) => "storage-io",
@@ -112,6 +132,9 @@ impl StorageError {
             }
             Self::NoBucket(_) => "create the bucket, or correct its name and region in the settings",
             Self::Full(_) => "free space, raise the quota, or shorten RECORDING_RETENTION_DAYS",
+            Self::NoBackup => {
+                "set RECORDING_STORAGE_BACKUP_… as it was, until its files have been moved to the first storage"
+            }
             Self::Refused(_) => {
                 "compare the settings of storage with what the provider supports (`worker doctor`)"
             }

@@ -110,6 +110,15 @@ impl KeyTemplate {
         None
     }
 
+    /// What every key begins with that is made by this template.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        match self.0.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
     fn expand(&self, recording: &RecordingId, call: &CallId, at: Timestamp, file: &str) -> String {
         let mut key = String::new();
         for piece in &self.0 {
@@ -254,6 +263,8 @@ mod tests {
         assert_eq!(recordings_in(&format!("x/{call}/my-rec_1-{id}-recording.webm")), [call, id.clone()]);
         assert_eq!(recordings_in(&format!("recordings/{id}/recording.webm")), [id]);
         assert!(recordings_in("recordings/rec_01ARZ3NDEKTSV4RRFFQ69G5FA").is_empty());
+        let root = |template: &str| template.parse::<KeyTemplate>().unwrap().root().to_owned();
+        assert_eq!((root(DEFAULT), root("{call}/{recording}/{file}")), ("recordings/".into(), String::new()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A storage that tells Prometheus what it does: `callreel_storage_seconds` (a histogram, by operation),
 //! `callreel_storage_bytes_total` (by direction) and `callreel_storage_failures_total` (by operation and the error's code), each
-//! by provider.
+//! by provider and destination (`main`, `backup`).
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use futures::{StreamExt, TryStreamExt};
 use prometheus::{CounterVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 use super::{
-    Attributes, ByteStream, Capabilities, Link, ListStream, ObjectHead, Place, PutFile, Resumption,
-    SharedStorage, Storage, StorageError, UnfinishedStream, UploadWatch,
+    Attributes, ByteStream, Capabilities, Destination, Link, ListStream, ObjectHead, Place, PutFile,
+    Resumption, SharedStorage, Storage, StorageError, UnfinishedStream, UploadWatch,
 };
 
 /// From an answer of a server nearby to a day of video over a slow uplink, in seconds.
@@ -36,18 +36,23 @@ impl StorageMetrics {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let seconds = HistogramOpts::new(
             "callreel_storage_seconds",
-            "How long calls to storage took that succeeded, by provider and operation",
+            "How long calls to storage took that succeeded, by provider, destination and operation",
         );
-        let bytes =
-            Opts::new("callreel_storage_bytes_total", "Bytes put into storage and got from it, by provider");
+        let bytes = Opts::new(
+            "callreel_storage_bytes_total",
+            "Bytes put into storage and got from it, by provider and destination",
+        );
         let failures = Opts::new(
             "callreel_storage_failures_total",
-            "Calls to storage that failed, by provider, operation and reason",
+            "Calls to storage that failed, by provider, destination, operation and reason",
         );
         let metrics = Self {
-            seconds: HistogramVec::new(seconds.buckets(BUCKETS.to_vec()), &["provider", "operation"])?,
-            bytes: CounterVec::new(bytes, &["provider", "direction"])?,
-            failures: IntCounterVec::new(failures, &["provider", "operation", "reason"])?,
+            seconds: HistogramVec::new(
+                seconds.buckets(BUCKETS.to_vec()),
+                &["provider", "destination", "operation"],
+            )?,
+            bytes: CounterVec::new(bytes, &["provider", "destination", "direction"])?,
+            failures: IntCounterVec::new(failures, &["provider", "destination", "operation", "reason"])?,
         };
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
@@ -57,9 +62,9 @@ impl StorageMetrics {
 
     /// The same storage, counted.
     #[must_use]
-    pub fn measure(&self, storage: SharedStorage) -> SharedStorage {
+    pub fn measure(&self, storage: SharedStorage, destination: Destination) -> SharedStorage {
         let provider = storage.place().provider;
-        Arc::new(Measured { storage, meter: Meter { metrics: self.clone(), provider } })
+        Arc::new(Measured { storage, meter: Meter { metrics: self.clone(), provider, destination } })
     }
 }
 
@@ -72,9 +77,15 @@ struct Measured {
 struct Meter {
     metrics: StorageMetrics,
     provider: String,
+    destination: Destination,
 }
 
 impl Meter {
+    /// The labels of whatever is counted, with those of its own.
+    fn labels<'a, const N: usize>(&'a self, own: [&'a str; N]) -> Vec<&'a str> {
+        [self.provider.as_str(), self.destination.as_str()].into_iter().chain(own).collect()
+    }
+
     async fn time<T>(
         &self,
         operation: &str,
@@ -84,7 +95,7 @@ impl Meter {
         let done = call.await;
         match &done {
             Ok(_) => {
-                let seconds = self.metrics.seconds.with_label_values(&[&self.provider, operation]);
+                let seconds = self.metrics.seconds.with_label_values(&self.labels([operation]));
                 seconds.observe(began.elapsed().as_secs_f64());
             }
             Err(error) => self.failed(operation, error),
@@ -93,12 +104,12 @@ impl Meter {
     }
 
     fn failed(&self, operation: &str, error: &StorageError) {
-        self.metrics.failures.with_label_values(&[&self.provider, operation, error.code()]).inc();
+        self.metrics.failures.with_label_values(&self.labels([operation, error.code()])).inc();
     }
 
     fn moved(&self, direction: &str, bytes: u64) {
         #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
-        self.metrics.bytes.with_label_values(&[&self.provider, direction]).inc_by(bytes as f64);
+        self.metrics.bytes.with_label_values(&self.labels([direction])).inc_by(bytes as f64);
     }
 }
 
@@ -179,7 +190,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::new();
         let metrics = StorageMetrics::register(&registry).unwrap();
-        let storage = metrics.measure(Arc::new(LocalStorage::open(folder.path()).unwrap()));
+        let storage =
+            metrics.measure(Arc::new(LocalStorage::open(folder.path()).unwrap()), Destination::Backup);
         storage.put_bytes("a/b", Bytes::from_static(b"12345"), &Attributes::default()).await.unwrap();
         let got: Vec<Bytes> = storage.get_range("a/b", 1..3).await.unwrap().try_collect().await.unwrap();
         assert_eq!(got.concat(), b"23");
@@ -187,11 +199,11 @@ mod tests {
         storage.delete("a/b").await.unwrap();
         let text = render(&registry);
         for line in [
-            r#"callreel_storage_bytes_total{direction="get",provider="local"} 2"#,
-            r#"callreel_storage_bytes_total{direction="put",provider="local"} 5"#,
-            r#"callreel_storage_seconds_count{operation="put",provider="local"} 1"#,
-            r#"callreel_storage_seconds_count{operation="delete",provider="local"} 1"#,
-            r#"callreel_storage_failures_total{operation="get",provider="local",reason="object-not-found"} 1"#,
+            r#"callreel_storage_bytes_total{destination="backup",direction="get",provider="local"} 2"#,
+            r#"callreel_storage_bytes_total{destination="backup",direction="put",provider="local"} 5"#,
+            r#"callreel_storage_seconds_count{destination="backup",operation="put",provider="local"} 1"#,
+            r#"callreel_storage_seconds_count{destination="backup",operation="delete",provider="local"} 1"#,
+            r#"callreel_storage_failures_total{destination="backup",operation="get",provider="local",reason="object-not-found"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

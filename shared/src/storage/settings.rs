@@ -11,11 +11,13 @@ use super::{GcsStorage, LocalStorage, S3Storage, SharedStorage, VercelBlobStorag
 use crate::clock::SystemClock;
 use crate::env::{Env, EnvError, Secret, unusable_folder};
 
+mod backup;
 mod gcs;
 mod names;
 mod s3;
 mod vercel_blob;
 
+pub use backup::BackupSettings;
 pub(in crate::storage) use gcs::KEY as GCS_KEY;
 pub use gcs::{GcsCredentials, GcsSettings};
 use names::{Names, RECORDING};
@@ -46,6 +48,8 @@ pub enum StorageSettings {
 pub struct LocalSettings {
     /// `RECORDING_OUTPUT_DIR`.
     pub dir: PathBuf,
+    /// The variable that tells it.
+    pub variable: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,7 @@ impl StorageSettings {
         match provider(env, names)? {
             Provider::Local => {
                 let dir = env.optional(names.output_dir)?.unwrap_or("data/recordings").into();
-                Ok(Self::Local(LocalSettings { dir }))
+                Ok(Self::Local(LocalSettings { dir, variable: names.output_dir }))
             }
             Provider::S3 => Ok(Self::S3(Box::new(S3Settings::named(env, names)?))),
             Provider::Gcs => Ok(Self::Gcs(GcsSettings::named(env, names)?)),
@@ -145,7 +149,7 @@ impl StorageSettings {
         match self {
             Self::Local(local) => LocalStorage::open(&local.dir)
                 .map(|storage| Arc::new(storage) as SharedStorage)
-                .map_err(|error| unusable_folder("RECORDING_OUTPUT_DIR", error)),
+                .map_err(|error| unusable_folder(local.variable, error)),
             Self::S3(s3) => Ok(Arc::new(S3Storage::open(s3).await?)),
             Self::Gcs(gcs) => Ok(Arc::new(GcsStorage::open(gcs).await?)),
             Self::VercelBlob(vercel) => Ok(Arc::new(VercelBlobStorage::open(vercel, Arc::new(SystemClock))?)),

@@ -30,14 +30,10 @@ async fn what_cannot_be_deleted_now_is_deleted_later_and_what_is_gone_is_no_trou
     enqueue(&mut tx, &DeleteRecording { recording: staged.id.clone() }).await.unwrap();
     tx.commit().await.unwrap();
     proxy.faults(3).await;
-    assert_eq!(
-        artifacts::keys(&system.db, &staged.id).await.unwrap().len(),
-        3,
-        "a row goes after its object"
-    );
+    assert_eq!(artifacts::all(&system.db, &staged.id).await.unwrap().len(), 3, "a row goes after its object");
 
     proxy.set(Weather::Fair);
-    while !artifacts::keys(&system.db, &staged.id).await.unwrap().is_empty() {
+    while !artifacts::all(&system.db, &staged.id).await.unwrap().is_empty() {
         rows.next().await;
     }
     let left: Vec<_> = storage.list("").try_collect().await.unwrap();

@@ -178,3 +178,19 @@ async fn a_wrong_setting_is_named_and_not_shown() {
     is_ill(&done, "settings", "RECORDING_S3_BUCKET is not set");
     assert!(!done.stdout.contains("hunter2") && done.stdout.lines().count() == 1, "{done:?}");
 }
+
+#[tokio::test]
+async fn the_backup_is_examined_as_well_and_must_be_another_place() {
+    let (database, server) = (Postgres::create().await, Seaweed::start().await);
+    let set = |machine: Machine, (name, value): (&str, String)| machine.set(name, value);
+    let machine = server.backup_variables().into_iter().fold(Machine::with(database.url()), set);
+    let done = machine.examine();
+    assert!(done.ok && line(&done, "backup").contains("takes, tells, gives, links and deletes"), "{done:?}");
+    let other_name = server.endpoint().replace("127.0.0.1", "localhost");
+    let machine = server.variables().into_iter().fold(machine, set);
+    let done = machine.set("RECORDING_S3_ENDPOINT", other_name).examine();
+    is_ill(&done, "backup", "it is the first storage itself");
+    let done = Machine::with(database.url()).set("RECORDING_STORAGE_BACKUP_OUTPUT_DIR", "/proc/x").examine();
+    is_ill(&done, "backup", "RECORDING_STORAGE_BACKUP_OUTPUT_DIR");
+    is_ill(&done, "disk", "RECORDING_STORAGE_BACKUP_OUTPUT_DIR");
+}

@@ -6,7 +6,7 @@ use e2e::system::{Builder, Folders, System};
 use futures::TryStreamExt;
 use shared::db::artifacts::uploads;
 use shared::jobs::{AbortUploads, enqueue};
-use shared::storage::{SharedStorage, Unfinished, verify};
+use shared::storage::{Destination, SharedStorage, Unfinished, verify};
 use shared::testing::Changes;
 
 use crate::files::File;
@@ -14,8 +14,8 @@ use crate::resume::cut_off;
 use crate::staged::{Staged, completed, stage};
 
 /// Eight parts, the last one short.
-const SIZE: usize = (7 << 24) + 12_345;
-const PART: u64 = 1 << 24;
+pub(crate) const SIZE: usize = (7 << 24) + 12_345;
+pub(crate) const PART: u64 = 1 << 24;
 
 /// A system whose workers reach the server through the proxy.
 pub(crate) async fn behind(proxy: &Proxy, server: &Seaweed, settings: &[(&str, &str)]) -> System {
@@ -25,13 +25,13 @@ pub(crate) async fn behind(proxy: &Proxy, server: &Seaweed, settings: &[(&str, &
     settings.iter().fold(builder, |builder, (name, value)| builder.set(name, *value)).start().await
 }
 
-async fn unfinished(storage: &SharedStorage) -> Vec<Unfinished> {
+pub(crate) async fn unfinished(storage: &SharedStorage) -> Vec<Unfinished> {
     let mut found: Vec<Unfinished> = storage.unfinished("").try_collect().await.unwrap();
     found.sort_by(|one, other| one.key.cmp(&other.key));
     found
 }
 
-async fn assert_stored(storage: &SharedStorage, staged: &Staged) {
+pub(crate) async fn assert_stored(storage: &SharedStorage, staged: &Staged) {
     for (key, print) in &staged.objects {
         verify(storage.as_ref(), key, print, None).await.unwrap();
     }
@@ -90,7 +90,7 @@ async fn an_upload_that_nobody_goes_on_with_is_given_up_and_no_other() {
     // Of a worker that was killed before it could note the upload; one that is noted; and those of other programs.
     let _ = cut_off(storage.as_ref(), key, &large).await;
     let noted = cut_off(storage.as_ref(), key, &large).await.kept.into_inner().unwrap().unwrap();
-    uploads::note(&system.db, &staged.artifacts[0], &noted).await.unwrap();
+    uploads::note(&system.db, &staged.artifacts[0], Destination::Main, &noted).await.unwrap();
     let others =
         ["recordings/rec_01ARZ3NDEKTSV4RRFFQ69G5FAV/recording.webm", "recordings/tape.bin", "tape.bin"];
     for key in others {

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod amazon;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod deleted;

@@ -114,6 +114,7 @@ fn artifact(recording: &RecordingId, n: usize, print: &Fingerprint) -> Artifact 
         staged_path: Some(format!("{TOKEN}/{name}")),
         storage_key: format!("recordings/{recording}/{name}"),
         stored_at: None,
+        backup: None,
     }
 }
 

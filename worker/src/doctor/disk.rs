@@ -15,8 +15,11 @@ pub(super) fn has_room(settings: &Settings) -> Finding {
     if let SpoolSettings::Folder(folder) = &settings.shared.spool {
         folders.insert(0, ("SPOOL_URL", folder.clone()));
     }
-    if let StorageSettings::Local(local) = &settings.shared.storage {
-        folders.push(("RECORDING_OUTPUT_DIR", local.dir.clone()));
+    let backup = settings.shared.backup.iter().map(|backup| &backup.storage);
+    for storage in std::iter::once(&settings.shared.storage).chain(backup) {
+        if let StorageSettings::Local(local) = storage {
+            folders.push((local.variable, local.dir.clone()));
+        }
     }
     let free: Result<Vec<String>, Trouble> =
         folders.iter().map(|(name, folder)| room(name, folder)).collect();

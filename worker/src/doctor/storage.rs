@@ -24,9 +24,10 @@ const STORAGE_MAX: Duration = Duration::from_secs(180);
 /// To open the link once.
 const LINK_VALID: Duration = Duration::from_secs(60);
 
-pub(super) async fn works(settings: &Settings) -> Finding {
+/// The first storage, or the second.
+pub(super) async fn works(one: &StorageSettings, settings: &Settings) -> Finding {
     // A name of its own, where recordings are: credentials may be good for nothing else.
-    probe(&settings.shared.storage, &settings.shared.keys.probe(&RecordingId::generate())).await
+    probe(one, &settings.shared.keys.probe(&RecordingId::generate())).await
 }
 
 /// The same of the bucket that is the spool, where it is one. A folder is looked at as every other.
@@ -45,21 +46,11 @@ async fn probe(settings: &StorageSettings, key: &str) -> Finding {
     if let Some(server) = settings.server_url() {
         super::clock::ask(&server).await?;
     }
-    let storage = within(CHECK_MAX, opened(settings)).await?;
+    let storage = within(CHECK_MAX, open(settings)).await?;
     let place = storage.place();
     let (probe, clean_up) = (try_out(storage.as_ref(), key), delete(storage.as_ref(), key));
     let link = tried(STORAGE_MAX, probe, clean_up).await?;
     Ok(format!("{} {} takes, tells, gives{link} and deletes objects", place.provider, place.bucket))
-}
-
-async fn opened(settings: &StorageSettings) -> Result<SharedStorage, Trouble> {
-    settings.open().await.map_err(|error| {
-        let cure = match error.is::<EnvError>() {
-            true => "correct the variable; deploy/env.example explains every setting",
-            false => "see that the place can be reached, and has room",
-        };
-        Trouble::new(format!("{error:#}"), cure)
-    })
 }
 
 /// Cleans up whatever became of the probe: each has its time.
@@ -74,7 +65,17 @@ async fn tried<T>(
     cleaned_up.map(|()| found)
 }
 
-fn failed(step: &str) -> impl Fn(StorageError) -> Trouble + '_ {
+pub(super) async fn open(settings: &StorageSettings) -> Result<SharedStorage, Trouble> {
+    settings.open().await.map_err(|error| {
+        let cure = match error.is::<EnvError>() {
+            true => "correct the variable; deploy/env.example explains every setting",
+            false => "see that the place can be reached, and has room",
+        };
+        Trouble::new(format!("{error:#}"), cure)
+    })
+}
+
+pub(super) fn failed(step: &str) -> impl Fn(StorageError) -> Trouble + '_ {
     move |error| Trouble::new(format!("{step}: {error}"), error.advice())
 }
 

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use futures::TryStreamExt;
 use shared::db::artifacts::uploads;
 use shared::jobs::AbortUploads;
-use shared::storage::{Unfinished, recordings_in};
+use shared::storage::{SharedStorage, Unfinished, recordings_in};
 use tracing::{info, warn};
 
 use crate::ctx::Ctx;
@@ -31,16 +31,24 @@ pub async fn run(ctx: Ctx, _job: AbortUploads, _attempt: Attempt) -> Result<(), 
     Ok(ctx.blocking(move || Ok(spool.abort_unfinished(before)?)).await?)
 }
 
-/// One that cannot be aborted must not keep the others; its error is told when all have had their turn.
+/// One that cannot be aborted must not keep the others, nor one storage the other; its error is told when all have had their turn.
 async fn abort_all(ctx: &Ctx) -> anyhow::Result<()> {
+    let mut failed = Ok(());
+    for storage in ctx.storage.all() {
+        failed = abort_at(ctx, storage).await.and(failed);
+    }
+    failed
+}
+
+async fn abort_at(ctx: &Ctx, storage: &SharedStorage) -> anyhow::Result<()> {
     // Under any prefix: the template of keys may have been another when they were begun.
-    let mut unfinished = ctx.storage.unfinished("");
+    let mut unfinished = storage.unfinished("");
     let mut failed = None;
     while let Some(upload) = unfinished.try_next().await.context("list unfinished uploads")? {
         if !is_left(ctx, &upload).await? {
             continue;
         }
-        match ctx.storage.abort(&upload.upload).await {
+        match storage.abort(&upload.upload).await {
             Ok(()) => info!("gave up an upload of {} that nobody goes on with", upload.key),
             Err(error) => {
                 warn!("an upload of {} that nobody goes on with stays: {error}", upload.key);
@@ -54,5 +62,7 @@ async fn abort_all(ctx: &Ctx) -> anyhow::Result<()> {
 /// One that was begun just now may not have been noted yet.
 async fn is_left(ctx: &Ctx, upload: &Unfinished) -> anyhow::Result<bool> {
     let old = upload.begun_at.is_some_and(|at| at < ctx.now() - ctx.sweep_patience);
-    Ok(old && uploads::is_left(&ctx.db, &recordings_in(&upload.key), &upload.upload).await?)
+    // A spool in the same bucket has keys that name recordings too, and patience of its own.
+    let staged = ctx.spool.prefix().is_some_and(|prefix| upload.key.starts_with(prefix));
+    Ok(old && !staged && uploads::is_left(&ctx.db, &recordings_in(&upload.key), &upload.upload).await?)
 }

@@ -117,7 +117,7 @@ async fn make_room(ctx: &Ctx, now: Timestamp, free: Option<u64>) -> anyhow::Resu
 fn disk(ctx: &Ctx) -> anyhow::Result<Option<Disk>> {
     let keep = DiskReserve { percent: 0, min_bytes: 0 };
     let disk = |folder: &Path| Reserve::new(folder.to_owned(), keep).disk();
-    Ok(ctx.storage.folder().map(disk).transpose()?)
+    Ok(ctx.storage.main.folder().map(disk).transpose()?)
 }
 
 /// Deletes what the spool holds of recordings that have no more use for it: noted just now, by a run that was killed, or

@@ -149,6 +149,7 @@ async fn stage_all(ctx: &Ctx, recording: &Recording, pictures: &[PathBuf]) -> an
                     staged_path: Some(format!("{token}/{name}")),
                     storage_key: key,
                     stored_at: None,
+                    backup: None,
                 })
             })
             .await?;

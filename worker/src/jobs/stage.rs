@@ -4,10 +4,10 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use shared::db::artifacts::Artifact;
 use shared::db::events::{self, EventType};
@@ -34,6 +34,8 @@ pub(super) enum StageError {
     Hopeless(RecordingError, Vec<Shown>),
     /// Another attempt may succeed.
     Again(anyhow::Error),
+    /// Another attempt may succeed, and should be made within this time.
+    AgainWithin(Duration, anyhow::Error),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for StageError {
@@ -137,11 +139,12 @@ pub(super) async fn settle(
             Err(Failure::GiveUp(anyhow::anyhow!("{}: {}", error.code, error.detail)))
         }
         Err(StageError::Again(error)) if attempt.cancel.is_cancelled() => Err(Failure::Retry(error)),
-        Err(StageError::Again(error)) if attempt.is_last() => {
+        Err(StageError::Again(error) | StageError::AgainWithin(_, error)) if attempt.is_last() => {
             fail(ctx, recording, Some(step), &in_vain(&error, attempt), &[]).await?;
             Err(error.into())
         }
         Err(StageError::Again(error)) => Err(error.into()),
+        Err(StageError::AgainWithin(limit, error)) => Err(Failure::from(error).within(limit, attempt.number)),
     }
 }
 
@@ -179,38 +182,67 @@ pub(super) async fn fail(
     Ok(())
 }
 
-/// How far a stage is. Written to the recording's row once a second while it lives.
+/// How far a stage is. Written to the recording's row once a second while it lives, and told by events.
 #[derive(Debug)]
 pub(super) struct Progress {
-    share: Arc<AtomicU32>,
+    seen: Arc<Seen>,
     _writer: AbortOnDropHandle<()>,
 }
 
-/// Progress is kept in millionths, as an atomic has no fractions.
+/// What is to be written next.
+#[derive(Debug, Default)]
+struct Seen {
+    /// In millionths, as an atomic has no fractions.
+    share: AtomicU32,
+    /// Of all files, while they are uploaded.
+    sent: AtomicU64,
+    total: AtomicU64,
+}
+
+/// The millionths of [`Seen::share`].
 const WHOLE: f32 = 1_000_000.0;
 
 impl Progress {
     /// Begins to report.
     #[must_use]
     pub(super) fn report(ctx: &Ctx, id: &RecordingId, step: &Step) -> Self {
-        let share = Arc::new(AtomicU32::new(0));
-        let (ctx, id, step, shown) = (ctx.clone(), id.clone(), step.clone(), Arc::clone(&share));
+        let seen = Arc::new(Seen::default());
+        let (ctx, id, step, shown) = (ctx.clone(), id.clone(), step.clone(), Arc::clone(&seen));
         let writer = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(PROGRESS_EVERY);
             loop {
                 ticks.tick().await;
-                #[expect(clippy::cast_precision_loss, reason = "a million fits a float's 24 bits")]
-                let share = shown.load(Ordering::Relaxed) as f32 / WHOLE;
                 // A database that is away is not this job's business: the next tick tries again.
-                let _ = recordings::set_progress(&ctx.db, &id, &step, share).await;
+                let (share, data) = shown.told(step.stage);
+                let _ = recordings::set_progress(&ctx.db, &id, &step, share, data, ctx.now()).await;
             }
         });
-        Self { share, _writer: AbortOnDropHandle::new(writer) }
+        Self { seen, _writer: AbortOnDropHandle::new(writer) }
     }
 
     /// Notes how much of the whole processing is done, 0 to 1.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
     pub(super) fn set(&self, share: f64) {
-        self.share.store((share.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
+        self.seen.share.store((share.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
+    }
+
+    /// Notes how many bytes of all files have been sent.
+    pub(super) fn sent(&self, bytes: u64, total: u64) {
+        self.seen.sent.store(bytes, Ordering::Relaxed);
+        self.seen.total.store(total, Ordering::Relaxed);
+    }
+}
+
+impl Seen {
+    /// The share of the whole that is done, and what an event says.
+    fn told(&self, stage: Stage) -> (f32, Value) {
+        #[expect(clippy::cast_precision_loss, reason = "a million fits a float's 24 bits")]
+        let share = self.share.load(Ordering::Relaxed) as f32 / WHOLE;
+        let (sent, total) = (self.sent.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
+        let data = match total {
+            0 => json!({ "stage": stage, "progress": share }),
+            total => json!({ "stage": stage, "progress": share, "bytes": sent, "totalBytes": total }),
+        };
+        (share, data)
     }
 }

@@ -4,23 +4,24 @@
 //! is noted, and goes on with the upload that was under way where the provider can ([`shared::storage::Resumption`]). The staged files go only after the recording is completed, and by the next attempt when that one was killed
 //! before they had gone. The same holds for the files in storage that a new revision has replaced.
 
-use async_trait::async_trait;
 use chrono::TimeDelta;
 use serde_json::json;
-use shared::db::artifacts::uploads::{self, Noted};
 use shared::db::artifacts::{self, Artifact, ArtifactKind};
 use shared::db::events::{self, EventType};
 use shared::db::recordings::{self, Output, Step};
-use shared::id::RecordingId;
+use shared::id::{ArtifactId, RecordingId};
 use shared::jobs::UploadRecording;
 use shared::recording::{Format, Recording, RecordingState, Stage};
-use shared::storage::{Attributes, Fingerprint, Kept, Metadata, PutFile, Resumption, UploadWatch, verify};
+use shared::storage::{Attributes, Destination, Metadata};
 use tracing::{info, warn};
 
+use self::place::{First, Place};
 use super::stage::{self, Progress, StageError, hopeless};
 use crate::ctx::Ctx;
 use crate::failure::Failure;
 use crate::queue::Attempt;
+
+mod place;
 
 /// The share of the whole processing that is done when this stage begins.
 const PROGRESS_FROM: f64 = 0.7;
@@ -51,9 +52,12 @@ async fn tidy_up(ctx: &Ctx, id: &RecordingId) -> Result<(), Failure> {
 
 /// Deletes the files that the completed revision replaces. A row goes after its object, so that none is forgotten.
 async fn delete_replaced(ctx: &Ctx, id: &RecordingId) -> anyhow::Result<()> {
-    for key in artifacts::replaced_keys(&ctx.db, id).await? {
-        ctx.storage.delete(&key).await?;
-        artifacts::forget_key(&ctx.db, id, &key).await?;
+    for file in artifacts::replaced(&ctx.db, id).await? {
+        ctx.storage.main.delete(&file.storage_key).await?;
+        if file.backup.is_some() {
+            ctx.storage.at(Destination::Backup)?.delete(&file.storage_key).await?;
+        }
+        artifacts::forget(&ctx.db, &file.id).await?;
     }
     Ok(())
 }
@@ -65,11 +69,15 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
     };
     let progress = Progress::report(ctx, &recording.id, step);
     let total: u64 = files.iter().map(|file| file.size).sum();
-    let mut done = 0;
+    let mut done: u64 = files.iter().filter(|file| file.stored_at.is_some()).map(|file| file.size).sum();
+    let mut place = Place { ctx, recording, attempt, first: First::IsAsked };
     for file in files.iter().filter(|file| file.stored_at.is_none()) {
-        let watch = Watch { ctx, file, progress: &progress, done, total };
+        let sent = |bytes| {
+            progress.set(share(done + bytes, total));
+            progress.sent(done + bytes, total);
+        };
         tokio::select! {
-            stored = store(ctx, recording, file, &watch) => {
+            stored = place.store(file, &sent) => {
                 stored.inspect_err(|_| ctx.metrics.upload_failed())?;
             }
             () = attempt.cancel.cancelled() => return Err(anyhow::anyhow!("cancelled").into()),
@@ -77,34 +85,11 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
         done += file.size;
     }
     drop(progress);
-    if complete(ctx, recording, step, main, &files).await? {
+    if complete(ctx, recording, step, &main.id, &files).await? {
         info!(recording.id = %recording.id, "completed recording {}", recording.id);
         ctx.metrics.completed();
     }
     Ok(())
-}
-
-/// Tells how much of all files has gone, and notes what the next attempt goes on with.
-struct Watch<'a> {
-    ctx: &'a Ctx,
-    file: &'a Artifact,
-    progress: &'a Progress,
-    done: u64,
-    total: u64,
-}
-
-#[async_trait]
-impl UploadWatch for Watch<'_> {
-    fn sent(&self, bytes: u64) {
-        self.progress.set(share(self.done + bytes, self.total));
-    }
-
-    async fn keep(&self, state: &Resumption) -> anyhow::Result<Kept> {
-        Ok(match uploads::note(&self.ctx.db, &self.file.id, state).await? {
-            Noted::Yes => Kept::Yes,
-            Noted::NotStaged => Kept::No,
-        })
-    }
 }
 
 fn share(sent: u64, total: u64) -> f64 {
@@ -118,26 +103,8 @@ fn main_file(files: &[Artifact]) -> Option<&Artifact> {
     files.iter().find(|file| file.kind != ArtifactKind::Thumbnail)
 }
 
-async fn store(ctx: &Ctx, recording: &Recording, file: &Artifact, watch: &Watch<'_>) -> anyhow::Result<()> {
-    let (key, attributes) = (file.storage_key.as_str(), attributes(recording, file));
-    let expected = Fingerprint { size: file.size, sha256: file.sha256.clone() };
-    let scratch = ctx.scratch.attempt()?;
-    // Where it is not staged any more, an attempt was killed between reading back and noting it, while another one completed
-    // and cleaned up: what counts is whether the object is there, and the check below says so.
-    let source = stage::fetch(ctx, file, scratch.path()).await?;
-    if let Some(path) = &source {
-        let begun = uploads::noted(&ctx.db, &file.id).await?;
-        let put = PutFile { key, file: path, attributes: &attributes, resume: begun.as_ref() };
-        ctx.storage.put_file(&put, watch).await?;
-    }
-    verify(ctx.storage.as_ref(), key, &expected, source.as_deref()).await?;
-    artifacts::stored(&ctx.db, &file.id, ctx.now()).await?;
-    ctx.metrics.uploaded(file.size);
-    Ok(())
-}
-
 /// What storage keeps beside the file. A recording that is processed anew has other keys, so what is under one stays as it is.
-fn attributes(recording: &Recording, file: &Artifact) -> Attributes {
+pub(super) fn attributes(recording: &Recording, file: &Artifact) -> Attributes {
     Attributes {
         content_type: file.content_type.clone(),
         cache_control: Some("private, max-age=31536000, immutable".to_owned()),
@@ -156,10 +123,18 @@ async fn complete(
     ctx: &Ctx,
     recording: &Recording,
     step: &Step,
-    main: &Artifact,
+    main: &ArtifactId,
     files: &[Artifact],
 ) -> anyhow::Result<bool> {
-    let (id, call, at, place) = (&recording.id, &recording.call, ctx.now(), ctx.storage.place());
+    let (id, call, at) = (&recording.id, &recording.call, ctx.now());
+    let mut tx = ctx.db.begin().await?;
+    // Read again, with where they have been stored; locked, as they may be moved meanwhile.
+    if recordings::lock(&mut tx, id).await?.is_none() {
+        return Ok(false);
+    }
+    let stored = artifacts::of_revision(&mut *tx, id, recording.revision).await?;
+    let Some(main) = stored.iter().find(|file| file.id == *main) else { return Ok(false) };
+    let place = ctx.storage.at(main.destination())?.place();
     let ending = main.storage_key.rsplit('.').next().unwrap_or_default();
     let output = Output {
         format: ending.parse::<Format>()?,
@@ -173,13 +148,12 @@ async fn complete(
             .expires_at
             .or_else(|| ctx.retention.days.map(|days| at + TimeDelta::days(days.into()))),
     };
-    let mut tx = ctx.db.begin().await?;
     if recordings::complete(&mut tx, id, step, &output, at).await?.is_none() {
         return Ok(false);
     }
     let bytes: u64 = files.iter().map(|file| file.size).sum();
-    let data =
-        json!({ "files": files.len(), "bytes": bytes, "provider": output.provider, "bucket": output.bucket });
+    let data = json!({ "files": files.len(), "bytes": bytes, "provider": output.provider, "bucket": output.bucket,
+        "destination": main.destination() });
     events::about_recording(&mut tx, EventType::RecordingUploaded, call, id, data, at).await?;
     let data =
         json!({ "duration": output.duration_ms, "fileSize": output.file_size, "format": output.format });

@@ -111,20 +111,36 @@ struct Outgoing {
     layer: Option<&'static str>,
 }
 
+fn usual(sound: Sound) -> MediaEngine {
+    let mut engine = MediaEngine::default();
+    engine.register_default_codecs().unwrap();
+    if sound == Sound::Repeated {
+        let nack = RTCPFeedback { typ: "nack".into(), parameter: String::new() };
+        engine.register_feedback(nack, RtpCodecKind::Audio);
+    }
+    engine
+}
+
 impl Client {
+    /// One that begins the handshake, as browsers do.
     pub(crate) fn new(
         now: Instant,
         address: SocketAddr,
-        (ciphers, answering): (&[SrtpProtectionProfile], RTCDtlsRole),
+        ciphers: &[SrtpProtectionProfile],
         sound: Sound,
     ) -> Self {
-        let mut engine = MediaEngine::default();
-        engine.register_default_codecs().unwrap();
-        if sound == Sound::Repeated {
-            let nack = RTCPFeedback { typ: "nack".into(), parameter: String::new() };
-            engine.register_feedback(nack, RtpCodecKind::Audio);
-        }
-        Self::with(engine, now, address, (ciphers, answering))
+        Self::with(usual(sound), now, address, (ciphers, RTCDtlsRole::Client))
+    }
+
+    /// One that waits for the handshake when it answers.
+    #[allow(dead_code, reason = "not every test that takes this file in has such clients")]
+    pub(crate) fn waiting(
+        now: Instant,
+        address: SocketAddr,
+        ciphers: &[SrtpProtectionProfile],
+        sound: Sound,
+    ) -> Self {
+        Self::with(usual(sound), now, address, (ciphers, RTCDtlsRole::Server))
     }
 
     /// One that has the codecs of this engine, and takes this part in the handshake when it answers.

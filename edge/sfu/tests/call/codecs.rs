@@ -1,6 +1,7 @@
 //! Clients that do not have every codec of pictures.
 
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use sfu::{Command, Event, PeerId};
 
@@ -23,9 +24,10 @@ fn join(world: &mut World, id: u64, user: &str, pictures: &[(u8, &str)]) {
             .register_codec(RTCRtpCodecParameters { rtp_codec, payload_type: *payload_type }, kind)
             .unwrap();
     }
-    world
-        .clients
-        .insert(id, Client::with(engine, world.now, World::address(id), (&world.ciphers, world.answering)));
+    world.clients.insert(
+        id,
+        Client::with(engine, world.now, World::address(id), (&world.ciphers, RTCDtlsRole::Client)),
+    );
 }
 
 /// A member who publishes sound, and pictures in a codec.

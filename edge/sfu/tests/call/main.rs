@@ -11,8 +11,8 @@ mod world;
 
 use std::time::Duration;
 
+use client::{Client, Sound};
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use sfu::{Command, Event, PeerId};
 use world::World;
@@ -483,8 +483,9 @@ fn a_client_that_waits_for_the_handshake_hears_too() {
     let mut world = World::new();
     world.join_speaking(1, "ann");
     world.until("ann is connected", |world| world.events.contains(&Event::Connected { peer: PeerId(1) }));
-    world.answering = RTCDtlsRole::Server;
     world.join(2, "ben");
+    let waiting = Client::waiting(world.now, World::address(2), &world.ciphers, Sound::SentOnce);
+    world.clients.insert(2, waiting);
     world.until("ben hears", |world| world.heard(2, "ann").0 > 50);
 }
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc::peer_connection::transport::RTCDtlsRole;
 use sfu::{
     Arrival, Candidate, CandidateKind, Command, Config, Event, Limits, MAX_SESSIONS, Path, PeerId, Reception,
     Role, RoomId, Sfu, Transport, User,
@@ -30,8 +29,6 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     /// What the next clients can do, in their order; browsers name the slow one first.
     pub(crate) ciphers: Vec<SrtpProtectionProfile>,
-    /// Which part the next clients take in the handshake when they answer; browsers begin it.
-    pub(crate) answering: RTCDtlsRole,
     /// What the next clients do about lost sound.
     pub(crate) sound: Sound,
     /// In thousandths, for each direction.
@@ -112,7 +109,6 @@ impl World {
             sfu,
             clients,
             events,
-            answering: RTCDtlsRole::Client,
             ciphers: vec![
                 SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
                 SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
@@ -141,10 +137,7 @@ impl World {
     }
 
     pub(crate) fn join_as(&mut self, id: u64, user: &str, role: Role) {
-        self.clients.insert(
-            id,
-            Client::new(self.now, Self::address(id), (&self.ciphers, self.answering), self.sound),
-        );
+        self.clients.insert(id, Client::new(self.now, Self::address(id), &self.ciphers, self.sound));
         self.command(Command::Join { room: room(), peer: PeerId(id), user: User::new(user), role });
     }
 
@@ -157,9 +150,10 @@ impl World {
     /// The client of a session that has joined begins to publish sound and pictures, or tries to.
     pub(crate) fn attend(&mut self, id: u64) {
         let now = self.now;
-        let client = self.clients.entry(id).or_insert_with(|| {
-            Client::new(now, Self::address(id), (&self.ciphers, self.answering), self.sound)
-        });
+        let client = self
+            .clients
+            .entry(id)
+            .or_insert_with(|| Client::new(now, Self::address(id), &self.ciphers, self.sound));
         client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Audio);
         client.publish(self.now, rtc::rtp_transceiver::rtp_sender::RtpCodecKind::Video);
         self.offer(id);

@@ -142,11 +142,12 @@ async fn serve(
     request: Request,
 ) -> Result<Response, ApiError> {
     let link = Link { valid: app.settings.presign_ttl, disposition: Some(disposition.to_owned()) };
-    let mut response = match app.storage.temporary_url(&file.storage_key, &link).await? {
+    let storage = app.storage.at(file.destination())?;
+    let mut response = match storage.temporary_url(&file.storage_key, &link).await? {
         Some(url) => found(&url),
-        None => match app.storage.local_path(&file.storage_key) {
+        None => match storage.local_path(&file.storage_key) {
             Some(path) => from_disk(&path, request.headers(), request.method().clone()).await?,
-            None => stream::serve(app.storage.as_ref(), file, request.headers(), request.method()).await?,
+            None => stream::serve(storage.as_ref(), file, request.headers(), request.method()).await?,
         },
     };
     match response.status() {

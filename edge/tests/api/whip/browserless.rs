@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
-use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -50,12 +49,7 @@ impl Participant {
         let own = if over == Over::UdpV6 { "[::1]:0" } else { "127.0.0.1:0" };
         let socket = UdpSocket::bind(own).await.unwrap();
         let ciphers = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
-        let client = Client::new(
-            Instant::now(),
-            socket.local_addr().unwrap(),
-            (&ciphers, RTCDtlsRole::Client),
-            Sound::Repeated,
-        );
+        let client = Client::new(Instant::now(), socket.local_addr().unwrap(), &ciphers, Sound::Repeated);
         let (told, heard) = watch::channel((0, 0));
         Self {
             client: Arc::new(Mutex::new(client)),

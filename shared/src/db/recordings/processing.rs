@@ -4,6 +4,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 use super::to_i64;
 use crate::clock::Timestamp;
+use crate::db::events::EventType;
 use crate::id::{EdgeId, RecordingId};
 use crate::recording::{Format, RecordingError, Stage};
 
@@ -222,7 +223,8 @@ pub async fn process_again(
     Ok((again.rows_affected() == 1).then_some(()))
 }
 
-/// Notes how far a stage has come, 0 to 1 over all stages. Changes nothing when somebody else holds it.
+/// Notes how far a stage has come, 0 to 1 over all stages, and tells it by an event whenever another twentieth of the whole is
+/// done; `data` is what the event says besides. Changes nothing when somebody else holds the stage.
 ///
 /// # Errors
 /// Those of the database.
@@ -231,14 +233,24 @@ pub async fn set_progress(
     id: &RecordingId,
     held: &Step,
     progress: f32,
+    data: serde_json::Value,
+    at: Timestamp,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update recording set progress = greatest(progress, $4)
-         where id = $1 and state = 'processing' and stage = $2 and stage_token = $3",
+        "with held as (
+             select id, call_id, progress as was from recording
+             where id = $1 and state = 'processing' and stage = $2 and stage_token = $3 and progress < $4
+             for no key update),
+         noted as (update recording r set progress = $4 from held where r.id = held.id)
+         insert into event (type, call_id, recording_id, data, at)
+         select $5, call_id, id, $6, $7 from held where floor(was * 20) < floor($4 * 20)",
         id.as_str(),
         held.stage as Stage,
         held.token,
         progress.clamp(0.0, 1.0),
+        EventType::RecordingProgress.as_str(),
+        data,
+        at,
     )
     .execute(db)
     .await?;

@@ -44,7 +44,7 @@ pub(super) async fn open(settings: &S3Settings, patience: Patience) -> Result<Cl
         (None, Some(_)) => Region::new("us-east-1"),
         (None, None) => {
             return Err(EnvError::missing(
-                "RECORDING_S3_REGION",
+                settings.region_variable,
                 "the bucket's region, such as eu-central-1",
             ));
         }

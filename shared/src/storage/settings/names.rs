@@ -78,7 +78,67 @@ pub(super) const RECORDING: Names = Names {
     },
 };
 
+/// Where they are kept while that is away.
+pub(super) const BACKUP: Names = Names {
+    provider: "RECORDING_STORAGE_BACKUP_PROVIDER",
+    bucket: "RECORDING_STORAGE_BACKUP_BUCKET",
+    region: "RECORDING_STORAGE_BACKUP_REGION",
+    credentials: "RECORDING_STORAGE_BACKUP_CREDENTIALS",
+    output_dir: "RECORDING_STORAGE_BACKUP_OUTPUT_DIR",
+    s3: S3Names {
+        bucket: "RECORDING_STORAGE_BACKUP_S3_BUCKET",
+        region: "RECORDING_STORAGE_BACKUP_S3_REGION",
+        access_key_id: "RECORDING_STORAGE_BACKUP_S3_ACCESS_KEY_ID",
+        secret_access_key: "RECORDING_STORAGE_BACKUP_S3_SECRET_ACCESS_KEY",
+        session_token: "RECORDING_STORAGE_BACKUP_S3_SESSION_TOKEN",
+        endpoint: "RECORDING_STORAGE_BACKUP_S3_ENDPOINT",
+        path_style: "RECORDING_STORAGE_BACKUP_S3_PATH_STYLE",
+        checksum: "RECORDING_STORAGE_BACKUP_S3_CHECKSUM",
+        sse: "RECORDING_STORAGE_BACKUP_S3_SSE",
+        sse_kms_key_id: "RECORDING_STORAGE_BACKUP_S3_SSE_KMS_KEY_ID",
+        storage_class: "RECORDING_STORAGE_BACKUP_S3_STORAGE_CLASS",
+    },
+    gcs: GcsNames {
+        bucket: "RECORDING_STORAGE_BACKUP_GCS_BUCKET",
+        project_id: "RECORDING_STORAGE_BACKUP_GCS_PROJECT_ID",
+        key_filename: "RECORDING_STORAGE_BACKUP_GCS_KEY_FILENAME",
+        credentials: "RECORDING_STORAGE_BACKUP_GCS_CREDENTIALS",
+        endpoint: "RECORDING_STORAGE_BACKUP_GCS_ENDPOINT",
+    },
+    vercel_blob: VercelBlobNames {
+        token: "RECORDING_STORAGE_BACKUP_BLOB_READ_WRITE_TOKEN",
+        api_url: "RECORDING_STORAGE_BACKUP_VERCEL_BLOB_API_URL",
+        download_url: "RECORDING_STORAGE_BACKUP_VERCEL_BLOB_DOWNLOAD_URL",
+    },
+};
+
+impl Names {
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<&'static str> {
+        let general = [self.provider, self.bucket, self.region, self.credentials, self.output_dir];
+        general.into_iter().chain(self.s3.all()).chain(self.gcs.own()).chain(self.vercel_blob.all()).collect()
+    }
+}
+
+impl VercelBlobNames {
+    fn all(&self) -> [&'static str; 3] {
+        [self.token, self.api_url, self.download_url]
+    }
+}
+
 impl S3Names {
+    fn all(&self) -> impl Iterator<Item = &'static str> {
+        let others = [
+            self.session_token,
+            self.path_style,
+            self.checksum,
+            self.sse,
+            self.sse_kms_key_id,
+            self.storage_class,
+        ];
+        self.own().into_iter().chain(others)
+    }
+
     /// Those by which the provider is found.
     pub(super) fn own(&self) -> [&'static str; 5] {
         [self.bucket, self.region, self.access_key_id, self.secret_access_key, self.endpoint]

@@ -17,6 +17,8 @@ pub struct S3Settings {
     /// `RECORDING_S3_REGION` or `RECORDING_STORAGE_REGION`; else whatever the environment, profile or machine says, and
     /// `us-east-1` at an endpoint of one's own.
     pub region: Option<String>,
+    /// The variable to tell the region by.
+    pub region_variable: &'static str,
     /// `RECORDING_S3_ENDPOINT`, for anything but AWS itself.
     pub endpoint: Option<String>,
     /// `RECORDING_S3_PATH_STYLE`: the bucket's name in the path and not in the host. Default: at an endpoint of one's own.
@@ -68,6 +70,7 @@ impl S3Settings {
         Ok(Self {
             bucket: bucket.to_owned(),
             region: one_of(env, own.region, names.region)?.map(str::to_owned),
+            region_variable: own.region,
             path_style: match env.optional(own.path_style)? {
                 Some(_) => env.flag(own.path_style)?,
                 None => endpoint.is_some(),

@@ -203,3 +203,68 @@ fn no_host_of_aws_is_guessed() {
         assert_eq!(read(&all).unwrap().server_url().as_deref(), wanted, "{all:?}");
     }
 }
+
+fn backup(pairs: &[(&str, &str)]) -> Result<Option<BackupSettings>, String> {
+    let env = Env::from_pairs(pairs.iter().copied());
+    let first = StorageSettings::from_env(&env).map_err(|error| error.to_string())?;
+    BackupSettings::from_env(&env, &first).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_second_storage_is_read_by_names_of_its_own() {
+    assert!(backup(&[("RECORDING_S3_BUCKET", "b")]).unwrap().is_none());
+    for (pairs, wanted) in [
+        (vec![("RECORDING_STORAGE_BACKUP_OUTPUT_DIR", "/x")], "local"),
+        (vec![("RECORDING_STORAGE_BACKUP_S3_BUCKET", "b"), ("RECORDING_OUTPUT_DIR", "/x")], "s3"),
+        (vec![("RECORDING_STORAGE_BACKUP_GCS_BUCKET", "b")], "gcs"),
+        (vec![("RECORDING_STORAGE_BACKUP_BLOB_READ_WRITE_TOKEN", TOKEN)], "vercel-blob"),
+        (vec![("RECORDING_STORAGE_BACKUP_PROVIDER", "aws"), ("RECORDING_STORAGE_BACKUP_BUCKET", "b")], "s3"),
+    ] {
+        let found = backup(&pairs).unwrap().unwrap();
+        assert_eq!((provider_of(&found.storage), found.after.as_secs()), (wanted, 900), "{pairs:?}");
+    }
+    let found = backup(&[("RECORDING_STORAGE_BACKUP_OUTPUT_DIR", "/x"), ("BACKUP_AFTER", "0s")]);
+    assert!(found.unwrap().unwrap().after.is_zero());
+}
+
+#[test]
+fn a_second_storage_that_is_none_is_refused_by_name() {
+    let folder = ("RECORDING_STORAGE_BACKUP_OUTPUT_DIR", "/x");
+    for (pairs, line) in [
+        (vec![("BACKUP_AFTER", "5m")], "RECORDING_STORAGE_BACKUP_PROVIDER is not set"),
+        (vec![folder, ("BACKUP_AFTER", "2h")], "BACKUP_AFTER wants a duration of at most 1h"),
+        (vec![folder, ("BACKUP_AFTER", "hunter2")], "BACKUP_AFTER wants a duration"),
+        (
+            vec![("RECORDING_STORAGE_BACKUP_PROVIDER", "local")],
+            "RECORDING_STORAGE_BACKUP_OUTPUT_DIR is not set",
+        ),
+        (vec![("RECORDING_STORAGE_BACKUP_PROVIDER", "ftp")], "RECORDING_STORAGE_BACKUP_PROVIDER wants local"),
+        (
+            vec![("RECORDING_STORAGE_BACKUP_S3_SSE", "AES256")],
+            "RECORDING_STORAGE_BACKUP_OUTPUT_DIR is not set",
+        ),
+        (
+            vec![
+                folder,
+                ("RECORDING_STORAGE_BACKUP_S3_BUCKET", "b"),
+                ("RECORDING_STORAGE_BACKUP_GCS_BUCKET", "b"),
+            ],
+            "RECORDING_STORAGE_BACKUP_PROVIDER is not set",
+        ),
+        (
+            vec![folder, ("RECORDING_OUTPUT_DIR", "/x")],
+            "RECORDING_STORAGE_BACKUP_OUTPUT_DIR wants another place than the first storage's",
+        ),
+        (
+            vec![("RECORDING_S3_BUCKET", "b"), ("RECORDING_STORAGE_BACKUP_S3_BUCKET", "b")],
+            "RECORDING_STORAGE_BACKUP_S3_BUCKET wants another place",
+        ),
+        (
+            vec![("BLOB_READ_WRITE_TOKEN", TOKEN), ("RECORDING_STORAGE_BACKUP_BLOB_READ_WRITE_TOKEN", TOKEN)],
+            "RECORDING_STORAGE_BACKUP_BLOB_READ_WRITE_TOKEN wants another place",
+        ),
+    ] {
+        let found = backup(&pairs).unwrap_err();
+        assert!(found.starts_with(line) && !found.contains("hunter2") && !found.contains('\n'), "{found}");
+    }
+}

@@ -6,7 +6,7 @@ use shared::clock::{Clock, ManualClock, SystemClock};
 use shared::env::Env;
 use shared::settings::{Retention, Settings};
 use shared::spool::Spool;
-use shared::storage::{Attributes, KeyTemplate, LocalStorage, Metadata};
+use shared::storage::{Attributes, KeyTemplate, LocalStorage, Metadata, Storages};
 use shared::testing::TestDatabase;
 use tempfile::TempDir;
 
@@ -34,7 +34,10 @@ impl House {
             db,
             clock: clock.clone(),
             spool: Spool::open(path.join("spool")).unwrap(),
-            storage: Arc::new(LocalStorage::open(&path.join("recordings")).unwrap()),
+            storage: Storages {
+                main: Arc::new(LocalStorage::open(&path.join("recordings")).unwrap()),
+                backup: None,
+            },
             keys: KeyTemplate::from_env(&env).unwrap(),
             scratch: Arc::new(Scratch::open(&path.join("scratch")).unwrap()),
             media: Settings::from_env(&env).unwrap().media,
@@ -67,7 +70,7 @@ impl House {
             cache_control: None,
             metadata: Metadata::default(),
         };
-        self.ctx.storage.put_bytes(&key, vec![1; BYTES].into(), &attributes).await.unwrap();
+        self.ctx.storage.main.put_bytes(&key, vec![1; BYTES].into(), &attributes).await.unwrap();
         self.clock.advance(TimeDelta::minutes(1));
         id
     }
@@ -119,7 +122,7 @@ async fn the_oldest_go_until_all_together_are_small_enough() {
         delete_recording::run(house.ctx.clone(), DeleteRecording { recording: id.clone() }, attempt())
             .await
             .unwrap();
-        assert_eq!(house.ctx.storage.head(&format!("recordings/{id}/ann.webm")).await.unwrap(), None);
+        assert_eq!(house.ctx.storage.main.head(&format!("recordings/{id}/ann.webm")).await.unwrap(), None);
     }
     assert_eq!(recordings::stored_bytes(&house.ctx.db).await.unwrap(), (2 * BYTES as u64, 0));
 }

@@ -232,5 +232,6 @@ fn artifact(keys: &KeyTemplate, recording: &Recording, staged_path: String, file
         staged_path: Some(staged_path),
         storage_key: keys.key(recording, &name),
         stored_at: None,
+        backup: None,
     }
 }
