@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgExecutor};
 use super::{signed, unsigned};
 use crate::clock::Timestamp;
 use crate::id::{ArtifactId, RecordingId, UserId};
-use crate::storage::Destination;
+use crate::storage::{Destination, Place};
 use backup::InBackup;
 
 /// What a file made from a recording is.
@@ -69,6 +69,8 @@ pub struct Artifact {
     pub stored_at: Option<Timestamp>,
     /// What the backup has of it; `None`: nothing.
     pub backup: Option<InBackup>,
+    /// The first storage as it was when the file was put there; `None`: it was not, or is not known.
+    pub place: Option<String>,
 }
 
 struct ArtifactRow {
@@ -88,6 +90,7 @@ struct ArtifactRow {
     storage_key: String,
     stored_at: Option<Timestamp>,
     backup: Option<InBackup>,
+    place: Option<String>,
 }
 
 impl From<ArtifactRow> for Artifact {
@@ -110,7 +113,17 @@ impl From<ArtifactRow> for Artifact {
             storage_key: row.storage_key,
             stored_at: row.stored_at,
             backup: row.backup,
+            place: row.place,
         }
+    }
+}
+
+impl Artifact {
+    /// Whether it was put into another first storage than this one. What was put into the backup was not.
+    #[must_use]
+    pub fn is_elsewhere(&self, first: &Place) -> bool {
+        self.destination() == Destination::Main
+            && self.place.as_ref().is_some_and(|place| *place != first.to_string())
     }
 }
 
@@ -145,25 +158,26 @@ pub async fn stage(tx: &mut PgConnection, artifact: &Artifact, at: Timestamp) ->
     Ok(())
 }
 
-/// Notes that an artifact is in storage and was read back there. Running twice changes nothing; of two copies the one in the
-/// first storage counts.
+/// Notes that an artifact is in storage, at this place, and was read back there. Running twice changes nothing; of two copies the
+/// one in the first storage counts. `None`: its recording was deleted meanwhile.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn stored(
     db: impl PgExecutor<'_>,
     id: &ArtifactId,
-    destination: Destination,
+    (destination, place): (Destination, &Place),
     at: Timestamp,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Option<()>> {
     let id = id.as_str();
     let noted = match destination {
         Destination::Main => sqlx::query!(
-            "update artifact set state = 'stored', stored_at = coalesce(stored_at, $2), upload = null,
+            "update artifact set state = 'stored', stored_at = coalesce(stored_at, $2), upload = null, place = $3,
                  backup = case when backup = 'holds' then 'spare' else backup end
              where id = $1",
             id,
             at,
+            place.to_string(),
         ),
         Destination::Backup => sqlx::query!(
             "update artifact set state = 'stored', stored_at = coalesce(stored_at, $2), backup_upload = null,
@@ -173,8 +187,7 @@ pub async fn stored(
             at,
         ),
     };
-    noted.execute(db).await?;
-    Ok(())
+    Ok((noted.execute(db).await?.rows_affected() > 0).then_some(()))
 }
 
 macro_rules! select_artifact {
@@ -184,7 +197,7 @@ macro_rules! select_artifact {
             r#"select a.id as "id: ArtifactId", a.recording_id as "recording_id: RecordingId", a.revision,
                 a.kind as "kind: ArtifactKind", a.participant_id as "participant_id: UserId", a.ordinal, a.content_type, a.size,
                 a.sha256, a.duration_ms, a.width, a.height, a.staged_path, a.storage_key, a.stored_at,
-                a.backup as "backup: InBackup"
+                a.backup as "backup: InBackup", a.place
              from artifact a "# + $tail,
             $($arg),*
         )

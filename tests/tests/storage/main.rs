@@ -10,6 +10,8 @@ mod cases;
 #[cfg(test)]
 mod deleted;
 mod doctor;
+#[cfg(test)]
+mod elsewhere;
 mod files;
 #[cfg(test)]
 mod google;

@@ -115,6 +115,7 @@ fn artifact(recording: &RecordingId, n: usize, print: &Fingerprint) -> Artifact 
         storage_key: format!("recordings/{recording}/{name}"),
         stored_at: None,
         backup: None,
+        place: None,
     }
 }
 

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::ctx::Ctx;
 use crate::failure::Failure;
+use crate::jobs::upload_recording::must_be_here;
 use crate::queue::Attempt;
 
 /// Runs the job.
@@ -34,6 +35,9 @@ pub async fn run(ctx: Ctx, job: DeleteRecording, _attempt: Attempt) -> Result<()
 
 async fn delete(ctx: &Ctx, job: &DeleteRecording) -> anyhow::Result<()> {
     let known = artifacts::all(&ctx.db, &job.recording).await?;
+    for file in known.iter().filter(|file| file.stored_at.is_some()) {
+        must_be_here(ctx, file).await?;
+    }
     let (in_main, in_backup) = (keys(&known, |_| true), keys(&known, |file| file.backup.is_some()));
     let mut deleted = delete_at(ctx, job, Destination::Main, &in_main).await;
     if !in_backup.is_empty() {

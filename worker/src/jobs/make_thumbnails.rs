@@ -150,6 +150,7 @@ async fn stage_all(ctx: &Ctx, recording: &Recording, pictures: &[PathBuf]) -> an
                     storage_key: key,
                     stored_at: None,
                     backup: None,
+                    place: None,
                 })
             })
             .await?;

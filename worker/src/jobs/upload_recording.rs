@@ -53,6 +53,7 @@ async fn tidy_up(ctx: &Ctx, id: &RecordingId) -> Result<(), Failure> {
 /// Deletes the files that the completed revision replaces. A row goes after its object, so that none is forgotten.
 async fn delete_replaced(ctx: &Ctx, id: &RecordingId) -> anyhow::Result<()> {
     for file in artifacts::replaced(&ctx.db, id).await? {
+        must_be_here(ctx, &file).await?;
         ctx.storage.main.delete(&file.storage_key).await?;
         if file.backup.is_some() {
             ctx.storage.at(Destination::Backup)?.delete(&file.storage_key).await?;
@@ -62,6 +63,21 @@ async fn delete_replaced(ctx: &Ctx, id: &RecordingId) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A file that was put into another storage than the one that is named now does not count as deleted because it is not here.
+///
+/// # Errors
+/// When it lies elsewhere, or storage does not say.
+pub(super) async fn must_be_here(ctx: &Ctx, file: &Artifact) -> anyhow::Result<()> {
+    let first = &ctx.storage.main;
+    if !file.is_elsewhere(&first.place()) || first.head(&file.storage_key).await?.is_some() {
+        return Ok(());
+    }
+    let (key, was, is) = (&file.storage_key, file.place.as_deref().unwrap_or_default(), first.place());
+    anyhow::bail!(
+        "{key} was put into {was}, and storage is {is} now: name that one again, or copy its objects here, and re-queue the job"
+    )
+}
+
 async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt) -> Result<(), StageError> {
     let files = artifacts::of_revision(&ctx.db, &recording.id, recording.revision).await?;
     let Some(main) = main_file(&files) else {
@@ -69,9 +85,12 @@ async fn upload(ctx: &Ctx, recording: &Recording, step: &Step, attempt: &Attempt
     };
     let progress = Progress::report(ctx, &recording.id, step);
     let total: u64 = files.iter().map(|file| file.size).sum();
-    let mut done: u64 = files.iter().filter(|file| file.stored_at.is_some()).map(|file| file.size).sum();
+    // What an earlier attempt put into a storage that is not named any more is put into the one that is: the recording has one place.
+    let first = ctx.storage.main.place();
+    let is_done = |file: &&Artifact| file.stored_at.is_some() && !file.is_elsewhere(&first);
+    let mut done: u64 = files.iter().filter(is_done).map(|file| file.size).sum();
     let mut place = Place { ctx, recording, attempt, first: First::IsAsked };
-    for file in files.iter().filter(|file| file.stored_at.is_none()) {
+    for file in files.iter().filter(|file| !is_done(file)) {
         let sent = |bytes| {
             progress.set(share(done + bytes, total));
             progress.sent(done + bytes, total);

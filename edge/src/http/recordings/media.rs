@@ -143,6 +143,9 @@ async fn serve(
 ) -> Result<Response, ApiError> {
     let link = Link { valid: app.settings.presign_ttl, disposition: Some(disposition.to_owned()) };
     let storage = app.storage.at(file.destination())?;
+    if file.is_elsewhere(&storage.place()) && storage.head(&file.storage_key).await?.is_none() {
+        return Err(lost(file));
+    }
     let mut response = match storage.temporary_url(&file.storage_key, &link).await? {
         Some(url) => found(&url),
         None => match storage.local_path(&file.storage_key) {

@@ -90,8 +90,9 @@ pub async fn count(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
 /// Those of the database.
 pub async fn moved(tx: &mut PgConnection, artifact: &Artifact, place: &Place) -> sqlx::Result<Option<()>> {
     let moved = sqlx::query!(
-        "update artifact set backup = 'spare', upload = null where id = $1 and backup = 'holds'",
+        "update artifact set backup = 'spare', upload = null, place = $2 where id = $1 and backup = 'holds'",
         artifact.id.as_str(),
+        place.to_string(),
     );
     if moved.execute(&mut *tx).await?.rows_affected() == 0 {
         return Ok(None);

@@ -233,5 +233,6 @@ fn artifact(keys: &KeyTemplate, recording: &Recording, staged_path: String, file
         storage_key: keys.key(recording, &name),
         stored_at: None,
         backup: None,
+        place: None,
     }
 }

@@ -154,7 +154,12 @@ async fn store(
         storage.put_file(&put, watch).await?;
     }
     verify(storage.as_ref(), key, &expected, source.as_deref()).await?;
-    artifacts::stored(&ctx.db, &file.id, watch.destination, ctx.now()).await?;
+    let put = (watch.destination, &storage.place());
+    if artifacts::stored(&ctx.db, &file.id, put, ctx.now()).await?.is_none() {
+        // An attempt that was taken for dead puts a file back after its recording was deleted: no row names it any more.
+        storage.delete(key).await?;
+        anyhow::bail!("artifact {} is gone with its recording", file.id);
+    }
     ctx.metrics.uploaded(file.size);
     Ok(())
 }
