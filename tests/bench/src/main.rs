@@ -14,6 +14,7 @@ mod figures;
 mod ingest;
 mod latency;
 mod memory;
+mod storage;
 
 /// How long each round of `ingest` lasts unless the caller says otherwise, in seconds: long enough that the segments of every
 /// track are closed and moved several times.
@@ -25,7 +26,8 @@ const CALL_SECONDS: u64 = 5;
 const PROGRAMS: [calls::Program; 2] = [calls::Program::Edge, calls::Program::Janus];
 
 const USAGE: &str = "usage: bench ingest [SECONDS [UPLOADERS]] | bench latency FOLDER_OF_BLOBS
-     | bench calls [SECONDS [SUBSCRIBERS [edge]]]  (edge: without Janus)";
+     | bench calls [SECONDS [SUBSCRIBERS [edge]]]  (edge: without Janus)
+     | bench storage [MIB]";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -43,6 +45,10 @@ async fn main() -> anyhow::Result<()> {
         ["calls", seconds, subscribers, "edge"] => {
             calls::run(number(seconds)?, &[subscribers.parse()?], &PROGRAMS[..1]).await
         }
+        ["storage"] => storage::run(storage::FILE_MIB).await,
+        ["storage", mib] => storage::run(number(mib)?).await,
+        // What `storage` runs each program under.
+        ["spend", program, ref arguments @ ..] => storage::spend(program, arguments),
         _ => bail!("{USAGE}"),
     }
 }
