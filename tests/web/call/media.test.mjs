@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { inCall } from "./stage.mjs";
 
-/** What Chromium takes a line to carry before anybody has told it, twice: more says that feedback came. */
-const TOLD_BPS = 600_000;
+/** What Chromium takes a line to carry before anybody has told it how packets arrive. */
+const UNTOLD_BPS = 300_000;
 /** Any one test. */
 const WITHIN_MS = 400_000;
 
@@ -15,7 +15,9 @@ inCall("three Chromium and a Firefox: late, gone, loaded anew, with a new ICE se
   for (const person of [ann, bob, cyd]) await person.join();
   await stage.flows([ann, bob, cyd]);
 
-  await ann.until(async (least) => (await window.call.line()).carries > least, TOLD_BPS);
+  // How far it gets is the machine's affair; that it is told is ours.
+  await ann.until(async (untold) => ![0, untold].includes((await window.call.line()).carries), UNTOLD_BPS);
+  assert.match(await ann.page.evaluate(() => window.call.pc.remoteDescription?.sdp ?? ""), /a=rtcp-fb:\d+ transport-cc/);
   assert.equal((await ann.page.evaluate(() => window.call.line())).cipher, "SRTP_AEAD_AES_128_GCM");
 
   const fay = await stage.person("fay", "firefox");
