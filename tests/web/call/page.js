@@ -178,9 +178,12 @@ export class Call {
   /** What media are encrypted with, and how much the line is taken to carry, as the receiver's feedback tells; of Chromium alone. */
   async line() {
     const line = { cipher: "", carries: 0 };
-    (await this.pc.getStats()).forEach((stats) => {
-      if (stats.type === "transport") line.cipher = stats.srtpCipher;
-      if (stats.type === "candidate-pair" && stats.nominated) line.carries = stats.availableOutgoingBitrate ?? 0;
+    const all = await this.pc.getStats();
+    all.forEach((stats) => {
+      if (stats.type !== "transport") return;
+      line.cipher = stats.srtpCipher;
+      // Others may be nominated too, and tell nothing.
+      line.carries = all.get(stats.selectedCandidatePairId)?.availableOutgoingBitrate ?? 0;
     });
     return line;
   }
