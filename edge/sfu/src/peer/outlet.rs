@@ -1,8 +1,8 @@
 //! Encrypts media (RFC 3711, RFC 7714), past the library's pipeline.
 //!
 //! Decisions:
-//! - The library encrypts reports alone. Its pipeline hands every packet through nine stages by value; of 5.7 µs that a forwarded packet cost at
-//!   75,000 a second, these took 2.3.
+//! - The library encrypts reports alone. Its pipeline hands every packet through nine stages by value, which was two fifths of the thread's time:
+//!   without them a forwarded packet costs 3.5 µs instead of 5.7 in bursts, and 6.0 instead of 8.3 evenly paced (1 to 100, 75,000 a second).
 //! - So no SSRC is encrypted by both: the nonce of a packet is made of its SSRC and number, and each side counts the rollovers of its own.
 //!   What is sent again under the SSRC of the first time leaves by the same outlet.
 
